@@ -1,0 +1,91 @@
+"""What all networks share: how they are initialised, frozen and given a new head."""
+
+import dataclasses
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from r3d.architectures import FAMILIES, Architecture, begin_modules
+from r3d.errors import InputError
+
+
+class VideoModel(nn.Module):
+    """A network from clips (b, c, t, h, w) to class scores before the softmax (b, n_classes)."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+
+    def train(self, mode: bool = True) -> "VideoModel":
+        """Set the training mode; batch norms with frozen parameters stay in evaluation mode.
+
+        Else their running statistics would drift to the new data although their layers are meant
+        to stay as they were.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, _BatchNorm) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+
+def initialise(model: nn.Module) -> None:
+    """Draw the convolutions as He et al. 2015 do (fan out); batch norms begin as the identity."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm3d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def global_average(x: Tensor) -> Tensor:
+    """The mean over time and space, (b, c, t, h, w) to (b, c), so that clips may have any size.
+
+    A plain mean, for the gradient of adaptive pooling is not deterministic on CUDA.
+    """
+    return x.mean(dim=(2, 3, 4))
+
+
+def head_name(model: VideoModel) -> str:
+    """The name of the last, linear layer: `fc`, in a DenseNet `classifier`."""
+    return FAMILIES[model.architecture.model].head
+
+
+def replace_head(model: VideoModel, n_classes: int) -> None:
+    """Put a freshly drawn last layer of `n_classes` outputs in place of the present one."""
+    architecture = dataclasses.replace(model.architecture, n_classes=n_classes)
+    weight = model.get_submodule(head_name(model)).weight
+    assert isinstance(weight, Tensor)
+    head = nn.Linear(weight.shape[1], n_classes, device=weight.device, dtype=weight.dtype)
+    setattr(model, head_name(model), head)
+    model.architecture = architecture
+
+
+def freeze_before(model: VideoModel, ft_begin_module: str) -> None:
+    """Let only the parameters from a module on train, in the order of definition.
+
+    What lies before keeps its values, batch-norm statistics included. A norm or transition that
+    `ft_begin_module` does not name belongs to what it follows: from `denseblock2` on,
+    `transition1` is frozen and `transition2` trains.
+
+    Args:
+        ft_begin_module: `conv1`, `layer1` ... `fc`, in a DenseNet `denseblock1` ... `classifier`;
+            "" trains everything.
+
+    Raises:
+        InputError: if the network has no such module.
+    """
+    accepted = begin_modules(model.architecture.model)
+    if ft_begin_module and ft_begin_module not in accepted:
+        raise InputError(
+            f"ft_begin_module: {ft_begin_module!r} is not a module of {model.architecture.model}; "
+            f"accepted: {', '.join(accepted)} or '' (train everything)"
+        )
+    begun = not ft_begin_module
+    for name, parameter in model.named_parameters():
+        module = name.removeprefix("features.").split(".")[0]
+        # The stem of R(2+1)D has two convolutions, conv1_s and conv1_t.
+        begun = begun or module.removesuffix("_s") == ft_begin_module
+        parameter.requires_grad_(begun)
+    model.train(model.training)

@@ -1,0 +1,69 @@
+"""From the lists of a data set to one checked table of videos: see `read_list`.
+
+A data set format is one module here and one entry of `FORMATS`.
+"""
+
+from pathlib import Path
+
+from r3d.errors import InputError
+from r3d.lists import activitynet, folders, hmdb51, kinetics, mit, own_csv, ucf101
+from r3d.lists.base import (
+    COLUMNS,
+    SUBSETS,
+    VIDEO_EXTENSIONS,
+    ListFormat,
+    SplitOptions,
+    VideoList,
+    subset_name,
+)
+from r3d.lists.checking import check_list
+from r3d.lists.tables import load_labels, load_list, save_list
+
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "SUBSETS",
+    "VIDEO_EXTENSIONS",
+    "ListFormat",
+    "SplitOptions",
+    "VideoList",
+    "load_labels",
+    "load_list",
+    "read_list",
+    "save_list",
+    "subset_name",
+]
+
+FORMATS: dict[str, ListFormat] = {
+    "activitynet": activitynet.FORMAT,
+    "csv": own_csv.FORMAT,
+    "folders": folders.FORMAT,
+    "hmdb51": hmdb51.FORMAT,
+    "kinetics": kinetics.FORMAT,
+    "mit": mit.FORMAT,
+    "ucf101": ucf101.FORMAT,
+}
+
+_DEFAULT_OPTIONS = SplitOptions()
+
+
+def read_list(
+    format: str, folder: Path, split: str, options: SplitOptions = _DEFAULT_OPTIONS
+) -> VideoList:
+    """Read and check one split of a data set.
+
+    `folder` holds the list files (formats "csv" and "activitynet" also take the file itself; for
+    "folders" it is the videos folder). Everything that is wrong with a list is an `InputError` that
+    names file, line and value: an unknown class, an id that two videos share, a label, id or path
+    that is no proper name, no training video, a wrong encoding or header. Rows that repeat another
+    in everything are left out with a warning.
+    """
+    if format not in FORMATS:
+        raise InputError(f"unknown list format {format!r}: accepted are {', '.join(FORMATS)}")
+    list_format = FORMATS[format]
+    if split not in list_format.splits:
+        raise InputError(
+            f"unknown split {split!r} of {format}: accepted are {', '.join(list_format.splits)}"
+        )
+    video_list = list_format.read(folder, split, options)
+    return check_list(video_list, folder, list_format.class_source)

@@ -1,0 +1,85 @@
+"""One's own list: a CSV file with path, label and, as far as wanted, subset, start and end."""
+
+from pathlib import Path
+
+from r3d.errors import InputError
+from r3d.lists.base import (
+    ListFormat,
+    SplitOptions,
+    VideoList,
+    name_videos,
+    subset_name,
+    unique_ids,
+    video_rows,
+)
+from r3d.lists.reading import Table, only_file, read_table
+from r3d.lists.splitting import split_subsets
+
+
+def _files(folder: Path, split: str) -> list[Path]:
+    return [only_file(folder, ".csv")]
+
+
+def _subsets(table: Table) -> list[str]:
+    names = [text.strip().lower() for text in table.columns["subset"]]
+    full = {}
+    for name, line in zip(names, table.lines, strict=True):
+        if name not in full:
+            try:
+                full[name] = subset_name(name)
+            except InputError as error:
+                raise InputError(f"{table.file}, line {line}: {error}") from None
+    return [full[name] for name in names]
+
+
+def _segments(table: Table) -> list[tuple[str, str, str]]:
+    """Start and end in seconds as plain decimals, and both in milliseconds as an end of the id.
+
+    Milliseconds keep dots out of ids, which are file names to which an extension is added.
+    """
+    blank = [""] * len(table.lines)
+    starts, ends = (table.columns.get(name, blank) for name in ("start", "end"))
+    return [
+        _segment(start.strip(), end.strip(), f"{table.file}, line {line}")
+        for start, end, line in zip(starts, ends, table.lines, strict=True)
+    ]
+
+
+def _segment(start: str, end: str, where: str) -> tuple[str, str, str]:
+    if not start and not end:
+        return "", "", ""
+    try:
+        begin_ms, end_ms = round(float(start) * 1000), round(float(end) * 1000)
+    except (ValueError, OverflowError):
+        begin_ms, end_ms = 0, 0
+    if not 0 <= begin_ms < end_ms:
+        raise InputError(
+            f"{where}: start {start!r} and end {end!r}; "
+            "expected seconds with 0 <= start < end, or both empty for the whole file"
+        )
+    seconds = [f"{ms / 1000:.3f}".rstrip("0").rstrip(".") for ms in (begin_ms, end_ms)]
+    return seconds[0], seconds[1], f"_{begin_ms:07d}_{end_ms:07d}"
+
+
+def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
+    (file,) = _files(folder, split)
+    table = read_table(file, ("path", "label"), ("subset", "start", "end"))
+    paths, labels = ([text.strip() for text in table.columns[name]] for name in ("path", "label"))
+    segments = _segments(table)
+    if "subset" in table.columns:
+        subsets = _subsets(table)
+    else:
+        subsets = split_subsets(labels, paths, options, str(file))
+    learned = zip(labels, subsets, strict=True)
+    classes = sorted({label for label, subset in learned if label and subset == "training"})
+    starts, ends, suffixes = zip(*segments, strict=True) if segments else ((), (), ())
+    rows = video_rows(
+        file, table.lines, labels=labels, subsets=subsets, paths=paths, starts=starts, ends=ends
+    )
+    names = zip(unique_ids(paths), suffixes, strict=True)
+    return VideoList(classes, name_videos(rows, [name + suffix for name, suffix in names]))
+
+
+FORMAT = ListFormat(
+    splits=("all",), files=_files, read=_read, class_source="the labels of the training videos"
+)

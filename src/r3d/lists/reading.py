@@ -1,0 +1,132 @@
+"""Reading list files of any origin: missing files, encodings, line ends, headers, line numbers."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r3d.errors import InputError
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file by columns: `columns[name][i]` stands on line `lines[i]` of `file`."""
+
+    file: Path
+    lines: list[int]
+    columns: dict[str, list[str]]
+
+
+def need_folder(folder: Path, expected: str) -> None:
+    """Refuse a folder that does not exist; `expected` says what should be in it."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected a folder with {expected}")
+
+
+def need_files(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The named files of a folder, all of which must exist."""
+    expected = ", ".join(names)
+    need_folder(folder, expected)
+    for name in names:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: {name} is missing; expected are {expected}")
+    return [folder / name for name in names]
+
+
+def only_file(folder: Path, extension: str) -> Path:
+    """`folder` itself if it is a file, else the only file in it with the extension."""
+    if folder.is_file():
+        return folder
+    need_folder(folder, f"one *{extension} file, or the path of that file")
+    found = sorted(file for file in folder.glob(f"*{extension}") if not file.name.startswith("."))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise InputError(
+            f"{folder}: expected one *{extension} file, or the path of that file; found {names}"
+        )
+    return found[0]
+
+
+def read_text(file: Path) -> str:
+    """The text of a UTF-8 file, with or without byte order mark."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{file}, line {line}: byte 0x{data[error.start]:02x} at position {error.start} "
+            "is not UTF-8; save the file as UTF-8 text"
+        ) from None
+
+
+def read_lines(file: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, stripped, with their numbers from 1."""
+    lines = io.StringIO(read_text(file), newline=None)
+    return [(number, text) for number, line in enumerate(lines, 1) if (text := line.strip())]
+
+
+def read_rows(file: Path) -> tuple[list[int], list[list[str]]]:
+    """The rows of a CSV file that are not blank, after their line numbers from 1."""
+    lines, rows = [], []
+    reader = csv.reader(io.StringIO(read_text(file), newline=None), strict=True)
+    try:
+        for row in reader:
+            if row:
+                lines.append(reader.line_num)
+                rows.append(row)
+    except csv.Error as error:
+        raise InputError(f"{file}, line {reader.line_num}: not a CSV row: {error}") from None
+    return lines, rows
+
+
+def need_fields(file: Path, lines: list[int], rows: list[list[str]], n_fields: int) -> None:
+    """Refuse rows of another number of fields."""
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != n_fields:
+            raise InputError(f"{file}, line {line}: {len(row)} fields; expected {n_fields}")
+
+
+def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
+    """Read a CSV file with a header whose columns may come in any order, among others.
+
+    Column names are compared without regard to case. An optional column that is absent is absent
+    from the result; columns that are not asked for are ignored.
+    """
+    lines, rows = read_rows(file)
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    wanted = [name for name in (*required, *optional) if name in header]
+    if not set(required) <= set(header) or any(header.count(name) > 1 for name in wanted):
+        others = f" and optionally {', '.join(optional)}," if optional else ""
+        raise InputError(
+            f"{file}, line 1: the header is {','.join(header) or 'missing'!r}; "
+            f"expected the columns {', '.join(required)}{others} each once, in any order"
+        )
+    del lines[0], rows[0]
+    need_fields(file, lines, rows, len(header))
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in header]
+    return Table(file, lines, {name: columns[header.index(name)] for name in wanted})
+
+
+def read_json(file: Path, *, unique_keys: bool = False) -> Any:
+    """Read a JSON file; with `unique_keys`, refuse an object that repeats a key."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"{file}: {twice!r} occurs twice; every key may occur once")
+        return result
+
+    text = read_text(file)
+    try:
+        return json.loads(text, object_pairs_hook=unique if unique_keys else None)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}, line {error.lineno}: not valid JSON: {error.msg}") from None

@@ -1,0 +1,703 @@
+"""The lists of every data set format: what they say, and how bad ones are refused."""
+
+import json
+import logging
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from r3d.errors import InputError
+from r3d.lists import (
+    COLUMNS,
+    FORMATS,
+    SplitOptions,
+    VideoList,
+    load_labels,
+    load_list,
+    read_list,
+    save_list,
+    subset_name,
+)
+
+
+def write(folder: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def refusal(read: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        read()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def counts(video_list: VideoList) -> dict[str, int]:
+    return video_list.videos["subset"].value_counts().to_dict()
+
+
+def row(video_list: VideoList, name: str) -> dict[str, str]:
+    videos = video_list.videos
+    return videos[videos["id"] == name].iloc[0].to_dict()
+
+
+# --- UCF-101
+
+
+@pytest.mark.parametrize(
+    ("split", "n_training", "n_validation"),
+    [("01", 9537, 3783), ("02", 9586, 3734), ("03", 9624, 3696)],
+)
+def test_official_ucf101(shared: Path, split: str, n_training: int, n_validation: int) -> None:
+    video_list = read_list("ucf101", shared / "data/lists/ucf101", split)
+    assert counts(video_list) == {"training": n_training, "validation": n_validation}
+    assert len(video_list.labels) == 101
+    assert video_list.labels[:2] == ["ApplyEyeMakeup", "ApplyLipstick"]
+    # The videos of this class spell it with a capital S.
+    assert row(video_list, "v_HandStandPushups_g01_c01") == {
+        "id": "v_HandStandPushups_g01_c01",
+        "label": "HandstandPushups",
+        "subset": "validation" if split == "01" else "training",
+        "key": "HandstandPushups/v_HandStandPushups_g01_c01",
+        "path": "HandstandPushups/v_HandStandPushups_g01_c01.avi",
+        "start": "",
+        "end": "",
+    }
+
+
+def ucf101(folder: Path, **changes: str | bytes) -> Path:
+    files: dict[str, str | bytes] = {
+        "classInd": "1 Run\r\n2 Walk\r\n",
+        "trainlist01": "Run/v_Run_g01.avi 1\r\nWalk/v_Walk_g01.avi 2\r\n",
+        "testlist01": "Run/v_Run_g02.avi\r\n",
+    }
+    return write(folder, {f"{name}.txt": text for name, text in {**files, **changes}.items()})
+
+
+def test_ucf101_files_and_labels(tmp_path: Path) -> None:
+    names = [file.name for file in FORMATS["ucf101"].files(ucf101(tmp_path), "01")]
+    assert names == ["classInd.txt", "trainlist01.txt", "testlist01.txt"]
+    assert FORMATS["ucf101"].labels(tmp_path) == ["Run", "Walk"]
+
+
+def test_byte_order_mark_blank_lines_and_missing_end_of_line(tmp_path: Path) -> None:
+    ucf101(tmp_path, trainlist01=b"\xef\xbb\xbfRun/a b.avi 1\r\n\r\nWalk/-w.avi 2")
+    videos = read_list("ucf101", tmp_path, "01").videos
+    assert videos["id"].tolist() == ["a b", "-w", "v_Run_g02"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"trainlist01": "Rum/a.avi\n"}, ["trainlist01.txt, line 1", "'Rum'", "2 of", "'Run'"]),
+        (
+            {"testlist01": "\nRun/v_Run_g01.avi\n"},
+            ["testlist01.txt, line 2", "'v_Run_g01'", "trainlist01.txt, line 1", "training"],
+        ),
+        (
+            {"trainlist01": "Run/a.avi 1\nWalk/a.avi 2\n"},
+            ["line 2", "'a'", "'Walk'", "line 1", "'Run'", "may occur once"],
+        ),
+        ({"trainlist01": "Run/a.avi 2\n"}, ["line 1", "index 2", "'Run'", "is 1"]),
+        ({"trainlist01": "Run/x/a.avi 1\n"}, ["line 1", "'Run/x/a.avi 1'", "<class>/<video file>"]),
+        ({"trainlist01": "../a.avi 1\n"}, ["line 1", "'..'", "accepted"]),
+        ({"trainlist01": "Run/...avi 1\n"}, ["line 1", "'..'", "accepted"]),
+        ({"trainlist01": "/a.avi 1\n"}, ["line 1", "empty label"]),
+        ({"trainlist01": "Run/\x07.avi 1\n"}, ["line 1", r"\x07", "control characters"]),
+        ({"trainlist01": "Run/a\\b.avi 1\n"}, ["line 1", r"a\\b", "accepted"]),
+        ({"trainlist01": "\r\n"}, ["test_bad_ucf101", "no video of subset training"]),
+        ({"trainlist01": "", "testlist01": ""}, ["no video of subset training"]),
+        (
+            {"trainlist01": b"Run/ok.avi 1\nRun/caf\xe9.avi 1\n"},
+            ["trainlist01.txt, line 2", "0xe9", "position 20", "UTF-8"],
+        ),
+        ({"classInd": b"\xff\xfe1\0"}, ["classInd.txt, line 1", "0xff", "position 0", "UTF-8"]),
+        ({"classInd": "1 Run\n3 Walk\n"}, ["line 2", "'3 Walk'", "'2 <class name>'"]),
+        ({"classInd": "1 Run\n2 Run\n"}, ["line 2", "'2 Run'", "each class once"]),
+        ({"classInd": ""}, ["no classes", "classInd.txt"]),
+        ({"classInd": "1 Run\n2 Walk\n3 a/b\n"}, ["'a/b'", "classInd.txt", "accepted"]),
+    ],
+)
+def test_bad_ucf101(tmp_path: Path, changes: dict[str, str | bytes], parts: list[str]) -> None:
+    folder = ucf101(tmp_path, **changes)
+    message = refusal(lambda: read_list("ucf101", folder, "01"))
+    assert all(part in message for part in parts), message
+
+
+def test_rows_repeated_in_everything_are_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ucf101(tmp_path, trainlist01="Run/a.avi 1\nRun/b.avi 1\nRun/a.avi 1\n")
+    with caplog.at_level(logging.WARNING):
+        videos = read_list("ucf101", tmp_path, "01").videos
+    assert videos["id"].tolist() == ["a", "b", "v_Run_g02"]
+    assert "1 repeated rows" in caplog.text
+    assert "trainlist01.txt, line 3" in caplog.text
+
+
+# --- HMDB-51
+
+
+@pytest.mark.parametrize("split", FORMATS["hmdb51"].splits)
+def test_official_hmdb51(shared: Path, split: str) -> None:
+    folder = shared / "data/lists/hmdb51"
+    video_list = read_list("hmdb51", folder, split)
+    assert len(video_list.labels) == 51
+    assert video_list.labels == sorted(video_list.labels) == FORMATS["hmdb51"].labels(folder)
+    sizes = Counter(zip(video_list.videos["label"], video_list.videos["subset"], strict=True))
+    for label in video_list.labels:
+        assert (sizes[label, "training"], sizes[label, "validation"]) == (70, 30)
+
+
+def test_official_hmdb51_names(shared: Path) -> None:
+    folder = shared / "data/lists/hmdb51"
+    splits = [read_list("hmdb51", folder, split) for split in FORMATS["hmdb51"].splits]
+    ids = {name for video_list in splits for name in video_list.videos["id"]}
+    assert set("!#&()+;@[]~") <= set("".join(ids))
+    assert not any(name.endswith(".avi") for name in ids)
+
+
+def test_hmdb51_codes(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "draw_sword_test_split2.txt": "a#1.avi 1 \nb(2).avi 2 \nc.avi 0 \n",
+            "sword_test_split2.txt": "d.avi 1 \n",
+            "sword_test_split1.txt": "d.avi 2 \n",
+            "readme.txt": "",
+        },
+    )
+    video_list = read_list("hmdb51", tmp_path, "2")
+    assert video_list.labels == ["draw_sword", "sword"]
+    assert video_list.videos["id"].tolist() == ["a#1", "b(2)", "d"]
+    assert row(video_list, "b(2)")["subset"] == "validation"
+    assert row(video_list, "b(2)")["path"] == "draw_sword/b(2).avi"
+    message = refusal(lambda: FORMATS["hmdb51"].files(tmp_path, "1"))
+    assert "draw_sword_test_split1.txt is missing" in message
+    assert "2 classes" in message
+
+
+def test_bad_hmdb51(tmp_path: Path) -> None:
+    message = refusal(lambda: FORMATS["hmdb51"].files(tmp_path, "1"))
+    assert "<label>_test_split1.txt" in message
+    write(tmp_path, {"run_test_split1.txt": "a.avi 1\nb.avi 3\n"})
+    message = refusal(lambda: read_list("hmdb51", tmp_path, "1"))
+    assert "run_test_split1.txt, line 2: 'b.avi 3'" in message
+    assert "0, 1 or 2" in message
+
+
+# --- Kinetics
+
+
+def test_official_kinetics(shared: Path, tmp_path: Path) -> None:
+    official = shared / "data/lists/kinetics/kinetics-400_val.csv"
+    shutil.copy(official, tmp_path)
+    labels = sorted(
+        {line.split(",")[0].strip('"') for line in official.read_text().split("\n")[1:-1]}
+    )
+    random.Random(0).shuffle(labels)
+    rows = "".join(f"{label},{i:011d},3,13,train,0\n" for i, label in enumerate(labels))
+    header = "label,youtube_id,time_start,time_end,split,is_cc\n"
+    write(tmp_path, {"kinetics-400_train.csv": header + rows})
+    video_list = read_list("kinetics", tmp_path, "all")
+    assert counts(video_list) == {"training": 400, "validation": 19906}
+    assert video_list.labels == labels
+    assert row(video_list, "0wR5jVB-WPk_000417_000427") == {
+        "id": "0wR5jVB-WPk_000417_000427",
+        "label": "abseiling",
+        "subset": "validation",
+        "key": "abseiling/0wR5jVB-WPk_000417_000427",
+        "path": "abseiling/0wR5jVB-WPk_000417_000427",
+        "start": "",
+        "end": "",
+    }
+
+
+HEADER = "label,youtube_id,time_start,time_end,split\n"
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("kinetics-400_train.csv", "kinetics-400_val.csv", "kinetics-400_test.csv"),
+        ("kinetics-600_train.csv", "kinetics-600_val.csv", "kinetics-600_test.csv"),
+        ("kinetics-700_train.csv", "kinetics-700_val.csv", "kinetics-700_test.csv"),
+        ("kinetics_train.csv", "kinetics_val.csv", "kinetics_test.csv"),
+        ("train.csv", "val.csv", "test.csv"),
+        ("train.csv", "validate.csv", "test.csv"),
+    ],
+)
+def test_kinetics_names_and_headers(tmp_path: Path, train: str, val: str, test: str) -> None:
+    write(
+        tmp_path,
+        {
+            train: HEADER
+            + '"zumba, slow",--aaaaaaaaa,5,15,train\r\nabseiling,bbb,100,110,train\r\n',
+            val: "split,is_cc,time_end,time_start,youtube_id,label\nval,0,12.0,2.0,ccc,abseiling\n",
+            test: "youtube_id,time_start,time_end,split\nddd,1,11,test\n",
+            "other.csv": "",
+        },
+    )
+    files = FORMATS["kinetics"].files(tmp_path, "all")
+    assert [file.name for file in files] == [train, val, test]
+    video_list = read_list("kinetics", tmp_path, "all")
+    assert video_list.labels == ["zumba, slow", "abseiling"]
+    assert counts(video_list) == {"training": 2, "validation": 1, "testing": 1}
+    assert row(video_list, "--aaaaaaaaa_000005_000015")["label"] == "zumba, slow"
+    assert row(video_list, "ccc_000002_000012")["subset"] == "validation"
+    unlabelled = row(video_list, "ddd_000001_000011")
+    assert (unlabelled["label"], unlabelled["key"], unlabelled["path"]) == (
+        "",
+        "test/ddd_000001_000011",
+        "test/ddd_000001_000011",
+    )
+
+
+def test_kinetics_test_list_with_labels(tmp_path: Path) -> None:
+    lists = {
+        f"{name}.csv": f"{HEADER}run,{name},0,10,{name}\n" for name in ("train", "val", "test")
+    }
+    video_list = read_list("kinetics", write(tmp_path, lists), "all")
+    assert row(video_list, "test_000000_000010")["key"] == "run/test_000000_000010"
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "parts"),
+    [
+        ("", "", ["train.csv, line 1", "'missing'", "label, youtube_id, time_start, time_end"]),
+        ("youtube_id,time_start\n", "", ["line 1", "'youtube_id,time_start'", "any order"]),
+        (HEADER + "a,b\n", "", ["train.csv, line 2", "2 fields", "5"]),
+        (HEADER + "a,b,x,3,train\n", HEADER, ["line 2", "time_start 'x'", "seconds"]),
+        (HEADER + "a,b,-1,3,train\n", HEADER, ["line 2", "time_start '-1'", "seconds"]),
+        (HEADER + "a,b,1,,train\n", HEADER, ["line 2", "time_end ''", "seconds"]),
+        (HEADER + '"a,b,1,2,train\n', HEADER, ["train.csv, line 2", "CSV"]),
+        (HEADER + '"a\nb",c,1,2,train\n', HEADER, ["line 3", r"'a\nb'", "control characters"]),
+        (HEADER + "a/b,c,1,2,train\n", HEADER, ["line 2", "label 'a/b'", "accepted"]),
+        (HEADER + "a,c/d,1,2,train\n", HEADER, ["line 2", "id 'c/d_000001_000002'", "accepted"]),
+        (HEADER, HEADER, ["no classes", "training list"]),
+        (
+            HEADER + "a,b,1,2,train\n",
+            HEADER + "a,b,1,2,val\n",
+            ["val.csv, line 2", "'b_000001_000002'", "train.csv, line 2", "training"],
+        ),
+        (
+            HEADER + "a,b,1,2,train\n",
+            HEADER + "A,c,1,2,val\n",
+            ["val.csv, line 2", "unknown class 'A'", "1 of the training list"],
+        ),
+    ],
+)
+def test_bad_kinetics(tmp_path: Path, train: str, val: str, parts: list[str]) -> None:
+    write(tmp_path, {"train.csv": train, "val.csv": val})
+    message = refusal(lambda: read_list("kinetics", tmp_path, "all"))
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (["train.csv"], ["kinetics-700_val.csv", "found train.csv"]),
+        ([], ["found none"]),
+        (["train.csv", "val.csv", "validate.csv"], ["both val.csv and validate.csv"]),
+        (
+            [f"kinetics-{n}_{name}.csv" for n in (400, 700) for name in ("train", "val")],
+            ["one Kinetics release", "kinetics-400_train.csv, kinetics-400_val.csv"],
+        ),
+    ],
+)
+def test_kinetics_files_of_no_single_release(
+    tmp_path: Path, names: list[str], parts: list[str]
+) -> None:
+    write(tmp_path, dict.fromkeys(names, HEADER))
+    message = refusal(lambda: FORMATS["kinetics"].files(tmp_path, "all"))
+    assert all(part in message for part in parts), message
+
+
+# --- Moments in Time
+
+
+def mit(folder: Path, **changes: str) -> Path:
+    files = {
+        "moments_categories.txt": "walking,0\nadult+male+singing,1\nbending,2\n",
+        "trainingSet.csv": "bending/a-1.mp4,bending,3,0\nwalking/b.mp4,walking,2,1\n",
+        "validationSet.csv": "bending/b.mp4,bending,3,0\n",
+    }
+    return write(folder, {**files, **changes})
+
+
+def test_moments_in_time(tmp_path: Path) -> None:
+    mit(tmp_path, **{"testingSet.csv": "c.mp4\r\n"})
+    assert FORMATS["mit"].labels(tmp_path) == ["walking", "adult+male+singing", "bending"]
+    files = FORMATS["mit"].files(tmp_path, "all")
+    assert [file.name for file in files] == [
+        "moments_categories.txt",
+        "trainingSet.csv",
+        "validationSet.csv",
+        "testingSet.csv",
+    ]
+    video_list = read_list("mit", tmp_path, "all")
+    assert video_list.labels == ["walking", "adult+male+singing", "bending"]
+    # Two videos are named b.mp4, so their folders become part of their ids.
+    assert video_list.videos["id"].tolist() == ["a-1", "walking_b", "bending_b", "c"]
+    assert row(video_list, "bending_b")["key"] == "bending/bending_b"
+    assert row(video_list, "bending_b")["path"] == "bending/b.mp4"
+    assert row(video_list, "c")["key"] == "test/c"
+    assert row(video_list, "c")["path"] == "test/c.mp4"
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"trainingSet.csv": "a.mp4,bending\n"}, ["line 1", "'a.mp4,bending'", "<label>/<file>"]),
+        ({"trainingSet.csv": "bending/a.mp4\n"}, ["line 1", "'bending/a.mp4'", "<label>/<file>"]),
+        ({"testingSet.csv": "x/a.mp4\n"}, ["testingSet.csv, line 1", "'<file>'"]),
+        ({"validationSet.csv": "b/a.mp4,eating\n"}, ["line 1", "'eating'", "categories.txt"]),
+        (
+            {"validationSet.csv": "bending/a-1.mp4,bending\n"},
+            ["validationSet.csv, line 1", "'a-1'", "trainingSet.csv, line 1"],
+        ),
+        ({"moments_categories.txt": "walking\n"}, ["line 1", "'walking'", "<label>,<index>"]),
+        ({"moments_categories.txt": "bending,0\nbending,1\n"}, ["'bending'", "twice"]),
+        ({"trainingSet.csv": ""}, ["no video of subset training"]),
+    ],
+)
+def test_bad_moments_in_time(tmp_path: Path, changes: dict[str, str], parts: list[str]) -> None:
+    message = refusal(lambda: read_list("mit", mit(tmp_path, **changes), "all"))
+    assert all(part in message for part in parts), message
+
+
+# --- ActivityNet
+
+
+def activitynet(**database: object) -> dict[str, object]:
+    nodes = [("Root", 0, None), ("Sports", 1, 0), ("Running", 2, 1), ("Ironing", 3, 0)]
+    return {
+        "version": "VERSION 1.3",
+        "taxonomy": [
+            {"nodeName": name, "nodeId": i, "parentId": parent} for name, i, parent in nodes
+        ],
+        "database": database,
+    }
+
+
+def annotated(subset: str, *labels: str) -> dict[str, object]:
+    segments = [{"label": label, "segment": [1.5, 3.25]} for label in labels]
+    return {"subset": subset, "duration": 9.5, "url": "", "annotations": segments}
+
+
+def test_activitynet(tmp_path: Path) -> None:
+    data = activitynet(
+        **{
+            "-a_1": annotated("training", "Ironing", "Running"),
+            "b": annotated("validation", "Running"),
+            "c": annotated("testing"),
+        }
+    )
+    write(tmp_path, {"activity_net.v1-3.min.json": json.dumps(data)})
+    video_list = read_list("activitynet", tmp_path, "all")
+    assert video_list.labels == ["Running", "Ironing"]
+    assert FORMATS["activitynet"].labels(tmp_path) is None
+    assert video_list.videos["label"].tolist() == ["Ironing", "Running", ""]
+    assert row(video_list, "-a_1")["key"] == "v_-a_1"
+    assert row(video_list, "-a_1")["path"] == "v_-a_1"
+    # The path of the file does as well as that of its folder.
+    file = tmp_path / "activity_net.v1-3.min.json"
+    assert FORMATS["activitynet"].files(file, "all") == [file]
+    write(tmp_path, {"other.json": "{}"})
+    message = refusal(lambda: FORMATS["activitynet"].files(tmp_path, "all"))
+    assert "activity_net.v1-3.min.json, other.json" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("{", ["a.json, line 1", "JSON"]),
+        ("[]", ["a.json", "no database"]),
+        ('{"database": {}}', ["taxonomy", "nodeId"]),
+        (json.dumps(activitynet()), ["subset training"]),
+        (json.dumps(activitynet(a=annotated("train", "Eating"))), ["'Eating'", "'Running'"]),
+        (json.dumps(activitynet(a=annotated("trial"))), ["'a'", "'trial'", "training"]),
+        (json.dumps(activitynet(a=annotated("training"))), ["'a'", "empty label"]),
+        (json.dumps(activitynet(a={"subset": "training"})), ["'a'", "annotations"]),
+        ('{"database": {"a": {}, "b": {}, "a": {}}}', ["'a'", "twice"]),
+        (json.dumps(activitynet(**{"a/b": annotated("training", "Running")})), ["'a/b'"]),
+    ],
+)
+def test_bad_activitynet(tmp_path: Path, text: str, parts: list[str]) -> None:
+    folder = write(tmp_path, {"a.json": text})
+    message = refusal(lambda: read_list("activitynet", folder, "all"))
+    assert all(part in message for part in parts), message
+
+
+# --- a folder of class folders
+
+
+def test_folders_with_subsets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [
+        *("train/run/a.mp4", "train/run/001.MP4", "train/walk/001.webm", "train/.git/x.mp4"),
+        *("val/run/b.avi", "test/walk/c.mov", "train/walk/notes.txt"),
+    ]
+    write(tmp_path, dict.fromkeys(names, ""))
+    files = FORMATS["folders"].files(tmp_path, "all")
+    assert [file.relative_to(tmp_path).as_posix() for file in files] == [
+        *("train/run", "train/walk", "val/run", "test/walk")
+    ]
+    assert FORMATS["folders"].labels(tmp_path) == ["run", "walk"]
+    video_list = read_list("folders", tmp_path, "all")
+    assert video_list.labels == ["run", "walk"]
+    videos = video_list.videos
+    assert sorted(zip(videos["id"], videos["subset"], videos["key"], strict=True)) == [
+        ("a", "training", "run/a"),
+        ("b", "validation", "run/b"),
+        ("c", "testing", "walk/c"),
+        ("train_run_001", "training", "run/train_run_001"),
+        ("train_walk_001", "training", "walk/train_walk_001"),
+    ]
+    assert "1 files ignored" in caplog.text
+    assert "notes.txt" in caplog.text
+
+
+def test_folders_without_subsets(tmp_path: Path) -> None:
+    write(
+        tmp_path, {f"{label}/{label}{i}.mp4": "" for label in ("train", "car") for i in range(10)}
+    )
+    video_list = read_list("folders", tmp_path, "all")
+    assert video_list.labels == ["car", "train"] == FORMATS["folders"].labels(tmp_path)
+    sizes = Counter(zip(video_list.videos["label"], video_list.videos["subset"], strict=True))
+    assert set(sizes.values()) == {8, 2}
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        ([], ["no class folders"]),
+        (["a.mp4"], ["no class folders"]),
+        (["run/notes.txt"], ["run: no videos", ".mp4"]),
+        (["train/run/a.mp4", "training/run/b.mp4"], ["train, training", "one folder each"]),
+        (["val/run/a.mp4"], ["no video of subset training"]),
+        (["train/run/a.mp4", "val/walk/b.mp4"], ["unknown class 'walk'", "'run'"]),
+        (["run/a.mp4", "run/a.avi"], ["'run_a'", "run/a.avi", "run/a.mp4", "once"]),
+        (["run/a.mp4", "walk/b.mp4"], ["no class has two groups", "group_pattern"]),
+        (["run/a\\b.mp4", "run/c.mp4"], [r"a\\b", "accepted"]),
+    ],
+)
+def test_bad_folders(tmp_path: Path, names: list[str], parts: list[str]) -> None:
+    write(tmp_path, dict.fromkeys(names, ""))
+    message = refusal(lambda: read_list("folders", tmp_path, "all"))
+    assert all(part in message for part in parts), message
+
+
+def test_folder_name_that_is_not_text(tmp_path: Path) -> None:
+    write(tmp_path, {"run/a.mp4": "", "run/b.mp4": ""})
+    (tmp_path / "run" / "c\udce9.mp4").touch()
+    assert r"c\udce9" in refusal(lambda: read_list("folders", tmp_path, "all"))
+
+
+# --- one's own CSV
+
+
+def test_own_csv(tmp_path: Path) -> None:
+    text = (
+        "\ufeffEnd,label, subset ,path,start,note\r\n"
+        ",Übung, train,x/clip.v2.mp4,,\r\n"
+        "2.5,NA,training,long.mkv,1,first\r\n"
+        "4,NA,val,long.mkv,2.5,second\r\n"
+        ",,test,y/001,,\r\n"
+        ",NA,Testing,z/001,,\r\n"
+    )
+    file = write(tmp_path, {"list.csv": text}) / "list.csv"
+    video_list = read_list("csv", file, "all")
+    assert video_list.labels == ["NA", "Übung"]
+    expected = [
+        ("clip.v2", "Übung", "training", "Übung/clip.v2", "x/clip.v2.mp4", "", ""),
+        *[
+            (f"long_{ms}", "NA", subset, f"NA/long_{ms}", "long.mkv", start, end)
+            for ms, subset, start, end in [
+                ("0001000_0002500", "training", "1", "2.5"),
+                ("0002500_0004000", "validation", "2.5", "4"),
+            ]
+        ],
+        ("y_001", "", "testing", "test/y_001", "y/001", "", ""),
+        ("z_001", "NA", "testing", "NA/z_001", "z/001", "", ""),
+    ]
+    assert list(video_list.videos.itertuples(index=False, name=None)) == expected
+    assert read_list("csv", tmp_path, "all").videos.equals(video_list.videos)
+
+    save_list(video_list, tmp_path / "out/list.tsv", tmp_path / "out/labels.txt")
+    table = tmp_path / "out/list.tsv"
+    assert table.read_bytes().startswith(b"id\tlabel\tsubset\tkey\tpath\tstart\tend\nclip.v2\t")
+    assert list(load_list(table).itertuples(index=False, name=None)) == expected
+    assert load_labels(tmp_path / "out/labels.txt") == video_list.labels
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("path;label\n", ["line 1", "'path;label'", "path, label", "subset, start, end"]),
+        ("path,label,label\n", ["line 1", "'path,label,label'", "each once"]),
+        ("path,label,subset\n/a,x,train\n", ["line 2", "'/a'", "relative to the videos folder"]),
+        ("path,label,subset\nC:/a,x,train\n", ["line 2", "'C:/a'", "relative"]),
+        ("path,label,subset\na/../b,x,train\n", ["line 2", "'a/../b'", "relative"]),
+        ("path,label,subset\na/.,x,train\n", ["line 2", "accepted"]),
+        ("path,label,subset\na,x,train\na//b,x,train\n", ["line 3", "'a//b'"]),
+        ("path,label,subset\n\na,x,tr\n", ["line 3", "'tr'", "training", "validation", "testing"]),
+        ("path,label,subset\na,x,train\nb,y,val\n", ["line 3", "'y'", "labels of the training"]),
+        ("path,label,subset\na,x,train\nb,,val\n", ["line 3", "empty label"]),
+        ("path,label,subset\na,..,train\n", ["line 2", "label '..'", "accepted"]),
+        ("path,label,subset\na,x,val\nb,,test\n", ["no classes", "training videos"]),
+        ("path,label,subset\na,x,train\na,x,val\n", ["line 3", "line 2", "'a'", "once"]),
+        ("path,label,subset\na,x,train\na,y,train\n", ["line 3", "line 2", "'a'", "once"]),
+        ("path,label,start,end\na,x,1,\n", ["line 2", "start '1'", "end ''", "both empty"]),
+        ("path,label,start,end\na,x,2,2\n", ["line 2", "start '2'", "start < end"]),
+        ("path,label,start,end\na,x,-1,2\n", ["line 2", "start '-1'", "0 <= start"]),
+        ("path,label,start,end\na,x,0,nan\n", ["line 2", "end 'nan'"]),
+        ("path,label,start,end\na,x,0,inf\n", ["line 2", "end 'inf'"]),
+        ("path,label\n", ["no classes"]),
+    ],
+)
+def test_bad_own_csv(tmp_path: Path, text: str, parts: list[str]) -> None:
+    write(tmp_path, {"list.csv": text})
+    options = SplitOptions(validation_fraction=0)
+    message = refusal(lambda: read_list("csv", tmp_path / "list.csv", "all", options))
+    assert all(part in message for part in parts), message
+
+
+# --- dividing what comes undivided
+
+
+def split(folder: Path, rows: list[tuple[str, str]], **options: object) -> dict[str, str]:
+    """The subset of each path."""
+    text = "path,label\n" + "".join(f"{path},{label}\n" for path, label in rows)
+    file = write(folder, {"list.csv": text}) / "list.csv"
+    videos = read_list("csv", file, "all", SplitOptions(**options)).videos  # type: ignore[arg-type]
+    return dict(zip(videos["path"], videos["subset"], strict=True))
+
+
+def test_split_is_stratified_and_depends_on_nothing_but_seed_and_videos(tmp_path: Path) -> None:
+    sizes = {"a": 200, "b": 55, "c": 10, "d": 3, "e": 2, "f": 1}
+    rows = [(f"{label}/{label}{i}.mp4", label) for label, n in sizes.items() for i in range(n)]
+    first = split(tmp_path, rows)
+    held_out = Counter(path[0] for path, subset in first.items() if subset == "validation")
+    assert held_out == {"a": 40, "b": 11, "c": 2, "d": 1, "e": 1}
+    assert split(tmp_path, random.Random(1).sample(rows, len(rows))) == first
+    assert split(tmp_path, rows, split_seed=2) != first
+    # Drawn once; it may not change from machine to machine or version to version.
+    small = [path for path in first if path[0] in "cde" and first[path] == "validation"]
+    assert small == ["c/c3.mp4", "c/c4.mp4", "d/d1.mp4", "e/e1.mp4"]
+
+
+def test_split_keeps_groups_together(tmp_path: Path) -> None:
+    generator = random.Random(0)
+    rows = [
+        (f"{label}/v_{label}_g{group:02d}_c{clip}.avi", label)
+        for label in ("Run", "Walk", "Sit")
+        for group in range(25)
+        for clip in range(generator.randint(1, 7))
+    ]
+    subsets = split(tmp_path, rows, group_pattern=r"_g(\d+)_", validation_fraction=0.3)
+    sides: dict[str, set[str]] = {}
+    for path, subset in subsets.items():
+        sides.setdefault(path.split("_g")[1][:2], set()).add(subset)
+    assert all(len(side) == 1 for side in sides.values())
+    for label in ("Run", "Walk", "Sit"):
+        own = [subset for path, subset in subsets.items() if path.startswith(label)]
+        assert 0.2 < own.count("validation") / len(own) < 0.4
+
+
+def test_split_keeps_segments_of_a_file_together(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{name}.mp4,x,{second},{second + 1}\n" for name in "abcdef" for second in range(4)
+    )
+    write(tmp_path, {"list.csv": "path,label,start,end\n" + rows})
+    videos = read_list("csv", tmp_path, "all").videos
+    assert videos["id"].is_unique
+    assert (videos.groupby("path")["subset"].nunique() == 1).all()
+    assert set(videos["subset"]) == {"training", "validation"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_split_never_takes_all_of_a_class(tmp_path: Path, seed: int) -> None:
+    # Groups of very different sizes, of one class and of several.
+    generator = random.Random(seed)
+    rows = []
+    for group in range(12):
+        labels = generator.sample("uvwxyz", generator.randint(1, 3))
+        for i in range(generator.choice([1, 2, 40])):
+            label = generator.choice(labels)
+            rows.append((f"g{group}_{label}{i}.mp4", label))
+    subsets = split(
+        tmp_path, rows, group_pattern=r"^g\d+", split_seed=seed, validation_fraction=0.5
+    )
+    for label in {label for _, label in rows}:
+        own = {path: subsets[path] for path, of in rows if of == label}
+        if len({path.partition("_")[0] for path in own}) > 1:
+            assert "training" in own.values()
+
+
+def test_split_holds_out_something_of_every_class_of_two_groups(tmp_path: Path) -> None:
+    rows = [(f"{label}{group}_{i}", label) for label in "ab" for group in "xy" for i in range(9)]
+    subsets = split(tmp_path, rows, group_pattern=r"^..", validation_fraction=0.1)
+    assert Counter((path[0], subset) for path, subset in subsets.items()) == {
+        (label, subset): 9 for label in "ab" for subset in ("training", "validation")
+    }
+
+
+def test_bad_split_options(tmp_path: Path) -> None:
+    assert "1.0" in refusal(lambda: SplitOptions(validation_fraction=1.0))
+    assert "'('" in refusal(lambda: SplitOptions(group_pattern="("))
+    message = refusal(lambda: split(tmp_path, [("a", "x"), ("b_g1_", "x")], group_pattern="_g"))
+    assert "'_g'" in message
+    assert "'a'" in message
+    assert set(split(tmp_path, [("a", "x")], validation_fraction=0).values()) == {"training"}
+
+
+# --- all formats
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_missing_folder_and_missing_files(tmp_path: Path, name: str) -> None:
+    list_format = FORMATS[name]
+    missing = tmp_path / "nowhere"
+    for read in (
+        lambda: list_format.files(missing, list_format.splits[0]),
+        lambda: read_list(name, missing, list_format.splits[0]),
+    ):
+        message = refusal(read)
+        assert "nowhere: no such folder" in message
+        assert "expected" in message
+    assert "expected" in refusal(lambda: list_format.files(tmp_path, list_format.splits[0]))
+
+
+def test_missing_list_file(tmp_path: Path) -> None:
+    (ucf101(tmp_path) / "testlist01.txt").unlink()
+    message = refusal(lambda: FORMATS["ucf101"].files(tmp_path, "01"))
+    assert "testlist01.txt is missing" in message
+    assert "classInd.txt, trainlist01.txt" in message
+
+
+def test_unknown_format_split_and_subset(tmp_path: Path) -> None:
+    assert "'ucf', accepted" in refusal(lambda: read_list("ucf", tmp_path, "01")).replace(":", ",")
+    message = refusal(lambda: read_list("ucf101", tmp_path, "1"))
+    assert "'1'" in message
+    assert "01, 02, 03" in message
+    assert [subset_name(name) for name in ("train", "val", "test", "training")] == [
+        *("training", "validation", "testing", "training")
+    ]
+    assert "'eval'" in refusal(lambda: subset_name("eval"))
+
+
+def test_tables_that_are_none(tmp_path: Path) -> None:
+    table = write(tmp_path, {"a.tsv": "id\tlabel\nx\ty\n"}) / "a.tsv"
+    message = refusal(lambda: load_list(table))
+    assert "'subset'" in message
+    assert ", ".join(COLUMNS) in message
+    assert "b.tsv" in refusal(lambda: load_list(tmp_path / "b.tsv"))
+    assert "b.txt" in refusal(lambda: load_labels(tmp_path / "b.txt"))

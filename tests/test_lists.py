@@ -443,7 +443,7 @@ def test_bad_activitynet(tmp_path: Path, text: str, parts: list[str]) -> None:
 def test_folders_with_subsets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = [
         *("train/run/a.mp4", "train/run/001.MP4", "train/walk/001.webm", "train/.git/x.mp4"),
-        *("val/run/b.avi", "test/walk/c.mov", "train/walk/notes.txt"),
+        *("val/run/b.avi", "test/walk/c.mov", "train/walk/notes.txt", "val/loose.mp4"),
     ]
     write(tmp_path, dict.fromkeys(names, ""))
     files = FORMATS["folders"].files(tmp_path, "all")
@@ -461,8 +461,8 @@ def test_folders_with_subsets(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         ("train_run_001", "training", "run/train_run_001"),
         ("train_walk_001", "training", "walk/train_walk_001"),
     ]
-    assert "1 files ignored" in caplog.text
-    assert "notes.txt" in caplog.text
+    assert "2 entries ignored" in caplog.text
+    assert "loose.mp4" in caplog.text
 
 
 def test_folders_without_subsets(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def write_annotation(
     if n_frames.isna().any():
         absent = n_frames.index[n_frames.isna()]
         raise InputError(
-            f"{ledger}: {len(absent)} videos of {list_table} are absent, the first: {absent[0]!r}"
+            f"{ledger}: {len(absent)} videos of {list_table} are absent, the first: {absent[0]!r}; "
+            "expected a row for each"
         )
     first = FIRST_FRAME[store]
     quoted = {label: json.dumps(label) for label in ["", *classes]}
@@ -111,7 +112,8 @@ def write_activitynet(
     absent = [name for name in data["database"] if name not in frames.index]
     if absent:
         raise InputError(
-            f"{ledger}: {len(absent)} videos of {json_in} are absent, the first: {absent[0]!r}"
+            f"{ledger}: {len(absent)} videos of {json_in} are absent, the first: {absent[0]!r}; "
+            "expected a row for each"
         )
     first = FIRST_FRAME[store]
     counts, rates = frames["frames"].to_dict(), frames["fps"].to_dict()

@@ -65,18 +65,26 @@ def _labels(folder: Path) -> list[str]:
     return [entry.name for entry in next(iter(by_subset.values()), [])]
 
 
-def _videos(class_folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the videos, and of whatever else is there."""
-    names = sorted(entry.name for entry in class_folder.iterdir() if entry.name[0] != ".")
-    videos = [name for name in names if Path(name).suffix.lower() in VIDEO_EXTENSIONS]
-    return videos, sorted(set(names) - set(videos))
+def _videos(class_folder: Path) -> tuple[list[str], list[Path]]:
+    """The names of the videos, and the paths of whatever else is there."""
+    entries = sorted(entry for entry in class_folder.iterdir() if entry.name[0] != ".")
+    videos = [entry.name for entry in entries if entry.suffix.lower() in VIDEO_EXTENSIONS]
+    return videos, [entry for entry in entries if entry.suffix.lower() not in VIDEO_EXTENSIONS]
+
+
+def _beside_folders(folder: Path) -> list[Path]:
+    entries = sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
+    return [entry for entry in entries if not entry.is_dir()]
 
 
 def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
-    labels, subsets, paths, ignored = [], [], [], []
-    for class_folder in _files(folder, split):
+    labels, subsets, paths = [], [], []
+    class_folders = _files(folder, split)
+    above_classes = {folder, *(class_folder.parent for class_folder in class_folders)}
+    ignored = [entry for above in sorted(above_classes) for entry in _beside_folders(above)]
+    for class_folder in class_folders:
         videos, others = _videos(class_folder)
-        ignored += [class_folder / name for name in others]
+        ignored += others
         if not videos:
             raise InputError(
                 f"{class_folder}: no videos; expected {_EXPECTED}; "
@@ -89,7 +97,9 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
         subsets += [subset_name(above) if above else ""] * len(videos)
     if ignored:
         logger.warning(
-            "%d files ignored that do not end like a video, the first: %s", len(ignored), ignored[0]
+            "%d entries ignored that are no videos (by ending) in a class folder, the first: %s",
+            len(ignored),
+            ignored[0],
         )
     if not any(subsets):
         subsets = split_subsets(labels, paths, options, str(folder))

@@ -93,7 +93,6 @@ def _hold_out(groups: Sequence[str], labels: Sequence[str], options: SplitOption
             hold(group)
     # Large groups may have left a class without validation videos.
     for label, names in groups_of.items():
-        candidates = [group for group in names if can_go(group)]
-        if held[label] == 0 and candidates:
+        if held[label] == 0 and (candidates := [group for group in names if can_go(group)]):
             hold(min(candidates, key=cost))
     return held_out

@@ -1,0 +1,361 @@
+"""Clips of a data set, in batches: what training, validation and inference read.
+
+A data set here holds a few arrays and no state that changes: a key says all about a clip, so any
+worker can make it, and a training clip depends on (seed, epoch, sample) only. Workers decode, crop
+and resize; a batch travels as bytes (see `r3d.transforms`).
+
+>>> clips = TrainingClips(read_annotation(path, subset="training"), store, config)
+>>> sampler = EpochSampler(len(clips), seed=1)
+>>> loader = make_loader(clips, sampler, batch_size=128, n_workers=4)
+>>> for epoch in range(200):
+...     sampler.set_epoch(epoch)
+...     for batch in loader:
+...         inputs = to_model_input(batch.clips, batch.flips, ...)
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, Protocol, Self
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import BatchSampler, Dataset
+
+from r3d.annotations import Annotation
+from r3d.errors import InputError
+from r3d.sampling import (
+    center_start,
+    even_starts,
+    frame_indices,
+    freeze,
+    random_start,
+    sliding_starts,
+)
+from r3d.transforms import (
+    FrameError,
+    View,
+    corner_view,
+    decode_clip,
+    jitter_colors,
+    random_jitter,
+    random_view,
+    short_side_view,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class FrameStore(Protocol):
+    """Where the frames of videos lie (see `r3d.stores`)."""
+
+    def read(self, key: str, indices: Sequence[int]) -> list[bytes]:
+        """The JPEGs of some frames of a video."""
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What a clip is: side in pixels, frames, every how manyth frame; `frozen` removes motion.
+
+    The options of this module bear the names of the config; any object with these attributes will
+    do in their place.
+    """
+
+    sample_size: int = 112
+    sample_duration: int = 16
+    sample_t_stride: int = 1
+    frozen: bool = False
+
+    @classmethod
+    def of(cls, options: object) -> Self:
+        """The options of this class out of those that an object has."""
+        return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class TrainingClipOptions(ClipOptions):
+    """How training clips vary."""
+
+    input_type: Literal["rgb", "flow"] = "rgb"
+    train_crop: Literal["random", "corner", "center"] = "random"
+    train_crop_min_scale: float = 0.25
+    train_crop_min_ratio: float = 0.75
+    train_t_crop: Literal["random", "center"] = "random"
+    no_hflip: bool = False
+    colorjitter: bool = False
+    manual_seed: int = 1
+
+
+@dataclass(frozen=True)
+class ValidationClipOptions(ClipOptions):
+    """How many clips of a video are validated."""
+
+    n_val_samples: int = 3
+
+
+@dataclass(frozen=True)
+class InferenceClipOptions(ClipOptions):
+    """Distance of the windows in frames, and the crop of each."""
+
+    inference_stride: int = 16
+    inference_crop: Literal["center", "nocrop"] = "center"
+
+
+class Clip(NamedTuple):
+    """Some frames of a video in one or more views.
+
+    Attributes:
+        views: a uint8 tensor (t, h, w, c) for each crop.
+        label: class index, -1 if unknown.
+        flip: whether it is to be mirrored on the device.
+        video: the number of its video in the data set.
+        segment: the frames of the video from which it is, begin <= i < end.
+    """
+
+    views: list[Tensor]
+    label: int
+    flip: bool
+    video: int
+    segment: tuple[int, int]
+
+
+class ClipDataset(Dataset[Clip], ABC):
+    """Clips of the samples of an annotation; what the keys are is up to the class."""
+
+    def __init__(self, samples: Annotation, store: FrameStore, options: ClipOptions) -> None:
+        if samples.n_without_frames:
+            _log.warning(
+                "%d of %d videos have no frames and are left out",
+                samples.n_without_frames,
+                samples.n_without_frames + len(samples),
+            )
+        self._samples = samples
+        self._store = store
+        self._shape = options
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of clips."""
+
+    @abstractmethod
+    def __getitem__(self, key: Any) -> Clip:
+        """The clip of a key."""
+
+    def __getitems__(self, keys: Sequence[Any]) -> list[Clip] | InputError:
+        """The clips of a batch, or what is wrong with one: see `ClipLoader`."""
+        try:
+            return [self[key] for key in keys]
+        except InputError as error:
+            return error
+
+    @abstractmethod
+    def batches(self, keys: Any, batch_size: int) -> Iterable[list[Any]]:
+        """The keys of batches of at most `batch_size` rows."""
+
+    def _segment(self, video: int) -> tuple[int, int]:
+        return int(self._samples.begins[video]), int(self._samples.ends[video])
+
+    def _read(
+        self, video: int, start: int, choose_view: Callable[[int, int], View]
+    ) -> tuple[list[Tensor], tuple[int, int]]:
+        """The views of the clip from frame `start` on, and the segment that it covers."""
+        shape = self._shape
+        indices = frame_indices(
+            start,
+            self._segment(video)[1],
+            size=shape.sample_duration,
+            t_stride=shape.sample_t_stride,
+        )
+        segment = min(indices), max(indices) + 1
+        if shape.frozen:
+            indices = freeze(indices)
+        key = self._samples.keys[video]
+        distinct = list(dict.fromkeys(indices))  # a looped frame is decoded once
+        try:
+            views = decode_clip([(jpeg,) for jpeg in self._store.read(key, distinct)], choose_view)
+        except FrameError as error:
+            raise InputError(
+                f"video {key!r}: frame {distinct[error.position]} {error.reason}; "
+                "extract its frames again or take it out of the annotation"
+            ) from None
+        if len(distinct) < len(indices):
+            positions = [distinct.index(index) for index in indices]
+            views = [view[positions] for view in views]
+        return views, segment
+
+
+class TrainingClips(ClipDataset):
+    """One clip a video, anew in each epoch. A key is (epoch, number of the video)."""
+
+    def __init__(self, samples: Annotation, store: FrameStore, options: object) -> None:
+        """Take samples, the store of their frames, and options as in `TrainingClipOptions`.
+
+        Raises:
+            InputError: if a sample has no label, or colours of optical flow are to be changed.
+        """
+        self._options = TrainingClipOptions.of(options)
+        super().__init__(samples, store, self._options)
+        _require_labels(samples)
+        if self._options.colorjitter and self._options.input_type == "flow":
+            raise InputError("colorjitter: true goes with input_type: rgb only, not flow")
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def batches(self, keys: Any, batch_size: int) -> Iterable[list[Any]]:
+        return BatchSampler(keys, batch_size, drop_last=False)
+
+    def __getitem__(self, key: tuple[int, int]) -> Clip:
+        epoch, video = key
+        options = self._options
+        # The spawn key keeps the stream apart from that of the order of the epoch.
+        seed = np.random.SeedSequence((options.manual_seed, epoch), spawn_key=(video,))
+        rng = np.random.default_rng(seed)
+        begin, end = self._segment(video)
+        size, t_stride = options.sample_duration, options.sample_t_stride
+        if options.train_t_crop == "random":
+            start = random_start(begin, end, size=size, t_stride=t_stride, rng=rng)
+        else:
+            start = center_start(begin, end, size=size, t_stride=t_stride)
+        flip = not options.no_hflip and bool(rng.random() < 0.5)
+        views, segment = self._read(video, start, lambda h, w: self._view(h, w, rng))
+        if options.colorjitter:
+            jitter = random_jitter(rng)
+            views = [jitter_colors(view, jitter) for view in views]
+        return Clip(views, int(self._samples.targets[video]), flip, video, segment)
+
+    def _view(self, height: int, width: int, rng: np.random.Generator) -> View:
+        options = self._options
+        match options.train_crop:
+            case "random":
+                return random_view(
+                    height,
+                    width,
+                    options.sample_size,
+                    min_scale=options.train_crop_min_scale,
+                    min_ratio=options.train_crop_min_ratio,
+                    rng=rng,
+                )
+            case "corner":
+                return corner_view(height, width, options.sample_size, rng=rng)
+            case "center":
+                return short_side_view(height, width, options.sample_size, "center")
+
+
+class EvaluationClips(ClipDataset):
+    """Clips that cover videos evenly, without augmentation. A key is the number of a clip.
+
+    The clips of a video follow each other. Nothing is kept but how many a video has, so an hour
+    takes as much memory as a second.
+    """
+
+    def __init__(
+        self,
+        samples: Annotation,
+        store: FrameStore,
+        options: ClipOptions,
+        *,
+        n_samples: int | None = None,
+        stride: int | None = None,
+        crop: Literal["center", "nocrop", "three"] = "center",
+    ) -> None:
+        """Take samples, the store of their frames, and which clips to cut from them.
+
+        Args:
+            n_samples: up to so many evenly spaced clips of each video; or else
+            stride: windows at this distance, to the end of the video.
+            crop: the views of a clip (see `r3d.transforms.short_side_view`).
+        """
+        if (n_samples is None) == (stride is None):
+            raise ValueError("give either n_samples or stride")
+        super().__init__(samples, store, options)
+        self._n_samples, self._stride, self._crop = n_samples, stride, crop
+        self._n_views = 3 if crop == "three" else 1
+        segments = zip(samples.begins.tolist(), samples.ends.tolist(), strict=True)
+        counts = [len(self._starts(begin, end)) for begin, end in segments]
+        # The clips of video i have the keys first[i] to first[i + 1] - 1.
+        self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __getitem__(self, key: int) -> Clip:
+        video = int(np.searchsorted(self._first, key, side="right")) - 1
+        start = self._starts(*self._segment(video))[key - int(self._first[video])]
+        views, segment = self._read(
+            video,
+            start,
+            lambda h, w: short_side_view(h, w, self._shape.sample_size, self._crop),
+        )
+        return Clip(views, int(self._samples.targets[video]), False, video, segment)
+
+    def shard(self, rank: int, world_size: int) -> range:
+        """The keys for one of several processes: whole videos, each clip in one process only."""
+        begin, end = (
+            int(self._first[np.searchsorted(self._first, len(self) * part // world_size)])
+            for part in (rank, rank + 1)
+        )
+        return range(begin, end)
+
+    def batches(self, keys: range, batch_size: int) -> Iterable[list[int]]:
+        edges = np.array([keys.start, keys.stop])
+        if self._crop == "nocrop":  # clips of different videos differ in size
+            inside = (self._first > keys.start) & (self._first < keys.stop)
+            edges = np.concatenate([edges[:1], self._first[inside], edges[1:]])
+        return _Batches(edges, max(1, batch_size // self._n_views))
+
+    def _starts(self, begin: int, end: int) -> range:
+        size, t_stride = self._shape.sample_duration, self._shape.sample_t_stride
+        if self._n_samples is not None:
+            return even_starts(begin, end, size=size, n_samples=self._n_samples, t_stride=t_stride)
+        assert self._stride is not None
+        return sliding_starts(begin, end, size=size, stride=self._stride, t_stride=t_stride)
+
+
+class ValidationClips(EvaluationClips):
+    """The clips that training is validated on: options as in `ValidationClipOptions`.
+
+    Raises:
+        InputError: if a sample has no label.
+    """
+
+    def __init__(self, samples: Annotation, store: FrameStore, options: object) -> None:
+        chosen = ValidationClipOptions.of(options)
+        _require_labels(samples)
+        super().__init__(samples, store, chosen, n_samples=chosen.n_val_samples)
+
+
+class InferenceClips(EvaluationClips):
+    """The sliding windows of whole videos: options as in `InferenceClipOptions`."""
+
+    def __init__(self, samples: Annotation, store: FrameStore, options: object) -> None:
+        chosen = InferenceClipOptions.of(options)
+        super().__init__(
+            samples, store, chosen, stride=chosen.inference_stride, crop=chosen.inference_crop
+        )
+
+
+def _require_labels(samples: Annotation) -> None:
+    unknown = np.flatnonzero(samples.targets < 0)
+    if len(unknown):
+        raise InputError(
+            f"{len(unknown)} videos have no label, the first: {samples.ids[unknown[0]]!r}; "
+            "training and validation need one for each"
+        )
+
+
+class _Batches:
+    """Batches of up to `size` keys, each within one of the runs edges[i] <= key < edges[i + 1]."""
+
+    def __init__(self, edges: np.ndarray, size: int) -> None:
+        self._edges, self._size = edges, size
+
+    def __len__(self) -> int:
+        return int(np.sum(-(-np.diff(self._edges) // self._size)))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for begin, end in pairwise(self._edges.tolist()):
+            for start in range(begin, end, self._size):
+                yield list(range(start, min(start + self._size, end)))

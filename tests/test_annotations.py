@@ -50,7 +50,7 @@ def write_all(folder: Path, store: str = "jpg") -> Path:
     ledger = [(name, n, "25.0" if n != "0" else "") for name, _, _, _, n in VIDEOS]
     save_ledger(folder / "ledger.tsv", [*ledger, ("of another split", "7", "25")])
     inputs = (folder / "list.tsv", folder / "labels.txt", folder / "ledger.tsv")
-    write_annotation(*inputs, folder / "annotation.json", store=store)  # type: ignore[arg-type]
+    write_annotation(*inputs, folder / "annotation.json", file_type=store)  # type: ignore[arg-type]
     return folder / "annotation.json"
 
 
@@ -188,7 +188,7 @@ def test_lists_and_ledgers_that_do_not_match(tmp_path: Path) -> None:
     paths = (tmp_path / "list.tsv", tmp_path / "labels.txt", tmp_path / "ledger.tsv", output)
 
     def write() -> None:
-        write_annotation(*paths, store="jpg")
+        write_annotation(*paths, file_type="jpg")
 
     (tmp_path / "labels.txt").write_text("run\n")
     message = refusal(write)
@@ -255,7 +255,7 @@ def save_activitynet(folder: Path, store: str) -> Path:
     ledger = [("a", "100", "10.0"), ("gone", "0", ""), ("v", "119", "29.97"), ("t", "50", "25")]
     save_ledger(folder / "ledger.tsv", ledger)
     output = folder / "activitynet.json"
-    write_activitynet(source, folder / "ledger.tsv", output, store=store)  # type: ignore[arg-type]
+    write_activitynet(source, folder / "ledger.tsv", output, file_type=store)  # type: ignore[arg-type]
     return output
 
 
@@ -315,7 +315,9 @@ def test_bad_activitynet(tmp_path: Path) -> None:
     path = save_activitynet(tmp_path, "jpg")
     save_ledger(tmp_path / "ledger.tsv", [("a", "100", "10")])
     source, ledger = tmp_path / "annotation.json", tmp_path / "ledger.tsv"
-    message = refusal(lambda: write_activitynet(source, ledger, tmp_path / "x.json", store="jpg"))
+    message = refusal(
+        lambda: write_activitynet(source, ledger, tmp_path / "x.json", file_type="jpg")
+    )
     assert "3 videos" in message
     assert "'gone'" in message
     data = json.loads(path.read_text())

@@ -19,17 +19,18 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from r3d.errors import InputError
 from r3d.files import atomic_path
-from r3d.lists import load_labels, load_list, subset_name
 from r3d.lists.activitynet import frames_key, leaf_labels
+from r3d.lists.base import subset_name
 from r3d.lists.reading import read_json
-from r3d.lists.tables import read_columns
+from r3d.lists.tables import load_labels, load_list, read_columns
+from r3d.options import FileType
 
 FIRST_FRAME = {"jpg": 1, "hdf5": 0}
 
@@ -68,7 +69,7 @@ class Annotation:
 
 
 def write_annotation(
-    list_table: Path, labels: Path, ledger: Path, output: Path, *, store: Literal["jpg", "hdf5"]
+    list_table: Path, labels: Path, ledger: Path, output: Path, *, file_type: FileType
 ) -> None:
     """Write the annotation of one split from its list, its classes and the data set's ledger."""
     classes = load_labels(labels)
@@ -86,7 +87,7 @@ def write_annotation(
             f"{ledger}: {len(absent)} videos of {list_table} are absent, the first: {absent[0]!r}; "
             "expected a row for each"
         )
-    first = FIRST_FRAME[store]
+    first = FIRST_FRAME[file_type]
     quoted = {label: json.dumps(label) for label in ["", *classes]}
     columns = (videos["id"], videos["subset"], videos["label"], n_frames.astype(int))
     # Line by line: a dictionary of all videos of a large data set would take gigabytes.
@@ -103,9 +104,7 @@ def write_annotation(
         file.write("\n}}\n")
 
 
-def write_activitynet(
-    json_in: Path, ledger: Path, output: Path, *, store: Literal["jpg", "hdf5"]
-) -> None:
+def write_activitynet(json_in: Path, ledger: Path, output: Path, *, file_type: FileType) -> None:
     """Add frame rates and frame ranges from the ledger to the official ActivityNet JSON."""
     data = _load(json_in)
     frames = _ledger_frames(ledger)
@@ -115,7 +114,7 @@ def write_activitynet(
             f"{ledger}: {len(absent)} videos of {json_in} are absent, the first: {absent[0]!r}; "
             "expected a row for each"
         )
-    first = FIRST_FRAME[store]
+    first = FIRST_FRAME[file_type]
     counts, rates = frames["frames"].to_dict(), frames["fps"].to_dict()
     for name, entry in data["database"].items():
         entry["frames"] = [first, first + counts[name]]

@@ -48,7 +48,12 @@ _DEFAULT_OPTIONS = SplitOptions()
 
 
 def read_list(
-    format: str, folder: Path, split: str, options: SplitOptions = _DEFAULT_OPTIONS
+    format: str,
+    folder: Path,
+    split: str,
+    options: SplitOptions = _DEFAULT_OPTIONS,
+    *,
+    n_classes: int | None = None,
 ) -> VideoList:
     """Read and check one split of a data set.
 
@@ -56,7 +61,7 @@ def read_list(
     "folders" it is the videos folder). Everything that is wrong with a list is an `InputError` that
     names file, line and value: an unknown class, an id that two videos share, a label, id or path
     that is no proper name, no training video, a wrong encoding or header. Rows that repeat another
-    in everything are left out with a warning.
+    in everything are left out with a warning. `n_classes` is the number of classes to be expected.
     """
     if format not in FORMATS:
         raise InputError(f"unknown list format {format!r}: accepted are {', '.join(FORMATS)}")

@@ -1,0 +1,43 @@
+# Set-up and everyday commands; `make help` lists them.
+
+PYTHON ?= python3
+CORES ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format
+
+help:  ## list these commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(INSTALLED)  ## make .venv and install the package with everything it needs
+
+# pip of the base Python installs into the environment: Debian's Python cannot make one with pip.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip --editable '.[dev]'
+	touch $@
+
+demo: setup  ## run the embedded default from rendered videos to the accuracy table
+	snakemake --cores $(CORES)
+	snakemake --report results/report.html
+	r3d summary results/summary.tsv
+
+test: setup  ## run the whole test suite
+	pytest
+
+check: setup  ## run linters and the type checker
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	mypy
+	snakemake --lint
+
+format: setup  ## lay out all code
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile rules

@@ -1,0 +1,36 @@
+from snakemake.utils import min_version
+
+min_version("9.5")
+
+
+# A config file on the command line replaces the embedded default instead of being merged into it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+conda: "environment.yml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/lists.smk"
+include: "rules/frames.smk"
+include: "rules/annotations.smk"
+include: "rules/train.smk"
+include: "rules/infer.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+onstart:
+    globals()["FOLDER_LOCK"] = hold_folder()
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.input,
+    localrule: True

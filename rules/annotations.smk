@@ -1,0 +1,33 @@
+"""Lists and ledger -> the annotation JSON of the reference."""
+
+
+rule annotations:
+    input:
+        [
+            ANNOTATION.format(dataset=name, split=split)
+            for name, dataset in CONFIG.datasets.items()
+            for split in dataset.all_splits
+        ],
+    localrule: True
+
+
+rule annotate_split:
+    input:
+        table=LISTS,
+        labels=LABELS,
+        ledger=LEDGER,
+        official=official_json,
+    output:
+        ANNOTATION,
+    params:
+        file_type=option(dataset_of, "file_type"),
+        code=code_version("annotations"),
+    log:
+        f"{LOGS}/annotate_split/{{dataset}}_{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/annotate_split/{{dataset}}_{{split}}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    script:
+        "../workflow/scripts/annotate_split.py"

@@ -1,0 +1,156 @@
+"""Validated config, path patterns and the functions that rules take their inputs from."""
+
+import re
+import sys
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from r3d.codeversion import code_version
+from r3d.config import NAME_PATTERN, load_config
+from r3d.errors import InputError
+from r3d.inputs import check_inputs, list_files
+from r3d.motion import SPLITS, list_names
+from r3d.options import InferenceOptions, TrainingOptions
+from r3d.shards import shard_name
+
+
+try:
+    CONFIG = load_config(config)
+    check_inputs(CONFIG)
+except InputError as error:
+    sys.exit(f"error: {error}")
+
+
+RESULTS = CONFIG.results
+MOTION_LISTS = sorted({name for split in SPLITS for name in list_names(split)})
+LISTS = f"{RESULTS}/datasets/{{dataset}}/lists/{{split}}.tsv"
+LABELS = f"{RESULTS}/datasets/{{dataset}}/lists/{{split}}.labels.txt"
+SHARDS = f"{RESULTS}/datasets/{{dataset}}/shards"
+MANIFEST = f"{RESULTS}/datasets/{{dataset}}/manifests/{{shard}}.tsv"
+LEDGER = f"{RESULTS}/datasets/{{dataset}}/ledger.tsv"
+ANNOTATION = f"{RESULTS}/datasets/{{dataset}}/annotations/{{dataset}}_{{split}}.json"
+EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}/{{split}}"
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+
+
+wildcard_constraints:
+    dataset=NAME_PATTERN,
+    experiment=NAME_PATTERN,
+    split=NAME_PATTERN,
+    shard=r"\d+",
+    subset="train|val|test",
+
+
+def dataset_of(wildcards):
+    """The config of the data set that a job works on, by its own name or its experiment's."""
+    if hasattr(wildcards, "dataset"):
+        return CONFIG.datasets[wildcards.dataset]
+    return CONFIG.datasets[experiment_of(wildcards).dataset]
+
+
+def experiment_of(wildcards):
+    return CONFIG.experiments[wildcards.experiment]
+
+
+def option(section, name):
+    """A params function that picks one option of a job's data set or experiment."""
+    return lambda wildcards: getattr(section(wildcards), name)
+
+
+def one_of(values):
+    """A wildcard constraint that admits these values only; without any, nothing."""
+    return "|".join(map(re.escape, values)) or "(?!)"
+
+
+def rendered_dataset(lists):
+    """The embedded data set whose list folder this is."""
+    return next(d for d in CONFIG.datasets.values() if d.render and d.lists == lists)
+
+
+def list_tables(dataset):
+    return [
+        LISTS.format(dataset=dataset, split=split)
+        for split in CONFIG.datasets[dataset].all_splits
+    ]
+
+
+def shard_table(wildcards):
+    folder = checkpoints.shard_videos.get(dataset=wildcards.dataset).output[0]
+    return f"{folder}/{wildcards.shard}.tsv"
+
+
+def manifests(wildcards):
+    n_shards = dataset_of(wildcards).shards
+    return [
+        MANIFEST.format(
+            dataset=wildcards.dataset, shard=Path(shard_name(i, n_shards)).stem
+        )
+        for i in range(n_shards)
+    ]
+
+
+def official_json(wildcards):
+    """ActivityNet's own JSON, to which its annotation only adds frames and rates."""
+    dataset = dataset_of(wildcards)
+    if dataset.format != "activitynet":
+        return []
+    return list_files(dataset, wildcards.split)
+
+
+def experiment_annotation(wildcards):
+    dataset = experiment_of(wildcards).dataset
+    return ANNOTATION.format(dataset=dataset, split=wildcards.split)
+
+
+def pretrained_model(wildcards):
+    """The model that an experiment starts from: another experiment's, a file, or none."""
+    experiment = experiment_of(wildcards)
+    if experiment.pretrain:
+        split = CONFIG.pretrain_split(wildcards.experiment, wildcards.split)
+        return f"{EXPERIMENT}/model.pth".format(
+            experiment=experiment.pretrain, split=split
+        )
+    return experiment.pretrain_path or []
+
+
+def trained_model(wildcards):
+    """The model that a run applies: its own, or with `no_train` the one it starts from."""
+    if experiment_of(wildcards).no_train:
+        return pretrained_model(wildcards)
+    return f"{EXPERIMENT}/model.pth".format(**wildcards)
+
+
+def runs(trained=False):
+    """The result folder of each experiment and split; only those that train if asked."""
+    return [
+        EXPERIMENT.format(experiment=name, split=split)
+        for name, experiment in CONFIG.experiments.items()
+        if not (trained and experiment.no_train)
+        for split in CONFIG.experiment_splits(name)
+    ]
+
+
+def runs_and_subsets():
+    return [
+        (
+            EXPERIMENT.format(experiment=name, split=split),
+            experiment.inference_subset,
+        )
+        for name, experiment in CONFIG.experiments.items()
+        for split in CONFIG.experiment_splits(name)
+    ]
+
+
+def hold_folder():
+    """Let only one workflow run here at a time.
+
+    Unlike the lock of Snakemake, this one ends with the process, even if it is killed.
+    """
+    lock = FileLock(Path(workflow.persistence.path) / "r3d.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        sys.exit(f"error: another snakemake is at work in {Path.cwd()}; wait for it or stop it")
+    return lock

@@ -1,0 +1,29 @@
+"""Top-k results -> accuracy, per class and as a table of confusions."""
+
+
+rule evaluate:
+    input:
+        [f"{run}/{subset}.accuracy.json" for run, subset in runs_and_subsets()],
+    localrule: True
+
+
+rule evaluate_subset:
+    input:
+        annotation=experiment_annotation,
+        result=f"{EXPERIMENT}/{{subset}}.json",
+    output:
+        accuracy=f"{EXPERIMENT}/{{subset}}.accuracy.json",
+        classes=f"{EXPERIMENT}/{{subset}}.classes.tsv",
+        confusion=f"{EXPERIMENT}/{{subset}}.confusion.tsv",
+    params:
+        ks=option(experiment_of, "accuracy_ks"),
+        code=code_version("evaluate"),
+    log:
+        f"{LOGS}/evaluate_subset/{{experiment}}_{{split}}_{{subset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate_subset/{{experiment}}_{{split}}_{{subset}}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    script:
+        "../workflow/scripts/evaluate_subset.py"

@@ -1,0 +1,57 @@
+"""Videos -> frames, shard by shard, and the ledger of what became of each video."""
+
+
+rule frames:
+    input:
+        expand(LEDGER, dataset=CONFIG.datasets),
+    localrule: True
+
+
+rule extract_shard:
+    input:
+        shard_table,
+    output:
+        MANIFEST,
+    params:
+        videos=option(dataset_of, "videos"),
+        frames=option(dataset_of, "frames"),
+        options=lambda wildcards: dataset_of(wildcards).frame_options,
+        code=code_version("frames"),
+    log:
+        f"{LOGS}/extract_shard/{{dataset}}/{{shard}}.log",
+    benchmark:
+        f"{BENCHMARKS}/extract_shard/{{dataset}}/{{shard}}.tsv"
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    script:
+        "../workflow/scripts/extract_shard.py"
+
+
+rule gather_ledger:
+    input:
+        manifests=manifests,
+        lists=lambda wildcards: list_tables(wildcards.dataset),
+    output:
+        report(
+            LEDGER,
+            category="Data",
+            labels={"data set": "{dataset}", "table": "ledger"},
+            caption="../workflow/report/ledger.rst",
+        ),
+    params:
+        splits=lambda wildcards: dataset_of(wildcards).all_splits,
+        max_failure_rate=option(dataset_of, "max_failure_rate"),
+        # Snakemake removes the outputs of a failed job; this copy stays for the person who looks.
+        refused=f"{RESULTS}/datasets/{{dataset}}/ledger.refused.tsv",
+        code=code_version("ledger"),
+    log:
+        f"{LOGS}/gather_ledger/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/gather_ledger/{{dataset}}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    script:
+        "../workflow/scripts/gather_ledger.py"

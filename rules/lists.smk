@@ -1,0 +1,72 @@
+"""Official lists -> one table a split -> shards of videos."""
+
+
+rule lists:
+    input:
+        [table for name in CONFIG.datasets for table in list_tables(name)],
+    localrule: True
+
+
+rule render_motion:
+    output:
+        lists=[f"{{folder}}/{name}" for name in MOTION_LISTS],
+    params:
+        videos=lambda wildcards: rendered_dataset(wildcards.folder).videos,
+        options=lambda wildcards: rendered_dataset(wildcards.folder).render.model_dump(),
+        code=code_version("motion"),
+    wildcard_constraints:
+        folder=one_of(d.lists for d in CONFIG.datasets.values() if d.render),
+    log:
+        f"{LOGS}/render_motion/{{folder}}.log",
+    benchmark:
+        f"{BENCHMARKS}/render_motion/{{folder}}.tsv"
+    threads: 8
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    script:
+        "../workflow/scripts/render_motion.py"
+
+
+rule list_split:
+    input:
+        lambda wildcards: list_files(dataset_of(wildcards), wildcards.split),
+    output:
+        table=LISTS,
+        labels=LABELS,
+    params:
+        folder=option(dataset_of, "lists"),
+        format=option(dataset_of, "format"),
+        n_classes=option(dataset_of, "n_classes"),
+        split_options=lambda wildcards: dataset_of(wildcards).split_options,
+        code=code_version("lists"),
+    log:
+        f"{LOGS}/list_split/{{dataset}}_{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/list_split/{{dataset}}_{{split}}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    script:
+        "../workflow/scripts/list_split.py"
+
+
+# A checkpoint, because only its result tells which shards a changed list has changed: the others
+# keep their content and are not extracted again.
+checkpoint shard_videos:
+    input:
+        lambda wildcards: list_tables(wildcards.dataset),
+    output:
+        directory(SHARDS),
+    params:
+        n_shards=option(dataset_of, "shards"),
+        code=code_version("shards"),
+    log:
+        f"{LOGS}/shard_videos/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/shard_videos/{{dataset}}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    script:
+        "../workflow/scripts/shard_videos.py"

@@ -1,0 +1,54 @@
+"""Where and in which precision a network runs."""
+
+import contextlib
+import os
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+def choose_device(*, no_cuda: bool = False) -> torch.device:
+    """The CUDA device if there is one and it is wanted, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() and not no_cuda else "cpu")
+
+
+def choose_dtype(precision: Literal["auto", "bf16", "fp32"], device: torch.device) -> torch.dtype:
+    """The type that convolutions compute in; `auto` is bf16 where the hardware multiplies in it."""
+    if precision == "auto":
+        precision = "bf16" if _multiplies_bf16(device) else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
+    """A context in which the forward pass computes in `dtype`; weights stay in fp32."""
+    return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The layout of clips and weights: channels last on CUDA, contiguous on the CPU.
+
+    On the CPU, bf16 with channels_last_3d and several threads gives a NaN weight gradient now and
+    then (seen with torch 2.13 and 2.15), so the faster layout is not used there.
+    """
+    return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to the device, into the layout that is fastest there."""
+    network.to(device)
+    network.to(memory_format=memory_format(device))
+    return network
+
+
+def share_cores(n_workers: int, n_cores: int | None = None) -> None:
+    """Leave the cores of the loader's workers to them: torch computes on the others."""
+    cores = n_cores or len(os.sched_getaffinity(0))
+    torch.set_num_threads(max(1, cores - n_workers))
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Emulated bf16 is slower than fp32 on a CPU; torch has no public name for this question yet.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,0 +1,315 @@
+"""The embedded data set: eight classes that differ in motion only, rendered into real video files.
+
+A moving random texture is encoded by ffmpeg in UCF-101's folder layout, with UCF-101's list files,
+so that the pipeline treats it exactly like UCF-101. A single frame tells nothing about the class:
+
+- Every video shows its own texture from its own random pose; the eight videos of one group and
+  clip number, one a class, even start from the same frame.
+- The texture looks the same at every position, angle and scale. For the scale this takes several
+  octaves of one noise whose strengths follow the magnification in a circle (as the tones of
+  Shepard's endless scale do: R. N. Shepard, Circularity in judgments of relative pitch, 1964), so
+  that zooming never arrives anywhere.
+
+Opposite directions are different classes, so training on it must not flip (`no_hflip`).
+"""
+
+import json
+import logging
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from r3d.errors import InputError
+from r3d.ffmpeg import ffmpeg_binary
+from r3d.files import atomic_path
+
+CLASSES = (
+    "RotateClockwise",
+    "RotateCounterclockwise",
+    "TranslateDown",
+    "TranslateLeft",
+    "TranslateRight",
+    "TranslateUp",
+    "ZoomIn",
+    "ZoomOut",
+)
+SPLITS = ("01", "02")
+
+_FPS = 25
+_MAX_GROUPS = 8
+_OCTAVES = 3
+_TEXELS = 512  # side of a texture; a power of two, so that wrapping round is a bit mask
+_CYCLES = 12  # highest spatial frequency of a texture, per side
+_COARSEST_CYCLES = 1.0  # the lowest octave's highest frequency, per short side of the video
+_RECORD = "motion.json"
+_UNFINISHED = ".unfinished"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What decides every pixel. `version` changes when the same settings give other videos."""
+
+    videos_per_class: int
+    n_frames: int
+    width: int
+    height: int
+    seed: int
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """What one frame adds to the pose: shift in short sides, clockwise radians, octaves."""
+
+    right: float = 0.0
+    down: float = 0.0
+    turn: float = 0.0
+    zoom: float = 0.0
+
+
+def list_names(split: str) -> list[str]:
+    """The names of the list files of a split: classes, training and test.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise InputError(f"motion data set: no split {split!r}; accepted: {', '.join(SPLITS)}")
+    return ["classInd.txt", f"trainlist{split}.txt", f"testlist{split}.txt"]
+
+
+def render_motion(
+    videos: Path,
+    lists: Path,
+    *,
+    videos_per_class: int = 80,
+    n_frames: int = 32,
+    size: tuple[int, int] = (96, 72),
+    seed: int = 1,
+    threads: int = 2,
+) -> None:
+    """Render `videos_per_class` videos a class and the lists of two splits.
+
+    Writes `videos`/<Class>/v_<Class>_g<group>_c<clip>.avi (MPEG-4 in AVI, 25 frames per second) and
+    then, in `lists`, classInd.txt and {train,test}list{01,02}.txt. The videos come in at most eight
+    groups; a split tests a quarter of the groups, another quarter in each split. Equal arguments
+    give equal frames (by one version of ffmpeg). Complete videos of an earlier run with equal
+    arguments are kept; those of other arguments are replaced.
+
+    Args:
+        videos: folder of the class folders.
+        lists: folder of the list files.
+        videos_per_class: videos a class, at least 2.
+        n_frames: frames a video, at least 2.
+        size: width and height in pixels, even numbers of at least 16.
+        seed: of everything random, 0 or more.
+        threads: videos are rendered in this many threads.
+
+    Raises:
+        InputError: an argument is out of its range.
+    """
+    width, height = size
+    _check(videos_per_class >= 2, "videos_per_class", videos_per_class, "2 or more")
+    _check(n_frames >= 2, "n_frames", n_frames, "2 or more")
+    _check(min(size) >= 16 and width % 2 == height % 2 == 0, "size", size, "even, 16 or more")
+    _check(seed >= 0, "seed", seed, "0 or more")
+    _check(threads >= 1, "threads", threads, "1 or more")
+
+    settings = _Settings(videos_per_class, n_frames, width, height, seed)
+    _remove_videos_of_other_settings(videos, settings)
+    for name in CLASSES:
+        (videos / name).mkdir(parents=True, exist_ok=True)
+    unfinished = videos / _UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with ThreadPoolExecutor(threads) as pool:
+        indices = range(videos_per_class)
+        rendered = sum(pool.map(lambda index: _render_index(videos, index, settings), indices))
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _log.info("rendered %d of %d videos in %s", rendered, videos_per_class * len(CLASSES), videos)
+    _write_lists(lists, videos_per_class)
+
+
+def _check(good: bool, name: str, value: object, accepted: str) -> None:
+    if not good:
+        raise InputError(f"motion data set: {name} is {value}; accepted: {accepted}")
+
+
+def _remove_videos_of_other_settings(videos: Path, settings: _Settings) -> None:
+    """Leave only videos of these settings in the folder, and its record of them."""
+    record = videos / _RECORD
+    wanted = json.dumps(asdict(settings))
+    if record.is_file() and record.read_text() == wanted:
+        return
+    if record.is_file():
+        for name in CLASSES:
+            for video in (videos / name).glob(f"v_{name}_g*_c*.avi"):
+                video.unlink()
+    with atomic_path(record) as partial:
+        partial.write_text(wanted)
+
+
+def _n_groups(videos_per_class: int) -> int:
+    return min(_MAX_GROUPS, videos_per_class)
+
+
+def _video_name(label: str, index: int, videos_per_class: int) -> str:
+    """Path of a video below the videos folder; its index runs through the groups first."""
+    clip, group = divmod(index, _n_groups(videos_per_class))
+    return f"{label}/v_{label}_g{group + 1:02d}_c{clip + 1:02d}.avi"
+
+
+def _write_lists(lists: Path, videos_per_class: int) -> None:
+    n_groups = _n_groups(videos_per_class)
+    n_test = max(1, n_groups // 4)
+    classes = [f"{number} {label}" for number, label in enumerate(CLASSES, 1)]
+    for split_index, split in enumerate(SPLITS):
+        train, test = [], []
+        for number, label in enumerate(CLASSES, 1):
+            for group in range(n_groups):
+                tested = group // n_test == split_index
+                for index in range(group, videos_per_class, n_groups):
+                    name = _video_name(label, index, videos_per_class)
+                    if tested:
+                        test.append(name)
+                    else:
+                        train.append(f"{name} {number}")
+        for name, lines in zip(list_names(split), (classes, train, test), strict=True):
+            _write_lines(lists / name, lines)
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    """Write with CR LF line ends, as the official lists have them."""
+    with atomic_path(path) as partial:
+        partial.write_text("".join(f"{line}\r\n" for line in lines), newline="")
+
+
+def _render_index(videos: Path, index: int, settings: _Settings) -> int:
+    """Render the videos of one index, one a class, where they are absent; returns how many."""
+    n_videos = settings.videos_per_class
+    targets = {label: videos / _video_name(label, index, n_videos) for label in CLASSES}
+    absent = [label for label, target in targets.items() if not target.exists()]
+    if not absent:
+        return 0
+    scene = _Scene(index, settings)
+    folder = videos / _UNFINISHED / str(index)
+    folder.mkdir(parents=True)
+    clips = [scene.frames(label) for label in absent]
+    for label, part in zip(absent, _encode(clips, settings, folder), strict=True):
+        part.replace(targets[label])
+    return len(absent)
+
+
+def _encode(clips: Sequence[NDArray[np.uint8]], settings: _Settings, folder: Path) -> list[Path]:
+    """Encode clips, (frames, height, width, 3) each, into one file each in `folder`.
+
+    One ffmpeg process writes them all: for files this short its start costs more than the
+    encoding.
+    """
+    command = (
+        ffmpeg.input(
+            "pipe:",
+            format="rawvideo",
+            pix_fmt="rgb24",
+            s=f"{settings.width}x{settings.height}",
+            r=_FPS,
+        )
+        .output(
+            "%d.avi",
+            format="segment",
+            segment_frames=",".join(str(i * settings.n_frames) for i in range(1, len(clips) + 1)),
+            reset_timestamps=1,
+            vcodec="mpeg4",
+            pix_fmt="yuv420p",
+            g=1,  # key frames only: what prediction leaves in a frame would tell of the motion
+            threads=1,
+            **{"q:v": 3, "fflags": "+bitexact", "flags:v": "+bitexact"},
+        )
+        .global_args("-loglevel", "error")
+        .compile(cmd=str(ffmpeg_binary()))
+    )
+    raw = b"".join(clip.tobytes() for clip in clips)
+    done = subprocess.run(command, input=raw, stderr=subprocess.PIPE, cwd=folder, check=False)
+    parts = [folder / f"{number}.avi" for number in range(len(clips))]
+    if done.returncode or not all(part.is_file() for part in parts):
+        raise RuntimeError(f"ffmpeg ({done.returncode}): {done.stderr.decode(errors='replace')}")
+    return parts
+
+
+class _Scene:
+    """A texture and the pose from which all videos of one index start."""
+
+    def __init__(self, index: int, settings: _Settings) -> None:
+        self._index = index
+        self._settings = settings
+        rng = np.random.default_rng([settings.seed, index])
+        self._texture = _texture(rng)
+        self._angle = rng.uniform(0, 2 * np.pi)
+        self._level = rng.uniform(0, _OCTAVES)
+        self._offsets = rng.integers(_TEXELS, size=(_OCTAVES, 2))
+
+    def frames(self, label: str) -> NDArray[np.uint8]:
+        """The frames of this scene under the motion of a class: (frames, height, width, 3)."""
+        settings = self._settings
+        rng = np.random.default_rng([settings.seed, self._index, 1 + CLASSES.index(label)])
+        speed = _draw_speed(label, rng)
+
+        # Where in the world each pixel of each frame looks, as complex numbers x + iy with y
+        # downwards, in short sides from the centre: (frames, height, width).
+        short_side = min(settings.width, settings.height)
+        x = (np.arange(settings.width, dtype=np.float32) - settings.width / 2) / short_side
+        y = (np.arange(settings.height, dtype=np.float32) - settings.height / 2) / short_side
+        time = np.arange(settings.n_frames, dtype=np.float32)[:, None, None]
+        shift = (speed.right + 1j * speed.down) * time
+        turn = np.exp(1j * (self._angle - speed.turn * time))
+        world = ((x + 1j * y[:, None] - shift) * turn).astype(np.complex64)
+
+        # Zooming in takes every octave to lower frequencies; one that leaves below comes back
+        # above, and at both ends its strength is zero.
+        total = np.zeros((*world.shape, 3), np.float32)
+        for octave, (offset_x, offset_y) in enumerate(self._offsets):
+            level = (self._level + octave - speed.zoom * time) % _OCTAVES
+            strength = np.sin(np.pi * level / _OCTAVES) ** 2
+            texels = world * (_COARSEST_CYCLES / _CYCLES * _TEXELS * 2**level).astype(np.float32)
+            column = (np.floor(texels.real).astype(np.int32) + offset_x) & (_TEXELS - 1)
+            row = (np.floor(texels.imag).astype(np.int32) + offset_y) & (_TEXELS - 1)
+            samples = self._texture.take(row * _TEXELS + column, axis=0)
+            total += strength[..., None].astype(np.float32) * samples
+        return (127.5 + 45 * total).clip(0, 255).astype(np.uint8)
+
+
+def _texture(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Smooth, isotropic, periodic noise of unit variance a channel: (texels * texels, 3)."""
+    vertical = np.fft.fftfreq(_TEXELS, 1 / _TEXELS)[:, None]
+    horizontal = np.fft.rfftfreq(_TEXELS, 1 / _TEXELS)
+    inside = np.hypot(vertical, horizontal) <= _CYCLES
+    inside[0, 0] = False  # equal mean brightness
+    spectrum = np.zeros((3, *inside.shape), np.complex64)
+    parts = rng.standard_normal((2, 3, np.count_nonzero(inside)))
+    spectrum[:, inside] = parts[0] + 1j * parts[1]
+    noise = np.fft.irfft2(spectrum, s=(_TEXELS, _TEXELS)).reshape(3, -1).T
+    return np.ascontiguousarray(noise / noise.std(axis=0), dtype=np.float32)
+
+
+def _draw_speed(label: str, rng: np.random.Generator) -> _Speed:
+    shift = rng.uniform(0.015, 0.04)
+    turn = rng.uniform(0.04, 0.1)
+    zoom = rng.uniform(0.05, 0.12)
+    return {
+        "RotateClockwise": _Speed(turn=turn),
+        "RotateCounterclockwise": _Speed(turn=-turn),
+        "TranslateDown": _Speed(down=shift),
+        "TranslateLeft": _Speed(right=-shift),
+        "TranslateRight": _Speed(right=shift),
+        "TranslateUp": _Speed(down=-shift),
+        "ZoomIn": _Speed(zoom=zoom),
+        "ZoomOut": _Speed(zoom=-zoom),
+    }[label]

@@ -1,0 +1,278 @@
+"""The options of a network, a clip, a training and an inference, as sections of the config.
+
+The names are those of the reference implementation, so are the defaults. A step takes only the
+groups that change its result: editing any other option leaves the step as it is. The texts below
+the options are their documentation, on the command line and in config/README.md.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from r3d.architectures import MODEL_DEPTHS, begin_modules
+
+
+def _exponent(value: Any) -> Any:
+    """YAML 1.1 reads `1e-3` as a string; people mean the number."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_exponent)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+
+FileType = Literal["jpg", "hdf5"]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys and wrong types are refused, values never change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+
+class ModelOptions(Section):
+    """Which network."""
+
+    model: Literal[tuple(MODEL_DEPTHS)] = "resnet"  # type: ignore[valid-type]
+    """Family of the network."""
+    model_depth: int = 18
+    """Depth: 10, 18, 34, 50, 101, 152 or 200; 50 and deeper for wideresnet and resnext; 121, 169,
+    201 or 264 for densenet."""
+    conv1_t_size: Count = 7
+    """Size of the first convolution in time, in frames."""
+    conv1_t_stride: Count = 1
+    """Stride of the first convolution in time, in frames."""
+    no_max_pool: bool = False
+    """Leave out the max pooling after the first convolution."""
+    resnet_shortcut: Literal["A", "B"] = "B"
+    """Shortcut where a stage changes size: A strides and pads with zeros, B convolves."""
+    resnet_widen_factor: Positive = 1.0
+    """Factor on the widths of resnet, resnet2p1d and preresnet."""
+    wide_resnet_k: Count = 2
+    """Factor on the widths of wideresnet."""
+    resnext_cardinality: Count = 32
+    """Groups of the convolutions of resnext."""
+    input_type: Literal["rgb", "flow"] = "rgb"
+    """Colour frames, or the two components of optical flow (hdf5 only)."""
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> Self:
+        depths = MODEL_DEPTHS[self.model]
+        if self.model_depth not in depths:
+            raise ValueError(
+                f"model_depth: {self.model_depth} is not a depth of {self.model}; "
+                f"accepted: {', '.join(map(str, depths))}"
+            )
+        return self
+
+    @property
+    def n_input_channels(self) -> int:
+        """Three colours, or the two components of optical flow."""
+        return 3 if self.input_type == "rgb" else 2
+
+    def network(self) -> dict[str, Any]:
+        """The arguments of `r3d.models.build_model` but for the number of classes."""
+        options = {name: getattr(self, name) for name in ModelOptions.model_fields}
+        del options["input_type"]
+        return {**options, "n_input_channels": self.n_input_channels}
+
+
+class ClipOptions(Section):
+    """What a clip is: its size in space and time, its normalisation, and how it is computed on."""
+
+    sample_size: Annotated[int, Field(ge=8)] = 112
+    """Height and width of a clip, in pixels."""
+    sample_duration: Count = 16
+    """Frames of a clip; a shorter video is looped."""
+    sample_t_stride: Count = 1
+    """Take every so many frames of the video."""
+    mean_dataset: Literal["kinetics", "activitynet", "0.5"] = "kinetics"
+    """Whose mean and standard deviation normalise the input."""
+    no_mean_norm: bool = False
+    """Do not subtract the mean."""
+    no_std_norm: bool = False
+    """Do not divide by the standard deviation."""
+    value_scale: Literal[1, 255] = 1
+    """Largest value of an input pixel; mean and deviation are scaled alike."""
+    frozen: bool = False
+    """Control: replace each clip by copies of its first frame, which takes its motion away."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """What convolutions compute in; auto is bf16 where the hardware multiplies in it."""
+
+
+class TrainOptions(Section):
+    """How the network is trained: whatever changes the trained weights."""
+
+    pretrain: str | None = None
+    """Experiment whose model to start from, with a fresh head."""
+    pretrain_path: str | None = None
+    """Checkpoint file to start from, with a fresh head."""
+    n_pretrain_classes: CountOrZero = 0
+    """Classes of the pretrained model; 0 reads the number from the file."""
+    ft_begin_module: str = ""
+    """Train the parameters from this module on (conv1, layer1 ... layer4, fc; in a densenet
+    denseblock1 ... classifier); what lies before is frozen with its batch-norm statistics."""
+    resume_path: str | None = None
+    """Checkpoint file to go on from when the experiment has no state of its own."""
+
+    train_crop: Literal["random", "corner", "center"] = "random"
+    """Spatial crop: of random area and shape, at a corner in one of five scales, or the centre."""
+    train_crop_min_scale: Annotated[Number, Field(gt=0, le=1)] = 0.25
+    """Least area of a random crop, as a share of the frame."""
+    train_crop_min_ratio: Annotated[Number, Field(gt=0, le=1)] = 0.75
+    """Least ratio of width to height of a random crop; the greatest is its inverse."""
+    train_t_crop: Literal["random", "center"] = "random"
+    """Where in time a clip starts: anywhere, or so that it lies in the middle."""
+    no_hflip: bool = False
+    """Do not mirror half of the clips."""
+    colorjitter: bool = False
+    """Change brightness, contrast, saturation and hue of each clip at random."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """How weights follow gradients."""
+    learning_rate: Positive = 0.1
+    """Learning rate of the first epoch (after the warm-up, if there is one)."""
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd."""
+    dampening: Fraction = 0.0
+    """Dampening of sgd's momentum."""
+    weight_decay: NotNegative = 1e-3
+    """Weight decay."""
+    nesterov: bool = False
+    """Nesterov's momentum."""
+    lr_scheduler: Literal["multistep", "plateau", "cosine"] = "multistep"
+    """How the learning rate falls: tenfold at milestones, tenfold when the validation loss stays,
+    or along a cosine to zero at the last epoch."""
+    multistep_milestones: list[Count] = [50, 100, 150]
+    """Epochs after which multistep divides the rate by ten."""
+    overwrite_milestones: bool = False
+    """When resuming, take these milestones instead of those in the checkpoint."""
+    plateau_patience: CountOrZero = 10
+    """Epochs without a lower validation loss that plateau waits for."""
+    warmup_epochs: CountOrZero = 0
+    """Epochs in which the rate first rises linearly (multistep and cosine)."""
+    batch_size: Count = 128
+    """Clips of a batch, over all devices."""
+    accumulate_steps: Count = 1
+    """Parts that a batch is computed in, where it does not fit into memory whole."""
+    clip_grad_norm: NotNegative = 0.0
+    """Largest norm of all gradients together; 0 leaves them as they are."""
+    n_epochs: Count = 200
+    """Epochs to train."""
+    manual_seed: CountOrZero = 1
+    """Seed of everything random."""
+
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all classes."""
+    mixup_alpha: NotNegative = 0.0
+    """Blend pairs of clips, by shares from a Beta(alpha, alpha); 0 does not."""
+    cutmix_alpha: NotNegative = 0.0
+    """Paste rectangles of other clips, of areas from a Beta(alpha, alpha); 0 does not."""
+    ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Decay of a running average of the weights, which then is the model; 0 keeps none."""
+
+    no_val: bool = False
+    """Do not validate during the training."""
+    n_val_samples: Count = 3
+    """Clips a video, evenly spaced, in this validation."""
+    final_model: Literal["last", "best"] = "last"
+    """The model to hand on: of the last epoch, or of the best validation accuracy."""
+
+    @model_validator(mode="after")
+    def _check_training(self) -> Self:
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise ValueError("nesterov: true needs momentum above 0 and dampening 0")
+        if self.pretrain and self.pretrain_path:
+            raise ValueError(
+                f"pretrain: {self.pretrain!r} and pretrain_path: {self.pretrain_path!r} exclude "
+                "each other: give an experiment or a file"
+            )
+        if self.ft_begin_module and not (self.pretrain or self.pretrain_path):
+            raise ValueError(
+                f"ft_begin_module: {self.ft_begin_module!r} needs pretrained weights: give "
+                "pretrain (an experiment) or pretrain_path (a file)"
+            )
+        if self.no_val and (self.lr_scheduler == "plateau" or self.final_model == "best"):
+            raise ValueError(
+                "no_val: true goes with neither lr_scheduler: plateau nor final_model: best, "
+                "which follow the validation"
+            )
+        if self.warmup_epochs and self.lr_scheduler == "plateau":
+            raise ValueError("warmup_epochs: goes with lr_scheduler: multistep or cosine only")
+        if self.warmup_epochs >= self.n_epochs:
+            raise ValueError(
+                f"warmup_epochs: {self.warmup_epochs} must be below n_epochs ({self.n_epochs})"
+            )
+        if self.accumulate_steps > self.batch_size:
+            raise ValueError(
+                f"accumulate_steps: {self.accumulate_steps} cannot exceed batch_size "
+                f"({self.batch_size}), which it divides"
+            )
+        return self
+
+
+class InferOptions(Section):
+    """How a trained network is applied."""
+
+    inference_stride: Count = 16
+    """Frames from the start of one clip to the next."""
+    inference_crop: Literal["center", "nocrop"] = "center"
+    """The square in the middle, or the whole frame (fully convolutional)."""
+    inference_no_average: bool = False
+    """Give the scores of each clip, not their average over the video."""
+    output_topk: int = 5
+    """Classes to give of each video, the most likely first; 0 or less gives all."""
+
+
+class TrainingOptions(ModelOptions, ClipOptions, TrainOptions):
+    """All that the trained weights depend on."""
+
+    @model_validator(mode="after")
+    def _check_begin_module(self) -> Self:
+        modules = begin_modules(self.model)
+        if self.ft_begin_module and self.ft_begin_module not in modules:
+            raise ValueError(
+                f"ft_begin_module: {self.ft_begin_module!r} is not a module of {self.model}; "
+                f"accepted: {', '.join(modules)} or '' (train everything)"
+            )
+        return self
+
+
+class InferenceOptions(ModelOptions, ClipOptions, InferOptions):
+    """All that the results of a trained network depend on."""
+
+
+class Resources(Section):
+    """What a training or inference job asks the cluster for."""
+
+    gpus: CountOrZero = 0
+    """GPUs of a training; inference takes one of them."""
+    mem_mb: Count = 8000
+    """Memory, in MB."""
+    runtime: Count = 1440
+    """Longest time, in minutes."""
+
+
+class RunOptions(Section):
+    """How and where steps run; nothing that a result depends on."""
+
+    n_threads: CountOrZero = 4
+    """Processes that load clips, beside the one that trains; 0 loads in that one."""
+    no_cuda: bool = False
+    """Use the CPU even where there is a GPU."""
+    inference_batch_size: CountOrZero = 0
+    """Clips of a batch in inference; 0 takes batch_size."""
+    checkpoint: Count = 10
+    """Keep a checkpoint every so many epochs."""
+    tensorboard: bool = False
+    """Write the curves for TensorBoard, too."""
+    resources: Resources = Resources()
+    """What the jobs ask the cluster for."""

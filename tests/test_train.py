@@ -1,0 +1,325 @@
+"""Training: it learns, it resumes exactly, its options do what they say."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from synthetic import LABELS, write_frames
+
+from r3d.checkpoint import read_checkpoint
+from r3d.errors import InputError
+from r3d.models import build_model
+from r3d.options import RunOptions, TrainingOptions
+from r3d.runfolder import fingerprint
+from r3d.train import steps_per_epoch, train
+
+TINY: dict[str, Any] = {
+    "model_depth": 10,
+    "resnet_widen_factor": 0.0625,
+    "sample_size": 32,
+    "sample_duration": 8,
+    "batch_size": 4,
+    "n_epochs": 3,
+    "learning_rate": 0.02,
+    "no_hflip": True,
+    "n_val_samples": 1,
+    "precision": "fp32",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_frames(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def fit(data: Path, output: Path, n_threads: int = 0, **options: Any) -> dict[str, torch.Tensor]:
+    """Train and return the weights of the final model."""
+    chosen = TrainingOptions(**{**TINY, **options})
+    train(
+        chosen,
+        annotation=data / "annotation.json",
+        frames=data / "jpg",
+        file_type="jpg",
+        pretrained=Path(chosen.pretrain_path) if chosen.pretrain_path else None,
+        checkpoints=output / "checkpoints",
+        model=output / "model.pth",
+        train_log=output / "train.log",
+        val_log=output / "val.log",
+        run=RunOptions(n_threads=n_threads, checkpoint=1, no_cuda=True),
+        n_cores=1,
+    )
+    return read_checkpoint(output / "model.pth").state_dict
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def run_folder(output: Path) -> Path:
+    (folder,) = [path for path in (output / "checkpoints").iterdir() if path.is_dir()]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("undisturbed")
+    fit(data, output)
+    return output
+
+
+def test_it_learns(tmp_path: Path):
+    write_frames(tmp_path, n_training=32, n_validation=8)
+    options = {"resnet_widen_factor": 0.125, "batch_size": 8, "train_crop": "center"}
+    fit(tmp_path, tmp_path / "out", n_epochs=10, multistep_milestones=[7], **options)
+    log = pd.read_csv(tmp_path / "out/val.log", sep="\t")
+    assert log["acc"].iloc[-1] >= 0.9
+
+
+def test_logs_have_the_columns_of_the_reference(undisturbed: Path):
+    read = {name: pd.read_csv(undisturbed / name, sep="\t") for name in ("train.log", "val.log")}
+    assert list(read["train.log"].columns) == ["epoch", "loss", "acc", "lr"]
+    assert list(read["val.log"].columns) == ["epoch", "loss", "acc"]
+    batches = pd.read_csv(run_folder(undisturbed) / "train_batch.log", sep="\t")
+    assert list(batches.columns) == ["epoch", "batch", "iter", "loss", "acc", "lr"]
+    assert batches["iter"].tolist() == list(range(1, 16))
+    assert read["train.log"]["epoch"].tolist() == read["val.log"]["epoch"].tolist() == [1, 2, 3]
+
+
+def test_checkpoint_describes_itself(undisturbed: Path):
+    content = torch.load(undisturbed / "model.pth", weights_only=True)
+    assert content["arch"] == "resnet-10"
+    assert content["epoch"] == 3
+    assert content["labels"] == LABELS
+    assert content["config"]["sample_duration"] == 8
+    assert content["normalisation"]["mean"] == [0.4345, 0.4051, 0.3775]
+
+
+def test_workers_do_not_change_the_result(data: Path, undisturbed: Path, tmp_path: Path):
+    weights = fit(data, tmp_path, n_threads=2)
+    assert_equal(weights, read_checkpoint(undisturbed / "model.pth").state_dict)
+
+
+def test_finished_training_only_writes_its_results(data: Path, undisturbed: Path, tmp_path: Path):
+    before = read_checkpoint(undisturbed / "model.pth").state_dict
+    (undisturbed / "model.pth").rename(tmp_path / "model.pth")
+    started = time.monotonic()
+    latest = (run_folder(undisturbed) / "latest.pth").stat().st_mtime_ns
+    assert_equal(fit(data, undisturbed), before)
+    assert (run_folder(undisturbed) / "latest.pth").stat().st_mtime_ns == latest
+    assert time.monotonic() - started < 60
+
+
+def test_more_epochs_go_on_from_the_state(data: Path, tmp_path: Path):
+    fit(data, tmp_path / "a", n_epochs=1)
+    prolonged = fit(data, tmp_path / "a", n_epochs=2)
+    assert_equal(prolonged, fit(data, tmp_path / "b", n_epochs=2))
+
+
+def test_fewer_epochs_take_the_kept_checkpoint(data: Path, undisturbed: Path, tmp_path: Path):
+    two = fit(data, tmp_path, n_epochs=2)
+    fit(data, tmp_path, n_epochs=3)
+    assert_equal(fit(data, tmp_path, n_epochs=2), two)
+
+
+def command(data: Path, output: Path, **options: Any) -> list[str]:
+    values = {**TINY, **options}
+    flags = [f"--{name}" for name, value in values.items() if value is True]
+    pairs = [f"--{name}={value}" for name, value in values.items() if value is not True]
+    paths = [
+        f"--annotation_path={data / 'annotation.json'}",
+        f"--video_path={data / 'jpg'}",
+        f"--result_path={output}",
+    ]
+    run = ["--n_threads=1", "--no_cuda", "--checkpoint=100"]
+    return [sys.executable, "-m", "r3d", "train", *paths, *run, *flags, *pairs]
+
+
+def wait_for_steps(output: Path, n: int) -> None:
+    """Wait until the training has logged `n` steps."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for log in output.glob("checkpoints/*/train_batch.log"):
+            if len(log.read_text().splitlines()) > n:
+                return
+        time.sleep(0.02)
+    pytest.fail("the training does not get on")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_training_goes_on_as_if_never_stopped(
+    data: Path, tmp_path: Path, number: signal.Signals
+):
+    options = {"n_epochs": 16, "ema_decay": 0.9, "lr_scheduler": "cosine", "warmup_epochs": 2}
+    process = subprocess.Popen(command(data, tmp_path / "a", **options), stderr=subprocess.PIPE)
+    wait_for_steps(tmp_path / "a", 20)
+    process.send_signal(number)
+    errors = process.communicate(timeout=60)[1].decode()
+    assert process.returncode != 0
+    assert not (tmp_path / "a/model.pth").exists(), "the training was over before the signal came"
+    assert "Traceback" not in errors
+    resumed = fit(data, tmp_path / "a", **options)
+    assert_equal(resumed, fit(data, tmp_path / "b", **options))
+    for name in ("train.log", "val.log"):
+        assert (tmp_path / "a" / name).read_text() == (tmp_path / "b" / name).read_text()
+    for name in ("a", "b"):
+        batches = pd.read_csv(run_folder(tmp_path / name) / "train_batch.log", sep="\t")
+        assert batches["iter"].tolist() == list(range(1, 16 * 5 + 1))
+
+
+def test_sigterm_loses_no_step(data: Path, tmp_path: Path):
+    process = subprocess.Popen(command(data, tmp_path, n_epochs=50), stderr=subprocess.PIPE)
+    wait_for_steps(tmp_path, 12)
+    process.terminate()
+    process.communicate(timeout=60)
+    state = read_checkpoint(run_folder(tmp_path) / "latest.pth").training
+    log = (run_folder(tmp_path) / "train_batch.log").read_text().splitlines()
+    assert [str(state["epoch"] + 1), str(state["step"])] == log[-1].split("\t")[:2] or (
+        state["step"] == 0 and log[-1].split("\t")[:2] == [str(state["epoch"]), "5"]
+    )
+
+
+def test_a_second_process_is_kept_out(data: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("r3d.runfolder._LOCK_SECONDS", 0.1)
+    process = subprocess.Popen(command(data, tmp_path, n_epochs=1000), stderr=subprocess.PIPE)
+    try:
+        wait_for_steps(tmp_path, 1)
+        with pytest.raises(InputError, match="another process trains here"):
+            fit(data, tmp_path, n_epochs=1000)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_finished_training_of_other_code_is_kept_and_done_again(
+    data: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("r3d.train.code_version", lambda _: "old")
+    fit(data, tmp_path, n_epochs=1)
+    monkeypatch.setattr("r3d.train.code_version", lambda _: "new")
+    fit(data, tmp_path, n_epochs=1)
+    names = {path.name.partition(".")[2] for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"", "lock", "old"}
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch(data: Path, tmp_path: Path):
+    """Frozen batch norms make the parts independent: only then are both the same."""
+    fit(data, tmp_path / "base", n_epochs=1)
+    tune = {"pretrain_path": str(tmp_path / "base/model.pth"), "ft_begin_module": "fc"}
+    whole = fit(data, tmp_path / "whole", **tune)
+    parts = fit(data, tmp_path / "parts", **tune, accumulate_steps=3)
+    torch.testing.assert_close(parts["fc.weight"], whole["fc.weight"], rtol=1e-4, atol=1e-6)
+
+
+def test_fine_tuning_moves_nothing_before_its_module(data: Path, tmp_path: Path):
+    before = fit(data, tmp_path / "base", n_epochs=1)
+    tune = {"pretrain_path": str(tmp_path / "base/model.pth"), "ft_begin_module": "layer4"}
+    after = fit(data, tmp_path / "tuned", **tune, n_epochs=1)
+    for name in before:
+        moved = not torch.equal(before[name], after[name])
+        assert moved == name.startswith(("layer4", "fc")), name
+
+
+def test_weight_averages_follow_the_weights_slowly(data: Path, tmp_path: Path):
+    start = build_model(model="resnet", model_depth=10, resnet_widen_factor=0.0625, n_classes=2)
+    torch.manual_seed(TrainingOptions().manual_seed)
+    start = build_model(model="resnet", model_depth=10, resnet_widen_factor=0.0625, n_classes=2)
+    plain = fit(data, tmp_path / "plain", n_epochs=1)
+    average = fit(data, tmp_path / "average", n_epochs=1, ema_decay=0.99)
+    first = start.state_dict()["fc.weight"]
+    assert 0 < (average["fc.weight"] - first).norm() < 0.5 * (plain["fc.weight"] - first).norm()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "adamw", "learning_rate": 1e-3},
+        {"lr_scheduler": "plateau", "plateau_patience": 0},
+        {"nesterov": True},
+        {"label_smoothing": 0.1},
+        {"mixup_alpha": 0.4},
+        {"cutmix_alpha": 1.0},
+        {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "accumulate_steps": 2},
+        {"clip_grad_norm": 0.1},
+        {"precision": "bf16"},
+        {"train_crop": "corner", "train_t_crop": "center"},
+        {"colorjitter": True, "no_hflip": False},
+        {"sample_t_stride": 2, "value_scale": 255, "no_std_norm": True, "mean_dataset": "0.5"},
+        {"frozen": True},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_every_option_changes_the_training(data: Path, undisturbed: Path, tmp_path: Path, options):
+    weights = fit(data, tmp_path, **options)
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    plain = read_checkpoint(undisturbed / "model.pth").state_dict
+    assert not torch.equal(weights["conv1.weight"], plain["conv1.weight"])
+
+
+def test_best_model_is_that_of_the_best_epoch(data: Path, tmp_path: Path):
+    fit(data, tmp_path, n_epochs=6, final_model="best", learning_rate=0.3)
+    log = pd.read_csv(tmp_path / "val.log", sep="\t")
+    best = log.sort_values(["acc", "loss"], ascending=[False, True])["epoch"].iloc[0]
+    model = read_checkpoint(tmp_path / "model.pth")
+    assert model.epoch == best
+    kept = read_checkpoint(run_folder(tmp_path) / f"save_{best}.pth")
+    assert_equal(model.state_dict, kept.state_dict)
+
+
+def test_resume_path_takes_weights_optimizer_and_epoch(data: Path, tmp_path: Path):
+    fit(data, tmp_path / "a", n_epochs=2)
+    kept = run_folder(tmp_path / "a") / "save_1.pth"
+    resumed = fit(data, tmp_path / "b", n_epochs=2, resume_path=str(kept))
+    assert_equal(resumed, read_checkpoint(tmp_path / "a/model.pth").state_dict)
+
+
+def test_a_diverging_training_says_so(data: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=r"diverged.*learning_rate \(1e\+20\)"):
+        fit(data, tmp_path, learning_rate=1e20)
+
+
+def test_without_validation(data: Path, tmp_path: Path):
+    fit(data, tmp_path, no_val=True, n_epochs=1)
+    assert (tmp_path / "val.log").read_text() == "epoch\tloss\tacc\n"
+
+
+@pytest.mark.parametrize("n_training", [1, 2, 3])
+def test_very_few_videos(tmp_path: Path, n_training: int):
+    write_frames(tmp_path, n_training=n_training, n_validation=1)
+    fit(tmp_path, tmp_path / "out", n_epochs=1, batch_size=5)
+
+
+@pytest.mark.parametrize(
+    ("n_clips", "batch_size", "world_size", "steps"),
+    [(10, 4, 1, 3), (9, 4, 1, 2), (8, 4, 1, 2), (1, 4, 1, 1), (3, 4, 1, 1), (11, 4, 2, 2)],
+)
+def test_steps_of_an_epoch(n_clips: int, batch_size: int, world_size: int, steps: int):
+    assert steps_per_epoch(n_clips, batch_size, world_size) == steps
+
+
+def test_fingerprint(tmp_path: Path):
+    path = tmp_path / "annotation.json"
+    path.write_text("{}")
+    base = fingerprint(TrainingOptions(), [path])
+    same = [{"n_epochs": 300}, {"final_model": "best"}, {"resume_path": "x"}]
+    assert {fingerprint(TrainingOptions(**options), [path]) for options in same} == {base}
+    other = [{"learning_rate": 0.2}, {"lr_scheduler": "cosine"}, {"manual_seed": 2}]
+    assert base not in {fingerprint(TrainingOptions(**options), [path]) for options in other}
+    path.write_text('{"labels": []}')
+    assert fingerprint(TrainingOptions(), [path]) != base

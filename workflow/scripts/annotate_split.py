@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from r3d.annotations import write_activitynet, write_annotation
+from r3d.jobs import job
+
+with job(snakemake.log[0]):
+    ledger, output = Path(snakemake.input.ledger), Path(snakemake.output[0])
+    file_type = snakemake.params.file_type
+    if snakemake.input.official:
+        write_activitynet(Path(snakemake.input.official), ledger, output, file_type=file_type)
+    else:
+        write_annotation(
+            Path(snakemake.input.table),
+            Path(snakemake.input.labels),
+            ledger,
+            output,
+            file_type=file_type,
+        )

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+from r3d.evaluate import evaluate
+from r3d.jobs import job
+
+with job(snakemake.log[0]):
+    evaluation = evaluate(
+        Path(snakemake.input.annotation),
+        Path(snakemake.input.result),
+        subset=snakemake.wildcards.subset,
+        ks=snakemake.params.ks,
+    )
+    evaluation.save(
+        Path(snakemake.output.accuracy),
+        classes=Path(snakemake.output.classes),
+        confusion=Path(snakemake.output.confusion),
+        experiment=snakemake.wildcards.experiment,
+        split=snakemake.wildcards.split,
+    )

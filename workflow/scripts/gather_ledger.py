@@ -1,0 +1,13 @@
+from pathlib import Path
+
+from r3d.jobs import job
+from r3d.ledger import write_ledger
+
+with job(snakemake.log[0]):
+    write_ledger(
+        [Path(manifest) for manifest in snakemake.input.manifests],
+        dict(zip(snakemake.params.splits, map(Path, snakemake.input.lists), strict=True)),
+        Path(snakemake.output[0]),
+        max_failure_rate=snakemake.params.max_failure_rate,
+        refused=Path(snakemake.params.refused),
+    )

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+from r3d.config import load_config
+from r3d.infer import infer
+from r3d.jobs import job
+from r3d.options import InferenceOptions
+
+with job(snakemake.log[0]):
+    # From the config and not the params: how a job runs must not cause it to run again.
+    run = load_config(snakemake.config).experiments[snakemake.wildcards.experiment]
+    infer(
+        InferenceOptions(**snakemake.params.experiment),
+        annotation=Path(snakemake.input.annotation),
+        subset=snakemake.wildcards.subset,
+        frames=Path(snakemake.params.frames),
+        file_type=snakemake.params.file_type,
+        model=Path(snakemake.input.model),
+        output=Path(snakemake.output[0]),
+        run=run,
+        batch_size=run.inference_batch_size or run.batch_size,
+        n_cores=snakemake.threads,
+    )

@@ -91,16 +91,16 @@ def moved(frames: np.ndarray, label: str) -> np.ndarray:
     """Frames after one step of a motion of middle speed, by the nearest pixel."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     y, x = y - HEIGHT / 2, x - WIDTH / 2
-    sine, cosine = np.sin(0.07), np.cos(0.07)
-    scale = 2**0.085
+    sine, cosine = np.sin(0.1), np.cos(0.1)
+    scale = 2**0.13
     # Where each pixel came from; y points down, so a positive angle turns clockwise.
     source_x, source_y = {
         "RotateClockwise": (cosine * x + sine * y, cosine * y - sine * x),
         "RotateCounterclockwise": (cosine * x - sine * y, cosine * y + sine * x),
-        "TranslateDown": (x, y - 2),
-        "TranslateLeft": (x + 2, y),
-        "TranslateRight": (x - 2, y),
-        "TranslateUp": (x, y + 2),
+        "TranslateDown": (x, y - 3),
+        "TranslateLeft": (x + 3, y),
+        "TranslateRight": (x - 3, y),
+        "TranslateUp": (x, y + 3),
         "ZoomIn": (x / scale, y / scale),
         "ZoomOut": (x * scale, y * scale),
     }[label]

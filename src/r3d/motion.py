@@ -300,9 +300,9 @@ def _texture(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _draw_speed(label: str, rng: np.random.Generator) -> _Speed:
-    shift = rng.uniform(0.015, 0.04)
-    turn = rng.uniform(0.04, 0.1)
-    zoom = rng.uniform(0.05, 0.12)
+    shift = rng.uniform(0.02, 0.06)
+    turn = rng.uniform(0.06, 0.15)
+    zoom = rng.uniform(0.08, 0.18)
     return {
         "RotateClockwise": _Speed(turn=turn),
         "RotateCounterclockwise": _Speed(turn=-turn),

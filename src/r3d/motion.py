@@ -234,7 +234,7 @@ def _encode(clips: Sequence[NDArray[np.uint8]], settings: _Settings, folder: Pat
             **{"q:v": 3, "fflags": "+bitexact", "flags:v": "+bitexact"},
         )
         .global_args("-loglevel", "error")
-        .compile(cmd=str(ffmpeg_binary()))
+        .compile(cmd=str(Path(ffmpeg_binary()).absolute()))  # as it runs in another folder
     )
     raw = b"".join(clip.tobytes() for clip in clips)
     done = subprocess.run(command, input=raw, stderr=subprocess.PIPE, cwd=folder, check=False)

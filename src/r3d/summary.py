@@ -77,7 +77,7 @@ def _read_row(path: Path) -> dict[str, Any]:
             row |= {f"hit{k}": value for k, value in content["hit"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: no accuracy file; expected what `r3d evaluate` writes "
+            f"{path}: no accuracy file; expected the JSON of an evaluation "
             f"({type(error).__name__} {error})"
         ) from None
     return {name: value for name, value in row.items() if value is not None}

@@ -9,9 +9,11 @@ import signal
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import simplejpeg
@@ -30,35 +32,77 @@ from r3d.clips import (
 )
 from r3d.errors import InputError
 from r3d.loader import ClipBatch, ClipLoader, EpochSampler, make_loader
+from r3d.stores import Hdf5Store, JpgStore
+
+SIZES = ("40x32", "32x40", "32x32", "64x48")
+N_FRAMES = 100
 
 
-class MemoryStore:
-    """Frames made on demand: the brightness of a frame tells its number, its texture the video.
+def jpegs(size: str, *, components: int = 3) -> list[bytes]:
+    """Frames of which the brightness tells the number: 2 grey levels a frame."""
+    width, height = map(int, size.split("x"))
+    texture = np.random.default_rng(0).integers(0, 40, (height, width, components))
+    return [
+        simplejpeg.encode_jpeg(
+            np.ascontiguousarray(texture + 2 * index, dtype=np.uint8),
+            colorspace="RGB" if components == 3 else "GRAY",
+            quality=95,
+        )
+        for index in range(N_FRAMES)
+    ]
 
-    The size of a frame is part of the key: `<name>/<width>x<height>`.
-    """
 
-    def read(self, key: str, indices: Sequence[int]) -> list[bytes]:
-        width, height = (int(part) for part in key.split("/")[1].split("x"))
-        texture = np.random.default_rng(len(key)).integers(0, 40, (height, width, 3))
-        return [
-            simplejpeg.encode_jpeg((texture + 2 * index).astype(np.uint8), quality=95)
-            for index in indices
-        ]
+def shown(clip: torch.Tensor) -> list[int]:
+    """The numbers of the frames of a clip, told by their brightness."""
+    return ((clip.float().mean((1, 2, 3)) - 19.5) / 2).round().int().tolist()
+
+
+def write_jpg(folder: Path, frames: dict[int, bytes]) -> None:
+    folder.mkdir(parents=True)
+    for index, jpeg in frames.items():
+        (folder / f"image_{index:05d}.jpg").write_bytes(jpeg)
+
+
+@pytest.fixture(scope="module")
+def jpg(tmp_path_factory: pytest.TempPathFactory) -> JpgStore:
+    """A video of each size, and two of which frame 3 is cut off or of another size."""
+    folder = tmp_path_factory.mktemp("jpg")
+    videos = {size: dict(enumerate(jpegs(size))) for size in SIZES}
+    videos["broken"] = videos["40x32"] | {3: videos["40x32"][3][:300]}
+    videos["resized"] = videos["40x32"] | {3: videos["64x48"][3]}
+    for name, frames in videos.items():
+        frames.pop(0, None)
+        write_jpg(folder / name, frames)
+    return JpgStore(folder)
+
+
+@pytest.fixture(scope="module")
+def hdf5(tmp_path_factory: pytest.TempPathFactory) -> Hdf5Store:
+    """The same, numbered from 0, and optical flow of which u is 20 grey levels above v."""
+    folder = tmp_path_factory.mktemp("hdf5")
+    for size in SIZES:
+        grey = jpegs(size, components=1)
+        with h5py.File(folder / f"{size}.hdf5", "w") as file:
+            for name, frames in (("video", jpegs(size)), ("video_u", grey[10:]), ("video_v", grey)):
+                vector = file.create_dataset(name, (len(frames),), h5py.vlen_dtype(np.uint8))
+                for index, jpeg in enumerate(frames):
+                    vector[index] = np.frombuffer(jpeg, np.uint8)
+    return Hdf5Store(folder)
 
 
 def annotation(
-    lengths: Sequence[int], *, begin: int = 1, sizes: Sequence[str] = ("40x32",), label: int = 0
+    lengths: Sequence[int], *, begin: int = 1, keys: Sequence[str] = ("40x32",)
 ) -> Annotation:
+    """Videos of these lengths, labelled in turn, with their frames under these keys in turn."""
     n = len(lengths)
     text = np.dtypes.StringDType()
     begins = np.full(n, begin, np.int32)
     return Annotation(
         labels=["run", "jump", "swim"],
         ids=np.array([f"video_{i}" for i in range(n)], dtype=text),
-        keys=np.array([f"video_{i}/{sizes[i % len(sizes)]}" for i in range(n)], dtype=text),
+        keys=np.array([keys[i % len(keys)] for i in range(n)], dtype=text),
         video_paths=np.array([""] * n, dtype=text),
-        targets=((np.arange(n) + label) % 3).astype(np.int32),
+        targets=(np.arange(n) % 3).astype(np.int32),
         begins=begins,
         ends=begins + np.array(lengths, np.int32),
         n_without_frames=0,
@@ -67,12 +111,6 @@ def annotation(
 
 SMALL = ClipOptions(sample_size=16, sample_duration=4)
 TRAINING = TrainingClipOptions(sample_size=16, sample_duration=4)
-
-
-def shown(clip: torch.Tensor) -> list[int]:
-    """The numbers of the frames of a clip of the middle of frames of the memory store."""
-    first = clip.float().mean((1, 2, 3))
-    return ((first - 19.5) / 2).round().int().tolist()
 
 
 def batches(loader: ClipLoader) -> list[ClipBatch]:
@@ -86,9 +124,9 @@ def joined(parts: list[ClipBatch]) -> ClipBatch:
 # --- training
 
 
-def test_a_training_clip_holds_what_it_says() -> None:
+def test_a_training_clip_holds_what_it_says(jpg: JpgStore) -> None:
     samples = annotation([30, 30, 30], begin=5)
-    clips = TrainingClips(samples, MemoryStore(), replace(TRAINING, train_crop="center"))
+    clips = TrainingClips(samples, jpg, replace(TRAINING, train_crop="center"))
     for video in range(3):
         clip = clips[1, video]
         (view,) = clip.views
@@ -107,9 +145,11 @@ def test_a_training_clip_holds_what_it_says() -> None:
         {"sample_t_stride": 3},
     ],
 )
-def test_batches_depend_on_seed_epoch_and_sample_only(change: dict[str, Any]) -> None:
-    samples = annotation([30] * 10, sizes=("40x32", "32x40"))
-    clips = TrainingClips(samples, MemoryStore(), replace(TRAINING, **change))
+def test_batches_depend_on_seed_epoch_and_sample_only(
+    jpg: JpgStore, change: dict[str, Any]
+) -> None:
+    samples = annotation([30] * 10, keys=("40x32", "32x40"))
+    clips = TrainingClips(samples, jpg, replace(TRAINING, **change))
     sampler = EpochSampler(10, seed=1, epoch=2)
     alone = batches(make_loader(clips, sampler, batch_size=3))
     assert [len(batch.clips) for batch in alone] == [3, 3, 3, 1]
@@ -126,12 +166,12 @@ def test_batches_depend_on_seed_epoch_and_sample_only(change: dict[str, Any]) ->
     assert by_hand.flip == one.flips[4]
 
 
-def test_another_epoch_or_seed_gives_other_clips() -> None:
+def test_another_epoch_or_seed_gives_other_clips(jpg: JpgStore) -> None:
     samples = annotation([100] * 6)
 
     def draw(epoch: int, seed: int) -> list[tuple[int, int]]:
         options = replace(TRAINING, manual_seed=seed)
-        clips = TrainingClips(samples, MemoryStore(), options)
+        clips = TrainingClips(samples, jpg, options)
         return [clips[epoch, video].segment for video in range(6)]
 
     draws = [draw(0, 1), draw(1, 1), draw(0, 2)]
@@ -140,54 +180,91 @@ def test_another_epoch_or_seed_gives_other_clips() -> None:
     assert len(set(draws[0])) > 1
 
 
-def test_starts_and_flips_are_drawn_evenly() -> None:
-    clips = TrainingClips(annotation([7]), MemoryStore(), TRAINING)
+def test_starts_and_flips_are_drawn_evenly(jpg: JpgStore) -> None:
+    clips = TrainingClips(annotation([7]), jpg, TRAINING)
     drawn = [clips[epoch, 0] for epoch in range(400)]
     starts = [clip.segment[0] for clip in drawn]
     assert set(starts) == {1, 2, 3, 4}
     assert min(starts.count(start) for start in range(1, 5)) > 60
     assert 150 < sum(clip.flip for clip in drawn) < 250
     steady = replace(TRAINING, no_hflip=True, train_t_crop="center")
-    clips = TrainingClips(annotation([7]), MemoryStore(), steady)
+    clips = TrainingClips(annotation([7]), jpg, steady)
     assert {(clips[e, 0].flip, clips[e, 0].segment) for e in range(20)} == {(False, (2, 6))}
 
 
-def test_random_crops_are_used() -> None:
-    samples = annotation([4], sizes=("64x48",))
-    clips = TrainingClips(samples, MemoryStore(), TRAINING)
-    center = TrainingClips(samples, MemoryStore(), replace(TRAINING, train_crop="center"))
+def test_random_crops_are_used(jpg: JpgStore) -> None:
+    samples = annotation([4], keys=("64x48",))
+    clips = TrainingClips(samples, jpg, TRAINING)
+    center = TrainingClips(samples, jpg, replace(TRAINING, train_crop="center"))
     assert torch.equal(center[0, 0].views[0], center[1, 0].views[0])
     different = {clips[epoch, 0].views[0].numpy().tobytes() for epoch in range(10)}
     assert len(different) == 10
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3])
-def test_short_videos_loop(n_frames: int) -> None:
+def test_short_videos_loop(hdf5: Hdf5Store, n_frames: int) -> None:
     clips = TrainingClips(
-        annotation([n_frames], begin=0), MemoryStore(), replace(TRAINING, train_crop="center")
+        annotation([n_frames], begin=0), hdf5, replace(TRAINING, train_crop="center")
     )
     clip = clips[0, 0]
     assert clip.segment == (0, n_frames)
     assert shown(clip.views[0]) == [i % n_frames for i in range(4)]
 
 
-def test_frozen_clips_show_one_frame() -> None:
+def test_frozen_clips_show_one_frame(jpg: JpgStore) -> None:
     options = replace(TRAINING, frozen=True, train_crop="center")
-    clip = TrainingClips(annotation([50]), MemoryStore(), options)[3, 0]
+    clip = TrainingClips(annotation([50]), jpg, options)[3, 0]
     begin, end = clip.segment
     assert end - begin == 4
     assert shown(clip.views[0]) == [begin] * 4
 
 
-def test_colours_change_alike_in_all_frames() -> None:
+def test_colours_change_alike_in_all_frames(jpg: JpgStore) -> None:
     options = replace(TRAINING, train_crop="center", frozen=True)
     samples = annotation([9])
-    plain = TrainingClips(samples, MemoryStore(), options)
-    jittered = TrainingClips(samples, MemoryStore(), replace(options, colorjitter=True))
+    plain = TrainingClips(samples, jpg, options)
+    jittered = TrainingClips(samples, jpg, replace(options, colorjitter=True))
     for epoch in range(3):
         (before,), (after,) = plain[epoch, 0].views, jittered[epoch, 0].views
         assert (after.float() - before.float()).abs().mean() > 1
         assert torch.equal(after, after[:1].expand_as(after))
+
+
+# --- stores
+
+
+def test_both_stores_give_the_same_clips(jpg: JpgStore, hdf5: Hdf5Store) -> None:
+    for video in range(len(SIZES)):
+        one = TrainingClips(annotation([80] * 4, keys=SIZES), jpg, TRAINING)[0, video]
+        other = TrainingClips(annotation([80] * 4, begin=0, keys=SIZES), hdf5, TRAINING)[0, video]
+        assert one.segment == (other.segment[0] + 1, other.segment[1] + 1)
+        later = one.views[0].float() - other.views[0].float()
+        assert later.mean().item() == pytest.approx(2, abs=0.3)  # one frame apart, 2 grey levels
+
+
+def test_a_video_path_leads_elsewhere(jpg: JpgStore, tmp_path: Path) -> None:
+    write_jpg(tmp_path / "elsewhere", dict(enumerate(jpegs("32x32")[50:60], start=1)))
+    samples = annotation([9, 9], keys=["absent"])
+    samples.video_paths[0] = str(tmp_path / "elsewhere")
+    clips = TrainingClips(samples, jpg, replace(TRAINING, train_crop="center"))
+    clip = clips[0, 0]
+    assert shown(clip.views[0]) == [index + 49 for index in range(*clip.segment)]
+    with pytest.raises(InputError, match=r"absent/image_0000\d\.jpg"):
+        clips[0, 1]
+
+
+def test_flow_clips_have_two_components(jpg: JpgStore, hdf5: Hdf5Store) -> None:
+    options = replace(TRAINING, input_type="flow", train_crop="center")
+    samples = annotation([30], begin=0)
+    (batch,) = make_loader(
+        TrainingClips(samples, hdf5, options), EpochSampler(1, seed=1), batch_size=1
+    )
+    assert batch.clips.shape == (1, 4, 16, 16, 2)
+    u, v = batch.clips[0].float().unbind(-1)
+    assert (u - v).mean().item() == pytest.approx(20, abs=0.5)
+    assert shown(batch.clips[0, ..., 1:]) == list(range(*batch.segments[0].tolist()))
+    with pytest.raises(InputError, match="file_type: hdf5, not jpg"):
+        TrainingClips(samples, jpg, options)
 
 
 # --- the order of an epoch
@@ -231,9 +308,9 @@ def test_each_epoch_has_its_order() -> None:
 # --- validation and inference
 
 
-def test_validation_takes_evenly_spaced_clips() -> None:
+def test_validation_takes_evenly_spaced_clips(jpg: JpgStore) -> None:
     options = ValidationClipOptions(sample_size=16, sample_duration=4, n_val_samples=3)
-    clips = ValidationClips(annotation([20, 1, 5]), MemoryStore(), options)
+    clips = ValidationClips(annotation([20, 1, 5]), jpg, options)
     drawn = [clips[key] for key in range(len(clips))]
     assert [(clip.video, clip.segment) for clip in drawn] == [
         (0, (1, 5)),
@@ -249,11 +326,11 @@ def test_validation_takes_evenly_spaced_clips() -> None:
 
 
 @pytest.mark.parametrize("t_stride", [1, 2])
-def test_inference_slides_over_whole_videos(t_stride: int) -> None:
+def test_inference_slides_over_whole_videos(hdf5: Hdf5Store, t_stride: int) -> None:
     options = InferenceClipOptions(
         sample_size=16, sample_duration=4, sample_t_stride=t_stride, inference_stride=4
     )
-    clips = InferenceClips(annotation([10, 3], begin=0), MemoryStore(), options)
+    clips = InferenceClips(annotation([10, 3], begin=0), hdf5, options)
     frames: dict[int, list[int]] = {0: [], 1: []}
     for key in range(len(clips)):
         clip = clips[key]
@@ -261,10 +338,10 @@ def test_inference_slides_over_whole_videos(t_stride: int) -> None:
     assert frames == {0: list(range(0, 10, t_stride)), 1: list(range(0, 3, t_stride))}
 
 
-def test_a_long_video_costs_no_memory() -> None:
+def test_a_long_video_costs_no_memory(jpg: JpgStore) -> None:
     tracemalloc.start()
     options = InferenceClipOptions(sample_size=16, sample_duration=16, inference_stride=1)
-    clips = InferenceClips(annotation([10**9]), MemoryStore(), options)
+    clips = InferenceClips(annotation([10**9]), jpg, options)
     loader = make_loader(clips, clips.shard(0, 1), batch_size=8)
     n_batches = len(loader)
     _, peak = tracemalloc.get_traced_memory()
@@ -273,12 +350,12 @@ def test_a_long_video_costs_no_memory() -> None:
     assert peak < 10**6
 
 
-def test_uncropped_videos_share_no_batch() -> None:
+def test_uncropped_videos_share_no_batch(jpg: JpgStore) -> None:
     options = InferenceClipOptions(
         sample_size=16, sample_duration=4, inference_stride=4, inference_crop="nocrop"
     )
-    samples = annotation([20, 9, 40], sizes=("40x32", "32x40", "32x32"))
-    clips = InferenceClips(samples, MemoryStore(), options)
+    samples = annotation([20, 9, 40], keys=("40x32", "32x40", "32x32"))
+    clips = InferenceClips(samples, jpg, options)
     loader = make_loader(clips, clips.shard(0, 1), batch_size=4)
     parts = list(loader)
     assert len(loader) == len(parts)
@@ -292,21 +369,21 @@ def test_uncropped_videos_share_no_batch() -> None:
     ]
 
 
-def test_three_views_are_rows_of_one_batch() -> None:
-    clips = EvaluationClips(annotation([20, 20]), MemoryStore(), SMALL, n_samples=2, crop="three")
+def test_three_views_are_rows_of_one_batch(jpg: JpgStore) -> None:
+    clips = EvaluationClips(annotation([20, 20]), jpg, SMALL, n_samples=2, crop="three")
     parts = list(make_loader(clips, clips.shard(0, 1), batch_size=6))
     assert [part.videos.tolist() for part in parts] == [[0] * 6, [1] * 6]
     assert parts[1].labels.tolist() == [1] * 6
     assert parts[0].segments.tolist() == [[1, 5]] * 3 + [[16, 20]] * 3
-    center = EvaluationClips(annotation([20, 20]), MemoryStore(), SMALL, n_samples=2)
+    center = EvaluationClips(annotation([20, 20]), jpg, SMALL, n_samples=2)
     assert torch.equal(parts[0].clips[1], center[0].views[0])
     assert not torch.equal(parts[0].clips[0], parts[0].clips[2])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 10])
-def test_shards_are_whole_videos_each_once(world_size: int) -> None:
+def test_shards_are_whole_videos_each_once(jpg: JpgStore, world_size: int) -> None:
     lengths = np.random.default_rng(0).integers(1, 200, 50).tolist()
-    clips = EvaluationClips(annotation(lengths), MemoryStore(), SMALL, stride=4)
+    clips = EvaluationClips(annotation(lengths), jpg, SMALL, stride=4)
     shards = [clips.shard(rank, world_size) for rank in range(world_size)]
     assert [key for shard in shards for key in shard] == list(range(len(clips)))
     edges = np.cumsum([0] + [-(-length // 4) for length in lengths])
@@ -314,8 +391,8 @@ def test_shards_are_whole_videos_each_once(world_size: int) -> None:
     assert max(map(len, shards)) < len(clips) / world_size + 100
 
 
-def test_more_processes_than_videos() -> None:
-    clips = EvaluationClips(annotation([5]), MemoryStore(), SMALL, stride=4)
+def test_more_processes_than_videos(jpg: JpgStore) -> None:
+    clips = EvaluationClips(annotation([5]), jpg, SMALL, stride=4)
     shards = [clips.shard(rank, 3) for rank in range(3)]
     assert sorted(map(len, shards)) == [0, 0, 2]
     for shard in shards:
@@ -325,21 +402,11 @@ def test_more_processes_than_videos() -> None:
 # --- trouble
 
 
-class BrokenStore(MemoryStore):
-    """The third frame of every video is cut off."""
-
-    def read(self, key: str, indices: Sequence[int]) -> list[bytes]:
-        jpegs = super().read(key, indices)
-        return [
-            jpeg[:300] if index == 3 else jpeg for index, jpeg in zip(indices, jpegs, strict=True)
-        ]
-
-
 @pytest.mark.parametrize("n_workers", [0, 1])
-def test_a_broken_frame_is_one_line_that_names_it(n_workers: int) -> None:
-    clips = TrainingClips(annotation([4, 4]), BrokenStore(), TRAINING)
+def test_a_broken_frame_is_one_line_that_names_it(jpg: JpgStore, n_workers: int) -> None:
+    clips = TrainingClips(annotation([4, 4], keys=["broken"]), jpg, TRAINING)
     loader = make_loader(clips, EpochSampler(2, seed=1), batch_size=2, n_workers=n_workers)
-    assert re.fullmatch(r"video 'video_\d/40x32': frame 3 .*; extract .*", _error_of(loader))
+    assert re.fullmatch(r".*/broken: frame 3: .*; extract the video again", _error_of(loader))
 
 
 def _error_of(loader: ClipLoader) -> str:
@@ -350,72 +417,66 @@ def _error_of(loader: ClipLoader) -> str:
     return ""
 
 
-class ResizedStore(MemoryStore):
-    """The frames from number 3 on are larger."""
-
-    def read(self, key: str, indices: Sequence[int]) -> list[bytes]:
-        larger = key.replace("40x32", "48x32")
-        return [super(ResizedStore, self).read(larger if i >= 3 else key, [i])[0] for i in indices]
-
-
-def test_frames_of_two_sizes_are_refused() -> None:
-    clips = TrainingClips(annotation([4]), ResizedStore(), TRAINING)
-    with pytest.raises(InputError, match=r"video_0/40x32.* 48 x 32 .* 40 x 32"):
+def test_frames_of_two_sizes_are_refused(jpg: JpgStore) -> None:
+    clips = TrainingClips(annotation([4], keys=["resized"]), jpg, TRAINING)
+    with pytest.raises(InputError, match=r"resized: frame 3: .* 64 x 48 .* 40 x 32"):
         clips[0, 0]
 
 
-def test_labels_are_needed_where_they_are_used() -> None:
+def test_labels_are_needed_where_they_are_used(jpg: JpgStore) -> None:
     samples = annotation([9, 9])
     samples.targets[1] = -1
     for make in (
-        lambda: TrainingClips(samples, MemoryStore(), TRAINING),
-        lambda: ValidationClips(samples, MemoryStore(), ValidationClipOptions()),
+        lambda: TrainingClips(samples, jpg, TRAINING),
+        lambda: ValidationClips(samples, jpg, ValidationClipOptions()),
     ):
         with pytest.raises(InputError, match="1 videos have no label, the first: 'video_1'"):
             make()
     options = InferenceClipOptions(sample_size=16, sample_duration=4)
-    assert InferenceClips(samples, MemoryStore(), options)[1].label == -1
+    assert InferenceClips(samples, jpg, options)[1].label == -1
 
 
-def test_colour_jitter_of_flow_is_refused() -> None:
+def test_colour_jitter_of_flow_is_refused(hdf5: Hdf5Store) -> None:
     options = replace(TRAINING, input_type="flow", colorjitter=True)
     with pytest.raises(InputError, match=r"colorjitter: true .* rgb"):
-        TrainingClips(annotation([9]), MemoryStore(), options)
+        TrainingClips(annotation([9]), hdf5, options)
 
 
-def test_videos_without_frames_are_counted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_videos_without_frames_are_counted_in_the_log(
+    jpg: JpgStore, caplog: pytest.LogCaptureFixture
+) -> None:
     samples = replace(annotation([9, 9]), n_without_frames=3)
     with caplog.at_level(logging.WARNING):
-        assert len(TrainingClips(samples, MemoryStore(), TRAINING)) == 2
+        assert len(TrainingClips(samples, jpg, TRAINING)) == 2
     assert "3 of 5 videos have no frames" in caplog.text
 
 
-def test_any_object_with_the_options_will_do() -> None:
+def test_any_object_with_the_options_will_do(jpg: JpgStore) -> None:
     everything = SimpleNamespace(
         **(vars(TRAINING) | {"n_val_samples": 2, "inference_stride": 8, "inference_crop": "center"})
     )
     samples = annotation([9])
     assert torch.equal(
-        TrainingClips(samples, MemoryStore(), everything)[0, 0].views[0],
-        TrainingClips(samples, MemoryStore(), TRAINING)[0, 0].views[0],
+        TrainingClips(samples, jpg, everything)[0, 0].views[0],
+        TrainingClips(samples, jpg, TRAINING)[0, 0].views[0],
     )
-    assert len(ValidationClips(samples, MemoryStore(), everything)) == 2
-    assert len(InferenceClips(samples, MemoryStore(), everything)) == 2
+    assert len(ValidationClips(samples, jpg, everything)) == 2
+    assert len(InferenceClips(samples, jpg, everything)) == 2
 
 
 # --- processes
 
 
-def test_the_random_state_of_the_caller_is_left_alone() -> None:
-    clips = TrainingClips(annotation([9]), MemoryStore(), TRAINING)
+def test_the_random_state_of_the_caller_is_left_alone(jpg: JpgStore) -> None:
+    clips = TrainingClips(annotation([9]), jpg, TRAINING)
     torch.manual_seed(3)
     before = torch.get_rng_state()
     batches(make_loader(clips, EpochSampler(1, seed=1), batch_size=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_workers_outlive_a_signal_to_the_whole_group() -> None:
-    clips = TrainingClips(annotation([9] * 12), MemoryStore(), TRAINING)
+def test_workers_outlive_a_signal_to_the_whole_group(jpg: JpgStore) -> None:
+    clips = TrainingClips(annotation([9] * 12), jpg, TRAINING)
     before = set(multiprocessing.active_children())
     loader = make_loader(clips, EpochSampler(12, seed=1), batch_size=1, n_workers=2, prefetch=1)
     iterator = iter(loader)
@@ -443,7 +504,7 @@ def _signal_from_elsewhere(pid: int, number: int) -> None:
     os.waitpid(child, 0)
 
 
-def test_a_data_set_is_small_to_send() -> None:
+def test_a_data_set_is_small_to_send(jpg: JpgStore) -> None:
     n = 20_000
-    clips = TrainingClips(annotation([9] * n), MemoryStore(), TRAINING)
+    clips = TrainingClips(annotation([9] * n), jpg, TRAINING)
     assert len(pickle.dumps(clips)) < 100 * n

@@ -18,7 +18,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -34,6 +35,7 @@ from r3d.sampling import (
     random_start,
     sliding_starts,
 )
+from r3d.stores import FrameStore, Hdf5Store
 from r3d.transforms import (
     FrameError,
     View,
@@ -48,13 +50,6 @@ from r3d.transforms import (
 _log = logging.getLogger(__name__)
 
 
-class FrameStore(Protocol):
-    """Where the frames of videos lie (see `r3d.stores`)."""
-
-    def read(self, key: str, indices: Sequence[int]) -> list[bytes]:
-        """The JPEGs of some frames of a video."""
-
-
 @dataclass(frozen=True)
 class ClipOptions:
     """What a clip is: side in pixels, frames, every how manyth frame; `frozen` removes motion.
@@ -67,6 +62,7 @@ class ClipOptions:
     sample_duration: int = 16
     sample_t_stride: int = 1
     frozen: bool = False
+    input_type: Literal["rgb", "flow"] = "rgb"
 
     @classmethod
     def of(cls, options: object) -> Self:
@@ -78,7 +74,6 @@ class ClipOptions:
 class TrainingClipOptions(ClipOptions):
     """How training clips vary."""
 
-    input_type: Literal["rgb", "flow"] = "rgb"
     train_crop: Literal["random", "corner", "center"] = "random"
     train_crop_min_scale: float = 0.25
     train_crop_min_ratio: float = 0.75
@@ -131,6 +126,10 @@ class ClipDataset(Dataset[Clip], ABC):
                 samples.n_without_frames,
                 samples.n_without_frames + len(samples),
             )
+        if options.input_type == "flow" and not isinstance(store, Hdf5Store):
+            raise InputError(
+                f"input_type: flow needs frames of file_type: hdf5, not {store.file_type}"
+            )
         self._samples = samples
         self._store = store
         self._shape = options
@@ -171,19 +170,24 @@ class ClipDataset(Dataset[Clip], ABC):
         segment = min(indices), max(indices) + 1
         if shape.frozen:
             indices = freeze(indices)
-        key = self._samples.keys[video]
         distinct = list(dict.fromkeys(indices))  # a looped frame is decoded once
+        path = self._samples.video_paths[video] or self._store.path(self._samples.keys[video])
         try:
-            views = decode_clip([(jpeg,) for jpeg in self._store.read(key, distinct)], choose_view)
+            views = decode_clip(self._jpegs(path, distinct), choose_view)
         except FrameError as error:
             raise InputError(
-                f"video {key!r}: frame {distinct[error.position]} {error.reason}; "
-                "extract its frames again or take it out of the annotation"
+                f"{path}: frame {distinct[error.position]}: {error.reason}; extract the video again"
             ) from None
         if len(distinct) < len(indices):
             positions = [distinct.index(index) for index in indices]
             views = [view[positions] for view in views]
         return views, segment
+
+    def _jpegs(self, path: str | Path, indices: list[int]) -> list[tuple[bytes, ...]]:
+        if self._shape.input_type == "rgb":
+            return [(jpeg,) for jpeg in self._store.read_at(path, indices)]
+        assert isinstance(self._store, Hdf5Store)
+        return list(zip(*self._store.read_flow_at(path, indices), strict=True))
 
 
 class TrainingClips(ClipDataset):

@@ -1,4 +1,4 @@
-"""The one exception for input that a person has to mend."""
+"""The exceptions that are not bugs."""
 
 
 class InputError(Exception):
@@ -8,3 +8,7 @@ class InputError(Exception):
     command line and the workflow show it without a traceback; every other exception is a bug and
     keeps its traceback.
     """
+
+
+class Stopped(Exception):
+    """The process was told to stop and has saved its state, to go on when started again."""

@@ -9,19 +9,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from r3d.errors import InputError
+from r3d.errors import InputError, Stopped
 
 _PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the process with status 1 and one line on `InputError`; a bug keeps its traceback."""
+    """End the process with one line on bad input or when stopped; a bug keeps its traceback.
+
+    The exit status is 1, or that of a process that SIGTERM ended, so that a scheduler tries again.
+    """
     try:
         yield
     except InputError as error:
         logging.error("error: %s", error)
         sys.exit(1)
+    except Stopped as stopped:
+        logging.warning("%s", stopped)
+        sys.exit(128 + signal.SIGTERM)
 
 
 @contextmanager

@@ -109,7 +109,7 @@ class FrameWriter(ABC):
 
 
 class FrameStore(ABC):
-    """A folder of frames; `frame_store` makes the one for a layout."""
+    """A folder of frames; `open_store` makes the one for a layout."""
 
     file_type: ClassVar[FileType]
 
@@ -146,13 +146,13 @@ class FrameStore(ABC):
     def record(self, key: str) -> VideoRecord | None:
         """What is known of the frames of a video; None if there are none.
 
-        Frames without a record are counted. Are some missing, the record has 0 frames and says
-        which is the first.
+        Frames without a record are counted, once if the store can be written. Are some missing, the
+        record has 0 frames and says which is the first.
         """
 
     @abstractmethod
     def adopt(self, key: str, record: VideoRecord) -> None:
-        """Remember what was found out about frames that came without a record, if possible."""
+        """Remember what was found out about frames that came without a record, where possible."""
 
     @abstractmethod
     def writer(self, partial: Path) -> FrameWriter:
@@ -178,13 +178,23 @@ class JpgStore(FrameStore):
         folder = self.path(key)
         try:
             return VideoRecord(**json.loads((folder / _RECORD_FILE).read_bytes()))
-        except (FileNotFoundError, NotADirectoryError):
-            pass
+        except FileNotFoundError:
+            record = self._count(folder)
         except (ValueError, TypeError):
-            return _unusable(f"its {_RECORD_FILE} cannot be read")
+            return _unusable(f"its {_RECORD_FILE} is not readable")
+        if record and record.frames:
+            self.adopt(key, record)
+        return record
+
+    def adopt(self, key: str, record: VideoRecord) -> None:
+        # A store that others lend may be read-only: then its frames are counted again next time.
+        with suppress(OSError), atomic_path(self.path(key) / _RECORD_FILE) as partial:
+            partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
+
+    def _count(self, folder: Path) -> VideoRecord | None:
         try:
             names = {entry.name for entry in os.scandir(folder)}
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
         count = sum(1 for name in names if re.fullmatch(r"image_\d{5,}\.jpg", name))
         if not count:
@@ -194,11 +204,6 @@ class JpgStore(FrameStore):
                 return _unusable(f"{_file_name(index)} is missing")
         first = _file_name(1)
         return _unrecorded(count, (folder / first).read_bytes(), first)
-
-    def adopt(self, key: str, record: VideoRecord) -> None:
-        # A store that others lend may be read-only: then its frames are counted again next time.
-        with suppress(OSError), atomic_path(self.path(key) / _RECORD_FILE) as partial:
-            partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
 
     def writer(self, partial: Path) -> FrameWriter:
         return _JpgWriter(self.folder, partial)
@@ -246,7 +251,7 @@ class Hdf5Store(FrameStore):
             with h5py.File(path, "r", locking=False) as file:
                 if _RECORD_ATTRIBUTE in file.attrs:
                     return VideoRecord(**json.loads(file.attrs[_RECORD_ATTRIBUTE]))
-                frames = file["video"]
+                frames = file["video" if "video" in file else "video_u"]
                 # Half a file of the reference has its full length, with empty frames at the end.
                 if not len(frames) or not frames[-1].size:
                     return _unusable(f"{path.name}: the last frames are missing")
@@ -307,7 +312,7 @@ class Hdf5Store(FrameStore):
 _STORES: dict[FileType, type[FrameStore]] = {"jpg": JpgStore, "hdf5": Hdf5Store}
 
 
-def frame_store(folder: Path, file_type: FileType) -> FrameStore:
+def open_store(folder: Path, file_type: FileType) -> FrameStore:
     """The store in a folder, of the layout "jpg" or "hdf5"."""
     return _STORES[file_type](folder)
 
@@ -345,10 +350,11 @@ def partial_folder(store: Path) -> Iterator[Path]:
 def _remove_abandoned(root: Path) -> None:
     for lock in root.glob("*.lock"):
         with suppress(OSError):  # a live process holds it, or another has just removed it
-            if lock.stem.partition("@")[2] != socket.gethostname():
-                # Not every network file system passes locks on to other machines.
-                if time.time() - lock.stat().st_mtime < _DAYS_UNTIL_ABANDONED * 86_400:
-                    continue
+            # Not every network file system passes locks on to other machines.
+            ours = lock.stem.partition("@")[2] == socket.gethostname()
+            age_days = (time.time() - lock.stat().st_mtime) / 86_400
+            if not ours and age_days < _DAYS_UNTIL_ABANDONED:
+                continue
             descriptor = os.open(lock, os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -372,8 +378,7 @@ class _JpgWriter(FrameWriter):
         self._partial.mkdir()
 
     def _append(self, jpeg: bytes) -> None:
-        with (self._partial / _file_name(self.frames)).open("xb", buffering=0) as file:
-            file.write(jpeg)
+        (self._partial / _file_name(self.frames)).write_bytes(jpeg)
 
     def _commit(self, target: Path, record: str) -> None:
         (self._partial / _RECORD_FILE).write_text(record, encoding="utf-8")
@@ -404,6 +409,7 @@ class _Hdf5Writer(FrameWriter):
         self._flush()
         self._file.attrs[_RECORD_ATTRIBUTE] = record
         self._file.close()
+        _refuse_flow(target)
         self._partial.replace(target)
 
     def _discard(self) -> None:
@@ -418,6 +424,15 @@ class _Hdf5Writer(FrameWriter):
         self._frames.resize((begin + len(frames),))
         self._frames[begin:] = frames
         self._pending = []
+
+
+def _refuse_flow(path: Path) -> None:
+    with suppress(OSError), h5py.File(path, "r", locking=False) as file:
+        if "video_u" in file:
+            raise InputError(
+                f"{path}: its frames are to be made anew, but it holds optical flow, which cannot "
+                "be; give another folder for the frames, or the options that it was made with"
+            )
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from r3d.clips import TrainingClips, ValidationClips
 from r3d.codeversion import code_version
 from r3d.device import autocast, choose_device, choose_dtype, share_cores
 from r3d.distributed import World, join_world
-from r3d.errors import InputError
+from r3d.errors import InputError, Stopped
 from r3d.loader import ClipBatch, ClipLoader, EpochSampler, make_loader
 from r3d.mixing import class_probabilities, mix_clips
 from r3d.modelinput import model_input
@@ -43,10 +43,6 @@ _FLUSH_STEPS = 10
 _SAVE_SECONDS = 600
 
 _log = logging.getLogger(__name__)
-
-
-class Stopped(Exception):
-    """The training was told to stop and has saved its state."""
 
 
 def train(

@@ -1,0 +1,299 @@
+"""Extraction: the videos of a shard -> frames in a store, and a manifest of what became of each."""
+
+import logging
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from stat import S_ISREG
+from threading import Event
+from typing import Any, NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+
+from r3d.errors import InputError
+from r3d.ffmpeg import (
+    JpegStream,
+    Selection,
+    VideoError,
+    VideoInfo,
+    ffmpeg_binary,
+    jpeg_command,
+    probe,
+)
+from r3d.ledger import MANIFEST_COLUMNS
+from r3d.lists.base import VIDEO_EXTENSIONS
+from r3d.lists.tables import read_columns, write_table
+from r3d.stores import FileType, VideoRecord, open_store, partial_folder
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """How frames are made.
+
+    file_type: layout of the store (see `r3d.stores`).
+    short_side: of the frames in pixels, after rotation; 0 keeps the size.
+    quality: JPEG quantiser, 2 (best) to 31; None for ffmpeg's default.
+    fps: frames a second to select; None, or more than the video has, keeps all.
+    timeout_seconds: longest time for one video, after which it counts as corrupt.
+    """
+
+    file_type: FileType = "jpg"
+    short_side: int = 240
+    quality: int | None = None
+    fps: float | None = None
+    timeout_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, valid, accepted in (
+            ("file_type", self.file_type in ("jpg", "hdf5"), "jpg or hdf5"),
+            ("short_side", self.short_side >= 0, "pixels, or 0 to keep the size"),
+            ("quality", self.quality is None or 2 <= self.quality <= 31, "2 (best) to 31, or none"),
+            ("fps", self.fps is None or self.fps > 0, "above 0, or none to keep all frames"),
+            ("timeout_seconds", self.timeout_seconds > 0, "above 0"),
+        ):
+            if not valid:
+                raise InputError(f"{name}: {getattr(self, name)!r} is not accepted: {accepted}")
+
+
+def extract_shard(
+    shard: Path,
+    videos: Path,
+    frames: Path,
+    manifest: Path,
+    options: FrameOptions,
+    *,
+    threads: int,
+    progress: bool = True,
+) -> None:
+    """Make the frames of all videos of a shard that are not there yet, and write the manifest.
+
+    A video that fails is a row with its reason. Frames are kept where video and options are those
+    that they were made from, and where the video is gone. Frames that came from elsewhere, such as
+    the reference's, are kept where they are as many and as large as the options ask for. A run that
+    was stopped leaves complete videos and nothing else.
+
+    Args:
+        shard: a table of videos (see `r3d.shards`).
+        videos: the folder that the paths in the shard are relative to.
+        frames: the folder of the frame store.
+        manifest: the table to write (`r3d.ledger.MANIFEST_COLUMNS`), in the order of the shard.
+        threads: how many videos are decoded at a time, each by an ffmpeg process with one thread.
+        progress: whether to show a bar on standard error.
+
+    Raises:
+        InputError: if no ffmpeg is found, or the store cannot be written (a full disk, say).
+    """
+    rows = [
+        _Row(*values)
+        for values in read_columns(shard, _Row._fields).itertuples(index=False, name=None)
+    ]
+    cancelled = Event()
+    with partial_folder(frames) as partial:
+        extractor = _Extractor(videos, frames, partial, options, cancelled)
+        with ThreadPoolExecutor(threads, initializer=_leave_signals_to_main_thread) as pool:
+            try:
+                futures = [pool.submit(extractor, row, str(i)) for i, row in enumerate(rows)]
+                bar = tqdm(
+                    as_completed(futures),
+                    desc=shard.stem,
+                    total=len(rows),
+                    unit="video",
+                    disable=not progress,
+                    mininterval=0.5 if sys.stderr.isatty() else 30,
+                )
+                for future in bar:
+                    future.result()
+            finally:
+                cancelled.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+    records = [future.result() for future in futures]
+    _write_manifest(rows, records, manifest)
+    counts = Counter(record.status for record in records)
+    summary = ", ".join(f"{n} {status}" for status, n in counts.most_common())
+    _log.info("%s: %d videos%s", manifest, len(rows), f": {summary}" if summary else "")
+
+
+class _Row(NamedTuple):
+    """The columns of a shard."""
+
+    id: str
+    label: str
+    key: str
+    path: str
+    start: str
+    end: str
+
+
+class _Extractor:
+    """Makes the frames of one video at a time, in any of the threads."""
+
+    def __init__(
+        self, videos: Path, frames: Path, partial: Path, options: FrameOptions, cancelled: Event
+    ) -> None:
+        self._videos = videos
+        self._partial = partial
+        self._store = open_store(frames, options.file_type)
+        self._options = options
+        self._binary = ffmpeg_binary()
+        self._cancelled = cancelled
+
+    def __call__(self, row: _Row, partial: str) -> VideoRecord:
+        if self._cancelled.is_set():
+            raise CancelledError
+        selection = Selection(
+            short_side=self._options.short_side,
+            quality=self._options.quality,
+            fps=self._options.fps,
+            start=float(row.start) if row.start else None,
+            end=float(row.end) if row.end else None,
+        )
+        existing = self._store.record(row.key)
+        try:
+            path, state = _find(self._videos, row.path)
+        except VideoError as error:
+            return _kept(existing, selection, error) if existing else _failure(error)
+        made_from = {"size": state.st_size, "mtime_ns": state.st_mtime_ns, **asdict(selection)}
+        if existing and existing.made_from == made_from:
+            return existing
+        try:
+            info = probe(path, timeout_seconds=self._options.timeout_seconds)
+            if existing and existing.made_from is None and _fits(existing, info, selection):
+                fps = float(selection.rate(info))
+                adopted = replace(existing, fps=fps, made_from=made_from)
+                self._store.adopt(row.key, adopted)
+                return adopted
+            return self._extract(row.key, path, info, selection, made_from, self._partial / partial)
+        except VideoError as error:
+            return _failure(error)
+
+    def _extract(
+        self,
+        key: str,
+        path: Path,
+        info: VideoInfo,
+        selection: Selection,
+        made_from: dict[str, Any],
+        partial: Path,
+    ) -> VideoRecord:
+        command = jpeg_command(path, info, selection, binary=self._binary)
+        with (
+            self._store.writer(partial) as writer,
+            JpegStream(
+                command, timeout_seconds=self._options.timeout_seconds, cancelled=self._cancelled
+            ) as jpegs,
+        ):
+            for jpeg in jpegs:
+                writer.append(jpeg)
+            if self._cancelled.is_set():
+                raise CancelledError
+            complaint = jpegs.complaint.replace(str(path), path.name)
+            if not writer.frames:
+                if complaint:
+                    raise VideoError("corrupt", f"no frame could be decoded: {complaint}")
+                raise VideoError("empty", f"no frame{_where(selection)}")
+            expected = selection.frames(info)
+            reason = ""
+            if complaint or _clearly_fewer(writer.frames, expected):
+                stated = "" if expected is None else f" of {round(expected)}"
+                reason = f"{writer.frames}{stated} frames{complaint and f': {complaint}'}"
+            record = VideoRecord(
+                status="truncated" if reason else "ok",
+                reason=reason,
+                frames=writer.frames,
+                fps=float(selection.rate(info)),
+                width=writer.width,
+                height=writer.height,
+                made_from=made_from,
+            )
+            writer.commit(self._store.path(key), record)
+        return record
+
+
+def _leave_signals_to_main_thread() -> None:
+    """Block signals in this thread and so, by inheritance, in the ffmpeg processes it starts.
+
+    An ffmpeg that is interrupted ends as if the video ended there. A terminal sends its interrupt
+    to all processes, as do batch systems.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+def _find(videos: Path, listed: str) -> tuple[Path, os.stat_result]:
+    """The file of a video, if need be with one of the usual extensions, and its state."""
+    paths = [videos / listed]
+    if not listed.lower().endswith(VIDEO_EXTENSIONS):
+        paths += [videos / f"{listed}{extension}" for extension in VIDEO_EXTENSIONS]
+    for path in paths:
+        try:
+            state = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise VideoError("corrupt", f"cannot be read: {error.strerror}") from None
+        if not S_ISREG(state.st_mode):
+            continue
+        if not state.st_size:
+            raise VideoError("empty", "the file has no bytes")
+        return path, state
+    also = ", nor with a usual extension" if len(paths) > 1 else ""
+    raise VideoError("missing", f"no file {listed}{also}")
+
+
+def _failure(error: VideoError) -> VideoRecord:
+    return VideoRecord(error.status, error.reason, 0, None, 0, 0, None)
+
+
+def _kept(existing: VideoRecord, selection: Selection, error: VideoError) -> VideoRecord:
+    """The record of frames that cannot be made again, as the video cannot be had."""
+    if not existing.frames:
+        return replace(existing, reason=f"{existing.reason}; the video: {error.reason}")
+    if existing.made_from and not asdict(selection).items() <= existing.made_from.items():
+        reason = f"made with other options, and cannot be made anew: {error.reason}"
+        return replace(existing, reason=reason)
+    return existing
+
+
+def _fits(existing: VideoRecord, info: VideoInfo, selection: Selection) -> bool:
+    """Whether frames without a record are what the options ask for, as far as one can tell."""
+    if selection.short_side not in (0, min(existing.width, existing.height)):
+        return False
+    expected = selection.frames(info)
+    return existing.frames > 0 and (
+        expected is None
+        or not (
+            _clearly_fewer(existing.frames, expected) or _clearly_fewer(expected, existing.frames)
+        )
+    )
+
+
+def _clearly_fewer(frames: float, expected: float | None) -> bool:
+    """Whether more are lacking than rounding, and what containers overstate, explains."""
+    return expected is not None and frames + 2 < 0.95 * expected
+
+
+def _where(selection: Selection) -> str:
+    if selection.start is None and selection.end is None:
+        return ""
+    end = "the end" if selection.end is None else f"{selection.end:g} s"
+    return f" from {selection.start or 0:g} s to {end}"
+
+
+def _write_manifest(rows: Sequence[_Row], records: Sequence[VideoRecord], path: Path) -> None:
+    table = [
+        (
+            *(row.id, row.label, row.key, record.status, " ".join(record.reason.split())),
+            str(record.frames),
+            "" if record.fps is None else f"{record.fps:.10g}",
+            *((str(record.width), str(record.height)) if record.frames else ("", "")),
+        )
+        for row, record in zip(rows, records, strict=True)
+    ]
+    write_table(pd.DataFrame(table, columns=list(MANIFEST_COLUMNS)), path)

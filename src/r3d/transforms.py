@@ -154,8 +154,8 @@ def decode_clip(
     n_planes = len(jpegs[0])
     colors, depth = ("RGB", 3) if n_planes == 1 else ("GRAY", 1)
     plane = np.empty((height, width, depth), np.uint8)
-    # Always three channels, for which torch has its fast path.
-    pixels = np.zeros((len(jpegs), h, w, 3), np.uint8)
+    # Always three channels, for which torch has its fast path; flow leaves the third one unset.
+    pixels = np.empty((len(jpegs), h, w, 3), np.uint8)
     for position, planes in enumerate(jpegs):
         for channel, jpeg in enumerate(planes):
             found = _frame_size(jpeg, position)

@@ -9,9 +9,6 @@ if not workflow.overwrite_configfiles:
     configfile: "config/config.yaml"
 
 
-conda: "environment.yml"
-
-
 report: "workflow/report/workflow.rst"
 
 

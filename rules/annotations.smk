@@ -19,15 +19,17 @@ rule annotate_split:
         official=official_json,
     output:
         ANNOTATION,
-    params:
-        file_type=option(dataset_of, "file_type"),
-        code=code_version("annotations"),
     log:
         f"{LOGS}/annotate_split/{{dataset}}_{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/annotate_split/{{dataset}}_{{split}}.tsv"
+    conda:
+        "../environment.yml"
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        file_type=option(dataset_of, "file_type"),
+        code=code_version("annotations"),
     script:
         "../workflow/scripts/annotate_split.py"

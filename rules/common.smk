@@ -1,5 +1,6 @@
 """Validated config, path patterns and the functions that rules take their inputs from."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from r3d.motion import SPLITS, list_names
 from r3d.options import InferenceOptions, TrainingOptions
 from r3d.shards import shard_name
 
+# With `--software-deployment-method conda`, environment.yml brings all but the library itself.
+os.environ["PYTHONPATH"] = str(Path(workflow.basedir) / "src")
 
 try:
     CONFIG = load_config(config)
@@ -152,5 +155,7 @@ def hold_folder():
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        sys.exit(f"error: another snakemake is at work in {Path.cwd()}; wait for it or stop it")
+        sys.exit(
+            f"error: another snakemake is at work in {Path.cwd()}; wait for it or stop it"
+        )
     return lock

@@ -15,15 +15,17 @@ rule evaluate_subset:
         accuracy=f"{EXPERIMENT}/{{subset}}.accuracy.json",
         classes=f"{EXPERIMENT}/{{subset}}.classes.tsv",
         confusion=f"{EXPERIMENT}/{{subset}}.confusion.tsv",
-    params:
-        ks=option(experiment_of, "accuracy_ks"),
-        code=code_version("evaluate"),
     log:
         f"{LOGS}/evaluate_subset/{{experiment}}_{{split}}_{{subset}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate_subset/{{experiment}}_{{split}}_{{subset}}.tsv"
+    conda:
+        "../environment.yml"
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        ks=option(experiment_of, "accuracy_ks"),
+        code=code_version("evaluate"),
     script:
         "../workflow/scripts/evaluate_subset.py"

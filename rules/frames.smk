@@ -12,19 +12,21 @@ rule extract_shard:
         shard_table,
     output:
         MANIFEST,
+    log:
+        f"{LOGS}/extract_shard/{{dataset}}/{{shard}}.log",
+    benchmark:
+        f"{BENCHMARKS}/extract_shard/{{dataset}}/{{shard}}.tsv"
+    conda:
+        "../environment.yml"
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=480,
     params:
         videos=option(dataset_of, "videos"),
         frames=option(dataset_of, "frames"),
         options=lambda wildcards: dataset_of(wildcards).frame_options,
         code=code_version("frames"),
-    log:
-        f"{LOGS}/extract_shard/{{dataset}}/{{shard}}.log",
-    benchmark:
-        f"{BENCHMARKS}/extract_shard/{{dataset}}/{{shard}}.tsv"
-    threads: 4
-    resources:
-        mem_mb=4000,
-        runtime=480,
     script:
         "../workflow/scripts/extract_shard.py"
 
@@ -40,18 +42,20 @@ rule gather_ledger:
             labels={"data set": "{dataset}", "table": "ledger"},
             caption="../workflow/report/ledger.rst",
         ),
+    log:
+        f"{LOGS}/gather_ledger/{{dataset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/gather_ledger/{{dataset}}.tsv"
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         splits=lambda wildcards: dataset_of(wildcards).all_splits,
         max_failure_rate=option(dataset_of, "max_failure_rate"),
         # Snakemake removes the outputs of a failed job; this copy stays for the person who looks.
         refused=f"{RESULTS}/datasets/{{dataset}}/ledger.refused.tsv",
         code=code_version("ledger"),
-    log:
-        f"{LOGS}/gather_ledger/{{dataset}}.log",
-    benchmark:
-        f"{BENCHMARKS}/gather_ledger/{{dataset}}.tsv"
-    resources:
-        mem_mb=4000,
-        runtime=30,
     script:
         "../workflow/scripts/gather_ledger.py"

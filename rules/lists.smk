@@ -10,20 +10,22 @@ rule lists:
 rule render_motion:
     output:
         lists=[f"{{folder}}/{name}" for name in MOTION_LISTS],
-    params:
-        videos=lambda wildcards: rendered_dataset(wildcards.folder).videos,
-        options=lambda wildcards: rendered_dataset(wildcards.folder).render.model_dump(),
-        code=code_version("motion"),
-    wildcard_constraints:
-        folder=one_of(d.lists for d in CONFIG.datasets.values() if d.render),
     log:
         f"{LOGS}/render_motion/{{folder}}.log",
     benchmark:
         f"{BENCHMARKS}/render_motion/{{folder}}.tsv"
+    wildcard_constraints:
+        folder=one_of(d.lists for d in CONFIG.datasets.values() if d.render),
+    conda:
+        "../environment.yml"
     threads: 8
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        videos=lambda wildcards: rendered_dataset(wildcards.folder).videos,
+        options=lambda wildcards: rendered_dataset(wildcards.folder).render.model_dump(),
+        code=code_version("motion"),
     script:
         "../workflow/scripts/render_motion.py"
 
@@ -34,19 +36,21 @@ rule list_split:
     output:
         table=LISTS,
         labels=LABELS,
+    log:
+        f"{LOGS}/list_split/{{dataset}}_{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/list_split/{{dataset}}_{{split}}.tsv"
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         folder=option(dataset_of, "lists"),
         format=option(dataset_of, "format"),
         n_classes=option(dataset_of, "n_classes"),
         split_options=lambda wildcards: dataset_of(wildcards).split_options,
         code=code_version("lists"),
-    log:
-        f"{LOGS}/list_split/{{dataset}}_{{split}}.log",
-    benchmark:
-        f"{BENCHMARKS}/list_split/{{dataset}}_{{split}}.tsv"
-    resources:
-        mem_mb=4000,
-        runtime=30,
     script:
         "../workflow/scripts/list_split.py"
 
@@ -58,15 +62,17 @@ checkpoint shard_videos:
         lambda wildcards: list_tables(wildcards.dataset),
     output:
         directory(SHARDS),
-    params:
-        n_shards=option(dataset_of, "shards"),
-        code=code_version("shards"),
     log:
         f"{LOGS}/shard_videos/{{dataset}}.log",
     benchmark:
         f"{BENCHMARKS}/shard_videos/{{dataset}}.tsv"
+    conda:
+        "../environment.yml"
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        n_shards=option(dataset_of, "shards"),
+        code=code_version("shards"),
     script:
         "../workflow/scripts/shard_videos.py"

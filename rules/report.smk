@@ -19,15 +19,17 @@ rule summarise:
             labels={"table": "summary"},
             caption="../workflow/report/summary.rst",
         ),
-    params:
-        code=code_version("summary"),
     log:
         f"{LOGS}/summarise.log",
     benchmark:
         f"{BENCHMARKS}/summarise.tsv"
+    conda:
+        "../environment.yml"
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        code=code_version("summary"),
     script:
         "../workflow/scripts/summarise.py"
 
@@ -47,15 +49,17 @@ rule plot_curves:
             },
             caption="../workflow/report/curves.rst",
         ),
-    params:
-        code=code_version("plots"),
     log:
         f"{LOGS}/plot_curves/{{experiment}}_{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/plot_curves/{{experiment}}_{{split}}.tsv"
+    conda:
+        "../environment.yml"
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        code=code_version("plots"),
     script:
         "../workflow/scripts/plot_curves.py"
 
@@ -74,14 +78,16 @@ rule plot_confusion:
             },
             caption="../workflow/report/confusion.rst",
         ),
-    params:
-        code=code_version("plots"),
     log:
         f"{LOGS}/plot_confusion/{{experiment}}_{{split}}_{{subset}}.log",
     benchmark:
         f"{BENCHMARKS}/plot_confusion/{{experiment}}_{{split}}_{{subset}}.tsv"
+    conda:
+        "../environment.yml"
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        code=code_version("plots"),
     script:
         "../workflow/scripts/plot_confusion.py"

@@ -418,11 +418,15 @@ class _Hdf5Writer(FrameWriter):
         self._partial.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        frames = np.empty(len(self._pending), dtype=object)
-        frames[:] = self._pending
+        if not self._pending:
+            return
+        # Assignment would take frames of equal length for a matrix.
+        frames = np.empty(len(self._pending), dtype=_JPEGS)
+        for i, jpeg in enumerate(self._pending):
+            frames[i] = jpeg
         begin = len(self._frames)
         self._frames.resize((begin + len(frames),))
-        self._frames[begin:] = frames
+        self._frames.write_direct(frames, dest_sel=np.s_[begin:])
         self._pending = []
 
 
@@ -477,4 +481,7 @@ def _unusable(reason: str) -> VideoRecord:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
+    text = str(getattr(error, "strerror", None) or error)
+    if number := re.search(r"errno = (\d+)", text):  # HDF5 says much more besides
+        return os.strerror(int(number[1]))
+    return " ".join(text.split())

@@ -1,6 +1,5 @@
 """Validated config, path patterns and the functions that rules take their inputs from."""
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -11,12 +10,13 @@ from r3d.codeversion import code_version
 from r3d.config import NAME_PATTERN, load_config
 from r3d.errors import InputError
 from r3d.inputs import check_inputs, list_files
+from r3d.jobs import export_package
 from r3d.motion import SPLITS, list_names
 from r3d.options import InferenceOptions, TrainingOptions
 from r3d.shards import shard_name
 
 # With `--software-deployment-method conda`, environment.yml brings all but the library itself.
-os.environ["PYTHONPATH"] = str(Path(workflow.basedir) / "src")
+export_package()
 
 try:
     CONFIG = load_config(config)

@@ -50,6 +50,11 @@ def job(log: str | Path) -> Iterator[None]:
         logging.shutdown()
 
 
+def export_package() -> None:
+    """Let the processes started from here import this package, whatever Python they run."""
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+
+
 def show_messages(*handlers: logging.Handler) -> None:
     """Show messages from level INFO on as lines on standard error, and give them to `handlers`."""
     for handler in handlers:

@@ -40,6 +40,7 @@ _RECORD_ATTRIBUTE = "record"
 _DAYS_UNTIL_ABANDONED = 7
 _OPEN_FILES = 8
 _FRAMES_PER_WRITE = 128
+_MEMORY_STEP_BYTES = 1 << 20
 _JPEGS = h5py.vlen_dtype(np.uint8)
 
 
@@ -393,8 +394,12 @@ class _JpgWriter(FrameWriter):
 
 
 class _Hdf5Writer(FrameWriter):
+    """Builds the file in memory: after a failure to write, HDF5 may crash the process."""
+
     def _open(self) -> None:
-        self._file = h5py.File(self._partial, "x")
+        self._file = h5py.File(
+            self._partial, "w", driver="core", backing_store=False, block_size=_MEMORY_STEP_BYTES
+        )
         self._frames = self._file.create_dataset(
             "video", (0,), maxshape=(None,), chunks=(_FRAMES_PER_WRITE,), dtype=_JPEGS
         )
@@ -408,13 +413,13 @@ class _Hdf5Writer(FrameWriter):
     def _commit(self, target: Path, record: str) -> None:
         self._flush()
         self._file.attrs[_RECORD_ATTRIBUTE] = record
-        self._file.close()
+        self._file.flush()
+        self._partial.write_bytes(self._file.id.get_file_image())
         _refuse_flow(target)
         self._partial.replace(target)
 
     def _discard(self) -> None:
-        with suppress(OSError, RuntimeError):
-            self._file.close()
+        self._file.close()
         self._partial.unlink(missing_ok=True)
 
     def _flush(self) -> None:
@@ -444,7 +449,7 @@ def _writing(store: Path) -> Iterator[None]:
     """Make an obstacle to writing the person's business: it is no fault of any video."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # h5py raises both
+    except OSError as error:
         raise InputError(
             f"frames cannot be written to {store}: {_one_line(error)}; "
             "make room or rights there, or choose another folder for the frames"
@@ -481,7 +486,4 @@ def _unusable(reason: str) -> VideoRecord:
 
 
 def _one_line(error: Exception) -> str:
-    text = str(getattr(error, "strerror", None) or error)
-    if number := re.search(r"errno = (\d+)", text):  # HDF5 says much more besides
-        return os.strerror(int(number[1]))
-    return " ".join(text.split())
+    return " ".join(str(getattr(error, "strerror", None) or error).split())

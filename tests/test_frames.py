@@ -153,7 +153,7 @@ def test_every_bad_video_is_a_row_with_its_reason(bench: Bench, clips: Path) -> 
     cut = bench.add_video("cut", clips / "clip.avi")
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 6 // 10])
     headless = bench.add_video("headless", clips / "clip.mp4")
-    headless.write_bytes(headless.read_bytes()[:5000])
+    headless.write_bytes(headless.read_bytes()[: headless.stat().st_size // 2])
     bench.add("late", "good.mp4", "7", "9.5")
     bench.add("long_name", "x" * 300)
     table = bench.run()
@@ -436,7 +436,7 @@ def test_a_killed_run_equals_an_undisturbed_one_once_repeated(
     assert {path: path.stat().st_mtime_ns for path in complete} == times
     assert killed.manifest.read_bytes() == whole.manifest.read_bytes()
     assert killed.contents() == whole.contents()
-    assert [path.name for path in killed.frames.iterdir()] == ["a b"]
+    assert list((killed.frames / ".partial").iterdir()) == []
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -183,6 +183,9 @@ class _Extractor:
         made_from: dict[str, Any],
         partial: Path,
     ) -> VideoRecord:
+        expected = selection.frames(info)
+        if expected == 0:
+            raise VideoError("empty", f"no frame{_where(selection)}")
         command = jpeg_command(path, info, selection, binary=self._binary)
         with (
             self._store.writer(partial) as writer,
@@ -199,7 +202,6 @@ class _Extractor:
                 if complaint:
                     raise VideoError("corrupt", f"no frame could be decoded: {complaint}")
                 raise VideoError("empty", f"no frame{_where(selection)}")
-            expected = selection.frames(info)
             reason = ""
             if complaint or _clearly_fewer(writer.frames, expected):
                 stated = "" if expected is None else f" of {round(expected)}"

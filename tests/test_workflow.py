@@ -78,6 +78,7 @@ class Workspace:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             text=True,
+            start_new_session=True,
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(self.root / "src")},
         )
@@ -89,10 +90,11 @@ class Workspace:
         return output
 
     def jobs(self, *arguments: str) -> Counter[str]:
-        """Run, and count the jobs of each rule that were executed (not target rules)."""
+        """Run, and count the jobs of each rule."""
         output = self.run(*arguments)
         words = (line.split() for line in output.splitlines())
-        rules = [w[1].rstrip(":") for w in words if w[:1] in (["rule"], ["checkpoint"])]
+        kinds = {"rule", "localrule", "checkpoint", "localcheckpoint"}
+        rules = [w[1].rstrip(":") for w in words if len(w) == 2 and w[0] in kinds]
         return Counter(rules)
 
     def summary(self) -> str:
@@ -220,8 +222,11 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 def kill(process: subprocess.Popen[str], number: signal.Signals, folder: Path) -> None:
-    """Stop a workflow and wait until its jobs are gone."""
-    process.send_signal(number)
+    """Stop a workflow, with Ctrl-C as a terminal does, and wait until its jobs are gone."""
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     process.communicate(timeout=60)
     deadline = time.monotonic() + 60
     while any(str(folder).encode() in line for line in command_lines()):
@@ -348,7 +353,8 @@ def test_official_lists_with_one_video(shared: Path, tmp_path: Path):
     ledger = pd.read_csv(tmp_path / "results/datasets/ucf101/ledger.tsv", sep="\t")
     assert ledger["status"].value_counts().to_dict() == {"missing": 13_319, "ok": 1}
     video = ledger.set_index("status").loc["ok"]
-    assert [video["id"], video["frames"]] == ["v_ApplyEyeMakeup_g01_c01", 164]
+    assert video["id"] == "v_ApplyEyeMakeup_g01_c01"
+    assert video["frames"] in (164, 165)  # at constant rate ffmpeg shows the first frame twice
 
 
 def test_too_many_missing_videos_stop_the_run(shared: Path, tmp_path: Path):

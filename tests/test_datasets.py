@@ -1,10 +1,6 @@
 """Every shipped config on a miniature of its data set, from lists and videos to the summary."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 from miniatures import HMDB51_NAMES, MINIATURES, RATE, Videos
+from running import ROOT, snakemake
 
 from r3d.annotations import read_annotation
-
-ROOT = Path(__file__).resolve().parents[1]
 
 # What makes a run small enough for a test, and nothing else.
 TINY_DATASET = {"short_side": 36, "shards": 1}
@@ -35,14 +30,6 @@ TINY = {
 }
 
 pytestmark = pytest.mark.workflow
-
-
-def snakemake(folder: Path, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the workflow in a folder of its own, with the library that is tested."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--cores", "2", "--configfile", str(config), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def shipped(name: str, places: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -107,7 +94,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = folder / "config.yaml"
     raw = {"results": "results", "datasets": datasets, "experiments": experiments}
     config.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    done = snakemake(folder, config, "--quiet", "rules", "--", "results/summary.tsv", "infer")
+    done = snakemake(folder, config, "results/summary.tsv", "infer", options=["--quiet", "rules"])
     assert done.returncode == 0, done.stderr[-5000:]
     return Run(folder, config)
 
@@ -199,3 +186,34 @@ def test_own_segments_are_cut_out(run: Run) -> None:
     ledger = run.ledger("from_csv")
     assert list(ledger["frames"]) == [str(RATE)] * 8
     assert ledger.loc["long 0_0000800_0001800", "label"] == "null"
+
+
+def test_a_new_video_in_a_folder_is_listed_at_once(tmp_path: Path) -> None:
+    datasets = {}
+    for name, above in (("plain", ""), ("divided", "train/")):
+        for label in ("run", "walk"):
+            for number in range(2):
+                video = tmp_path / name / above / label / f"{label}_{number}.mp4"
+                video.parent.mkdir(parents=True, exist_ok=True)
+                video.touch()
+        place = str(tmp_path / name)
+        datasets[name] = {"format": "folders", "lists": place, "videos": place, "frames": "none"}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"datasets": datasets}), encoding="utf-8")
+
+    def listed() -> dict[str, tuple[int, int]]:
+        """The number of videos of each data set, and when they were listed."""
+        done = snakemake(tmp_path, config, "lists")
+        assert done.returncode == 0, done.stderr
+        tables = {name: tmp_path / f"results/datasets/{name}/lists/all.tsv" for name in datasets}
+        return {
+            name: (len(read_table(path)), path.stat().st_mtime_ns) for name, path in tables.items()
+        }
+
+    before = listed()
+    assert listed() == before
+    (tmp_path / "plain/run/new.mp4").touch()
+    (tmp_path / "divided/train/jump").mkdir()
+    (tmp_path / "divided/train/jump/new.mp4").touch()
+    after = listed()
+    assert [after[name][0] for name in datasets] == [5, 5]

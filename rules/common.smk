@@ -145,9 +145,7 @@ def runs_and_subsets(evaluated=False):
         )
         for name, experiment in CONFIG.experiments.items()
         if not evaluated
-        or has_labels(
-            CONFIG.datasets[experiment.dataset], experiment.inference_subset
-        )
+        or has_labels(CONFIG.datasets[experiment.dataset], experiment.inference_subset)
         for split in CONFIG.experiment_splits(name)
     ]
 

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from r3d.codeversion import code_version
 from r3d.config import NAME_PATTERN, load_config
 from r3d.errors import InputError
-from r3d.inputs import check_inputs, list_files
+from r3d.inputs import check_inputs, has_labels, list_files
 from r3d.jobs import export_package
 from r3d.motion import SPLITS, list_names
 from r3d.options import InferenceOptions, TrainingOptions
@@ -99,7 +99,8 @@ def official_json(wildcards):
     dataset = dataset_of(wildcards)
     if dataset.format != "activitynet":
         return []
-    return list_files(dataset, wildcards.split)
+    (file,) = list_files(dataset, wildcards.split)
+    return file
 
 
 def experiment_annotation(wildcards):
@@ -135,13 +136,16 @@ def runs(trained=False):
     ]
 
 
-def runs_and_subsets():
+def runs_and_subsets(evaluated=False):
+    """The result folder and the subset of each inference; only those with labels if asked."""
     return [
         (
             EXPERIMENT.format(experiment=name, split=split),
             experiment.inference_subset,
         )
         for name, experiment in CONFIG.experiments.items()
+        if not evaluated
+        or has_labels(CONFIG.datasets[experiment.dataset], experiment.inference_subset)
         for split in CONFIG.experiment_splits(name)
     ]
 

@@ -3,7 +3,10 @@
 
 rule evaluate:
     input:
-        [f"{run}/{subset}.accuracy.json" for run, subset in runs_and_subsets()],
+        [
+            f"{run}/{subset}.accuracy.json"
+            for run, subset in runs_and_subsets(evaluated=True)
+        ],
     localrule: True
 
 

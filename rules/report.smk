@@ -5,13 +5,21 @@ rule report:
     input:
         f"{RESULTS}/summary.tsv",
         [f"{run}/curves.svg" for run in runs(trained=True)],
-        [f"{run}/{subset}.confusion.svg" for run, subset in runs_and_subsets()],
+        [
+            f"{run}/{subset}.confusion.svg"
+            for run, subset in runs_and_subsets(evaluated=True)
+        ],
+        # Without labels the result is all there is.
+        rules.infer.input,
     localrule: True
 
 
 rule summarise:
     input:
-        [f"{run}/{subset}.accuracy.json" for run, subset in runs_and_subsets()],
+        [
+            f"{run}/{subset}.accuracy.json"
+            for run, subset in runs_and_subsets(evaluated=True)
+        ],
     output:
         report(
             f"{RESULTS}/summary.tsv",

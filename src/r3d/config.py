@@ -185,7 +185,13 @@ class Config(Section):
                 f"{where}.dataset: {experiment.dataset!r} is not one of the data sets: "
                 f"{', '.join(self.datasets)}"
             )
-        accepted = self.datasets[experiment.dataset].all_splits
+        dataset = self.datasets[experiment.dataset]
+        if experiment.input_type == "flow" and dataset.file_type != "hdf5":
+            raise ValueError(
+                f"{where}.input_type: 'flow' is read from frames of file_type: hdf5 only, and "
+                f"datasets.{experiment.dataset}.file_type is {dataset.file_type!r}"
+            )
+        accepted = dataset.all_splits
         splits = experiment.splits
         _check_distinct(f"{where}.splits", splits)
         for split in splits or ():

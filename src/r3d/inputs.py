@@ -1,6 +1,7 @@
 """What a config points to, checked before any job starts.
 
-Only names are looked at and files that stay small (class lists): nothing grows with the data set.
+Only names are looked at and files that stay small (class lists, and the list of the test videos if
+they are asked for): nothing grows with the data set.
 """
 
 from pathlib import Path
@@ -23,6 +24,19 @@ def list_files(dataset: Dataset, split: str) -> list[Path]:
     return FORMATS[dataset.format].files(folder, split)
 
 
+def has_labels(dataset: Dataset, subset: str) -> bool | None:
+    """Whether a subset (train, val or test) can be evaluated; None if it has no videos.
+
+    Raises:
+        InputError: if the lists have to be read for this and cannot be.
+    """
+    if subset != "test":
+        return True
+    if dataset.render:
+        return None
+    return FORMATS[dataset.format].testing_has_labels(Path(dataset.lists))
+
+
 def check_inputs(config: Config) -> None:
     """Check that lists, videos and weights are where the config says, and the class counts.
 
@@ -39,6 +53,12 @@ def check_inputs(config: Config) -> None:
                     f"config: experiments.{name}.{key}: {path!r} is no file; "
                     "give the path of a checkpoint"
                 )
+        dataset = config.datasets[experiment.dataset]
+        if has_labels(dataset, experiment.inference_subset) is None:
+            raise InputError(
+                f"config: experiments.{name}.inference_subset: 'test' has no videos in the lists "
+                f"of {experiment.dataset}; accepted: train, val"
+            )
 
 
 def _check_dataset(where: str, dataset: Dataset) -> None:

@@ -71,4 +71,10 @@ def read_list(
             f"unknown split {split!r} of {format}: accepted are {', '.join(list_format.splits)}"
         )
     video_list = list_format.read(folder, split, options)
-    return check_list(video_list, folder, list_format.class_source)
+    checked = check_list(video_list, folder, list_format.class_source)
+    if n_classes not in (None, len(checked.labels)):
+        raise InputError(
+            f"n_classes: {n_classes} does not match the {len(checked.labels)} classes of "
+            f"{list_format.class_source} ({folder}); give {len(checked.labels)} or leave it out"
+        )
+    return checked

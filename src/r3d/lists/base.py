@@ -62,7 +62,11 @@ class VideoList:
     videos: pd.DataFrame
 
 
-def _no_labels(folder: Path) -> None:
+def _not_cheap(folder: Path) -> None:
+    return None
+
+
+def _no_testing(folder: Path) -> None:
     return None
 
 
@@ -75,13 +79,15 @@ class ListFormat:
     read: (folder, split, options) -> the list, not yet checked (`r3d.lists.read_list` does both).
     class_source: what defines the classes, for messages.
     labels: folder -> classes in order where that is cheap, else None.
+    testing_has_labels: folder -> whether all testing videos have labels, None if there are none.
     """
 
     splits: tuple[str, ...]
     files: Callable[[Path, str], list[Path]]
     read: Callable[[Path, str, SplitOptions], VideoList]
     class_source: str
-    labels: Callable[[Path], list[str] | None] = _no_labels
+    labels: Callable[[Path], list[str] | None] = _not_cheap
+    testing_has_labels: Callable[[Path], bool | None] = _no_testing
 
 
 def subset_name(name: str) -> str:

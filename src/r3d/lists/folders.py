@@ -107,10 +107,15 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     return VideoList(_labels(folder), name_videos(rows, unique_ids(paths)))
 
 
+def _testing_has_labels(folder: Path) -> bool | None:
+    return True if _by_subset(folder).get("testing") else None
+
+
 FORMAT = ListFormat(
     splits=("all",),
     files=_files,
     read=_read,
     class_source="the class folders (of train, where there are subset folders)",
     labels=_labels,
+    testing_has_labels=_testing_has_labels,
 )

@@ -90,4 +90,18 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     return VideoList(labels, name_videos(rows, ids))
 
 
-FORMAT = ListFormat(splits=("all",), files=_files, read=_read, class_source="the training list")
+def _testing_has_labels(folder: Path) -> bool | None:
+    files = _files(folder, "all")
+    if len(files) < len(SUBSETS):
+        return None
+    # Some releases tell the labels of the test videos, most do not.
+    return bool((_read_subset(files[-1], "testing")["label"] != "").all())
+
+
+FORMAT = ListFormat(
+    splits=("all",),
+    files=_files,
+    read=_read,
+    class_source="the training list",
+    testing_has_labels=_testing_has_labels,
+)

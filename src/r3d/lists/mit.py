@@ -56,6 +56,15 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     return VideoList(_labels(folder), name_videos(rows, unique_ids(rows["path"])))
 
 
+def _testing_has_labels(folder: Path) -> bool | None:
+    return False if (folder / _TEST).is_file() else None
+
+
 FORMAT = ListFormat(
-    splits=("all",), files=_files, read=_read, class_source=_CATEGORIES, labels=_labels
+    splits=("all",),
+    files=_files,
+    read=_read,
+    class_source=_CATEGORIES,
+    labels=_labels,
+    testing_has_labels=_testing_has_labels,
 )

@@ -80,6 +80,19 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     return VideoList(classes, name_videos(rows, [name + suffix for name, suffix in names]))
 
 
+def _testing_has_labels(folder: Path) -> bool | None:
+    (file,) = _files(folder, "all")
+    table = read_table(file, ("label",), ("subset",))
+    subsets = _subsets(table) if "subset" in table.columns else []
+    labels = zip(table.columns["label"], subsets, strict=False)
+    testing = [label.strip() for label, subset in labels if subset == "testing"]
+    return all(testing) if testing else None
+
+
 FORMAT = ListFormat(
-    splits=("all",), files=_files, read=_read, class_source="the labels of the training videos"
+    splits=("all",),
+    files=_files,
+    read=_read,
+    class_source="the labels of the training videos",
+    testing_has_labels=_testing_has_labels,
 )

@@ -1,0 +1,29 @@
+"""Running the workflow and the command line as a user does, with the library that is tested."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+def snakemake(
+    folder: Path, config: Path, *targets: str, options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run the workflow in a folder of its own."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--cores", "2", "--configfile", str(config), *options, "--", *targets]
+    return _run(command, folder)
+
+
+def r3d(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the command line."""
+    return _run([sys.executable, "-m", "r3d", *arguments], folder)
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, env=_ENVIRONMENT, capture_output=True, text=True)

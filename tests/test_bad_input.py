@@ -1,0 +1,128 @@
+"""Bad input through the real workflow and the command line: one clear line, no traceback."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from miniatures import Videos, ucf101
+from running import r3d, snakemake
+from synthetic import write_frames
+
+from r3d.architectures import Architecture
+from r3d.checkpoint import Checkpoint, write_checkpoint
+from r3d.models import build_model
+
+CSV = "path,label,subset\na/1.mp4,a,training\nb/2.mp4,b,training\na/3.mp4,a,validation\n"
+
+# name: (format, file or UCF-101 list, its text, what the line has to say)
+BAD_LISTS: dict[str, tuple[str, str, bytes, list[str]]] = {
+    "unknown_class": (
+        "ucf101",
+        "testlist01.txt",
+        b"YoYoo/v_YoYoo_g01_c01.avi\r\n",
+        ["testlist01.txt, line 1", "unknown class 'YoYoo'", "classInd.txt", "'YoYo'"],
+    ),
+    "empty_split": ("ucf101", "trainlist01.txt", b"\r\n", ["no video of subset training"]),
+    "two_subsets": (
+        "csv",
+        "list.csv",
+        f"{CSV}a/1.mp4,a,validation\n".encode(),
+        ["list.csv, line 5", "'1'", "already in", "line 2"],
+    ),
+    "slash": ("csv", "list.csv", f"{CSV}a/4.mp4,a/b,training\n".encode(), ["line 5", "'a/b'"]),
+    "dots": ("csv", "list.csv", f"{CSV}a/4.mp4,..,training\n".encode(), ["line 5", "label '..'"]),
+    "encoding": (
+        "csv",
+        "list.csv",
+        f"{CSV}a/4.mp4,Café,training\n".encode("latin-1"),
+        ["line 5", "0xe9", "not UTF-8"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The data set of each bad list, as in a config."""
+    folder = tmp_path_factory.mktemp("bad")
+    made = {}
+    for name, (list_format, file, text, _) in BAD_LISTS.items():
+        place = folder / name
+        if list_format == "ucf101":
+            made[name] = ucf101(place, Videos(place / "encoded")) | {"splits": ["01"]}
+            (place / "lists" / file).write_bytes(text)
+        else:
+            (place / "videos").mkdir(parents=True)
+            (place / file).write_bytes(text)
+            made[name] = {
+                "lists": str(place / file),
+                "videos": str(place / "videos"),
+                "frames": str(place / "frames"),
+            }
+        made[name]["format"] = list_format
+    return made
+
+
+@pytest.mark.workflow
+def test_bad_lists_end_the_workflow_with_a_line_each(
+    datasets: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"datasets": datasets}), encoding="utf-8")
+    done = snakemake(tmp_path, config, "lists", options=["--keep-going"])
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    for name, (list_format, _, _, parts) in BAD_LISTS.items():
+        split = "01" if list_format == "ucf101" else "all"
+        log = tmp_path / f"results/logs/list_split/{name}_{split}.log"
+        (line,) = log.read_text(encoding="utf-8").splitlines()
+        assert "error: " in line
+        for part in parts:
+            assert part in line
+        message = line.partition("error: ")[2]
+        assert message in done.stderr
+
+
+@pytest.mark.parametrize("name", BAD_LISTS)
+def test_bad_lists_end_a_command_with_a_line(
+    datasets: dict[str, dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    list_format, _, _, parts = BAD_LISTS[name]
+    split = "01" if list_format == "ucf101" else "all"
+    table, labels = str(tmp_path / "all.tsv"), str(tmp_path / "labels.txt")
+    done = r3d(
+        tmp_path, "lists", list_format, datasets[name]["lists"], table, labels, "--split", split
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+    assert not Path(table).exists()
+
+
+@pytest.fixture
+def other_family(tmp_path: Path) -> Path:
+    """A checkpoint of a small network that is no resnet."""
+    architecture = Architecture(model="densenet", model_depth=121, n_classes=2)
+    network = build_model(model="densenet", model_depth=121, n_classes=2)
+    path = tmp_path / "densenet.pth"
+    write_checkpoint(path, Checkpoint(state_dict=network.state_dict(), architecture=architecture))
+    return path
+
+
+def test_a_checkpoint_of_another_family_ends_a_command_with_a_line(
+    other_family: Path, tmp_path: Path
+) -> None:
+    annotation = write_frames(tmp_path, n_training=2, n_validation=1)
+    common = [f"--annotation_path={annotation}", f"--video_path={tmp_path / 'jpg'}"]
+    common += ["--model_depth=10", "--n_threads=0", "--sample_size=32"]
+    start = [f"--pretrain_path={other_family}", f"--result_path={tmp_path / 'run'}"]
+    apply = [f"--model_path={other_family}", f"--result_path={tmp_path / 'val.json'}"]
+    for command in (["train", *start, *common], ["infer", *apply, *common]):
+        done = r3d(tmp_path, *command)
+        assert done.returncode == 1
+        (line,) = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
+        assert "Traceback" not in done.stderr
+        for part in ("densenet.pth", "layer ", "densenet-121", "model: densenet"):
+            assert part in line

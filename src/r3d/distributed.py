@@ -1,14 +1,25 @@
 """One process a device, started by torchrun: who this process is and sums over all of them."""
 
 import os
-from collections.abc import Iterator
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+
+from r3d.errors import InputError, Stopped
+
+_LINES_SENT = 1000  # lines that travel to the main process at a time
+_END_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -37,13 +48,58 @@ class World:
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
-    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """The network with gradients averaged over all processes."""
+    def wrap(
+        self, network: nn.Module, device: torch.device, *, batchnorm_sync: bool = False
+    ) -> nn.Module:
+        """The network with gradients averaged over all processes.
+
+        Args:
+            batchnorm_sync: whether batch norm, too, takes its statistics over all processes.
+
+        Raises:
+            InputError: for `batchnorm_sync` on a CPU, which torch has not.
+        """
         if self.size == 1:
             return network
+        if batchnorm_sync and device.type != "cuda":
+            raise InputError(
+                f"batchnorm_sync: true works on GPUs only, this is {self.size} processes on the "
+                "CPU; accepted there: false, or a single process"
+            )
         ids = [self.local_rank] if device.type == "cuda" else None
+        if batchnorm_sync:
+            # In place, and with the same parameters, but for a network that is a norm itself.
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)
         # Frozen layers take no part in the exchange; no layer is skipped in a forward pass.
         return DistributedDataParallel(network, device_ids=ids, gradient_as_bucket_view=True)
+
+    def share_buffers(self, network: nn.Module) -> None:
+        """Give every process the batch-norm statistics of the main one.
+
+        They are of its own clips only, and what is saved.
+        """
+        if self.size > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+    def send_lines(self, lines: Iterable[str]) -> None:
+        """Give lines to the main process when it asks for them.
+
+        Until then they are kept on disk: it first goes through its own.
+        """
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
+            kept.writelines(f"{line}\n" for line in lines)
+            kept.seek(0)
+            while part := [line.removesuffix("\n") for line in islice(kept, _LINES_SENT)]:
+                dist.send_object_list([part], 0)
+            dist.send_object_list([None], 0)
+
+    def receive_lines(self) -> Iterator[str]:
+        """In the main process: the lines that the others send, by rank."""
+        for rank in range(1, self.size):
+            received: list[Any] = [None]
+            while dist.recv_object_list(received, rank) == rank and received[0] is not None:
+                yield from received[0]
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes, in place."""
@@ -64,8 +120,30 @@ def join_world(device: torch.device) -> Iterator[World]:
     if size == 1:
         yield World()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, rank, size = next(dist.rendezvous("env://"))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
-        yield World(dist.get_rank(), size, int(os.environ["LOCAL_RANK"]))
+        yield World(rank, size, int(os.environ["LOCAL_RANK"]))
+    except Exception as error:
+        if not _is_first_to_fail(store):
+            _end_silently(error)
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _is_first_to_fail(store: dist.Store) -> bool:
+    try:
+        return bool(store.add("failed", 1) == 1)
+    except RuntimeError:  # its keeper has ended already, so another process failed before
+        return False
+
+
+def _end_silently(error: Exception) -> NoReturn:
+    """End a process that fails as another one does, or because another one did."""
+    if isinstance(error, Stopped):
+        sys.exit(128 + signal.SIGTERM)
+    # torchrun ends all processes when one has ended: let it be the one that says why.
+    time.sleep(_END_SECONDS)
+    sys.exit(1)

@@ -7,7 +7,7 @@ and however many there are.
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import groupby, zip_longest
+from itertools import chain, groupby, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from r3d.annotations import Annotation, read_annotation
 from r3d.checkpoint import Checkpoint, load_weights, read_checkpoint
 from r3d.clips import InferenceClips
 from r3d.device import autocast, choose_device, choose_dtype, place, share_cores
+from r3d.distributed import join_world
 from r3d.errors import InputError
 from r3d.files import atomic_path
 from r3d.loader import ClipBatch, make_loader
@@ -65,33 +66,40 @@ def infer(
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
     share_cores(run.n_threads, n_cores)
-    samples = read_annotation(annotation, subset=subset, untrimmed=True)
-    checkpoint = read_checkpoint(model)
-    labels = _labels(checkpoint, samples, model)
-    network = _load_network(options, checkpoint, len(labels), model)
-    place(network, device).eval()
+    with join_world(device) as world:
+        device = world.own(device)
+        samples = read_annotation(annotation, subset=subset, untrimmed=True)
+        checkpoint = read_checkpoint(model)
+        labels = _labels(checkpoint, samples, model)
+        network = _load_network(options, checkpoint, len(labels), model)
+        place(network, device).eval()
 
-    clips = InferenceClips(samples, open_store(frames, file_type), options)
-    loader = make_loader(
-        clips,
-        range(len(clips)),
-        batch_size=batch_size,
-        n_workers=run.n_threads,
-        pin_memory=device.type == "cuda",
-    )
-    k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)
-    rows = _clip_scores(network, loader, options, device, dtype)
-    videos = tqdm(
-        groupby(rows, key=lambda row: row.video),
-        total=len(samples),
-        unit="video",
-        mininterval=1 if sys.stderr.isatty() else 30,
-    )
-    results = (
-        (str(samples.ids[video]), _result(views, labels, k, options.inference_no_average))
-        for video, views in videos
-    )
-    _write_results(output, results)
+        clips = InferenceClips(samples, open_store(frames, file_type), options)
+        loader = make_loader(
+            clips,
+            clips.shard(world.rank, world.size),
+            batch_size=batch_size,
+            n_workers=run.n_threads,
+            pin_memory=device.type == "cuda",
+        )
+        k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)
+        rows = _clip_scores(network, loader, options, device, dtype)
+        videos = tqdm(
+            groupby(rows, key=lambda row: row.video),
+            total=len(samples) // world.size,
+            unit="video",
+            disable=not world.is_main,
+            mininterval=1 if sys.stderr.isatty() else 30,
+        )
+        results = (
+            (str(samples.ids[video]), _result(views, labels, k, options.inference_no_average))
+            for video, views in videos
+        )
+        lines = (f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results)
+        if world.is_main:
+            _write_results(output, chain(lines, world.receive_lines()))
+        else:
+            world.send_lines(lines)
 
 
 class _Row(NamedTuple):
@@ -141,13 +149,13 @@ def _best(rows: Iterable[_Row], labels: list[str], k: int) -> list[dict[str, Any
     return [{"label": labels[index], "score": score} for index, score in best]
 
 
-def _write_results(output: Path, results: Iterable[tuple[str, list[Any]]]) -> None:
+def _write_results(output: Path, results: Iterable[str]) -> None:
     """Write the results as they come, one line a video."""
     with atomic_path(output) as partial, partial.open("w", encoding="utf-8") as file:
         file.write('{"results": {')
         separator = "\n"
-        for name, result in results:
-            file.write(f"{separator}{json.dumps(name)}: {json.dumps(result)}")
+        for result in results:
+            file.write(separator + result)
             separator = ",\n"
         file.write("\n}}\n")
 

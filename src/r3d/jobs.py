@@ -31,14 +31,19 @@ def one_line_errors() -> Iterator[None]:
 
 
 @contextmanager
-def job(log: str | Path) -> Iterator[None]:
+def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
     """Run the block as a job of a workflow: messages go to a log file and standard error.
 
     Bad input ends the process with status 1 and its one line; the traceback of a bug goes to the
     log, too.
+
+    Args:
+        append: whether the process is one of several that write to the log.
     """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    show_messages(logging.FileHandler(log, mode="w", encoding="utf-8"))
+    if not append:
+        Path(log).unlink(missing_ok=True)
+    show_messages(logging.FileHandler(log, encoding="utf-8"))
     _die_with_parent()
     try:
         with one_line_errors():

@@ -23,16 +23,21 @@ _WARMUP_START = 0.01
 def build_optimizer(
     parameters: Iterable[nn.Parameter], options: TrainOptions, device: torch.device
 ) -> Optimizer:
-    """SGD as in the reference, or AdamW, over the parameters that train."""
+    """SGD as in the reference, or AdamW, over the parameters that train.
+
+    With `learning_rate_batch_size` the rate grows in proportion to the batch (Goyal et al.,
+    Accurate, Large Minibatch SGD, 2017).
+    """
+    learning_rate = options.learning_rate
+    if options.learning_rate_batch_size:
+        learning_rate *= options.batch_size / options.learning_rate_batch_size
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     fused = device.type == "cuda"
     if options.optimizer == "adamw":
-        return AdamW(
-            trained, lr=options.learning_rate, weight_decay=options.weight_decay, fused=fused
-        )
+        return AdamW(trained, lr=learning_rate, weight_decay=options.weight_decay, fused=fused)
     return SGD(
         trained,
-        lr=options.learning_rate,
+        lr=learning_rate,
         momentum=options.momentum,
         dampening=options.dampening,
         weight_decay=options.weight_decay,

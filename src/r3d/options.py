@@ -140,6 +140,9 @@ class TrainOptions(Section):
     """How weights follow gradients."""
     learning_rate: Positive = 0.1
     """Learning rate of the first epoch (after the warm-up, if there is one)."""
+    learning_rate_batch_size: CountOrZero = 0
+    """Batch size that learning_rate is meant for: the rate is scaled by batch_size over it; 0 takes
+    the rate as it is."""
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
     """Momentum of sgd."""
     dampening: Fraction = 0.0
@@ -163,6 +166,8 @@ class TrainOptions(Section):
     """Clips of a batch, over all devices."""
     accumulate_steps: Count = 1
     """Parts that a batch is computed in, where it does not fit into memory whole."""
+    batchnorm_sync: bool = False
+    """Take batch-norm statistics over the clips of all GPUs, not of each by itself."""
     clip_grad_norm: NotNegative = 0.0
     """Largest norm of all gradients together; 0 leaves them as they are."""
     n_epochs: Count = 200
@@ -253,12 +258,21 @@ class InferenceOptions(ModelOptions, ClipOptions, InferOptions):
 class Resources(Section):
     """What a training or inference job asks the cluster for."""
 
+    nodes: Count = 1
+    """Nodes that work together; more than one needs SLURM."""
     gpus: CountOrZero = 0
-    """GPUs of a training; inference takes one of them."""
+    """GPUs of each node; each gets a process of its own."""
+    processes: CountOrZero = 0
+    """Processes on each node; 0 is one a GPU, or a single one without any."""
     mem_mb: Count = 8000
-    """Memory, in MB."""
+    """Memory of each node, in MB; a second attempt asks for twice as much, and so on."""
     runtime: Count = 1440
     """Longest time, in minutes."""
+
+    @property
+    def processes_per_node(self) -> int:
+        """How many processes share the work on each node."""
+        return self.processes or max(1, self.gpus)
 
 
 class RunOptions(Section):

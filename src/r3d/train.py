@@ -200,7 +200,9 @@ class Training:
         self.logs = None
         if self.world.is_main:
             self.logs = TrainingLogs(self.folder.path, progress.epoch, progress.step)
-        self.parallel = self.world.wrap(self.state.network, self.device)
+        self.parallel = self.world.wrap(
+            self.state.network, self.device, batchnorm_sync=self.options.batchnorm_sync
+        )
         with tqdm(
             initial=progress.epoch * self.n_clips + progress.seen,
             total=n_epochs * self.n_clips,
@@ -229,6 +231,7 @@ class Training:
                     self._save(self.folder.latest)
                     saved = time.monotonic()
             if stop:
+                self.world.barrier()  # a process that ends early takes the main one along
                 raise Stopped(
                     f"stopped in epoch {progress.epoch + 1} after step {step}; the state is saved"
                 )
@@ -251,7 +254,12 @@ class Training:
         state.optimizer.zero_grad(set_to_none=True)
         # Batch norm has no statistics of a single clip.
         n_parts = min(options.accumulate_steps, max(1, len(clips) // 2))
-        parts = [tensor.tensor_split(n_parts) for tensor in (clips, targets, labels)]
+        # Dealt out like a batch to processes: so many parts give the same batch-norm statistics,
+        # and the same weights, as so many processes.
+        parts = [
+            [tensor[first::n_parts] for first in range(n_parts)]
+            for tensor in (clips, targets, labels)
+        ]
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for number, (part, target, label) in enumerate(zip(*parts, strict=True), start=1):
             with self._synchronised(last=number == n_parts):
@@ -304,6 +312,7 @@ class Training:
         )
         loss, accuracy = math.nan, math.nan
         if self.validation_batches is not None:
+            self._save(self.folder.latest)  # a validation is not interrupted, it may be killed
             loss, accuracy = self._validate(self.validation_batches)
         step_scheduler(state.scheduler, loss)
         is_best = progress.finish_epoch(accuracy, loss)
@@ -320,6 +329,7 @@ class Training:
     def _validate(self, batches: ClipLoader) -> tuple[float, float]:
         """Mean loss and accuracy over the validation clips."""
         network = self.state.final_network.eval()
+        self.world.share_buffers(network)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for batch in batches:
             clips = model_input(batch, self.options, self.device)

@@ -3,13 +3,18 @@ from pathlib import Path
 from r3d.config import load_config
 from r3d.infer import infer
 from r3d.jobs import job
+from r3d.launch import launch
 from r3d.options import InferenceOptions
 
 with job(snakemake.log[0]):
     # From the config and not the params: how a job runs must not cause it to run again.
     run = load_config(snakemake.config).experiments[snakemake.wildcards.experiment]
-    infer(
-        InferenceOptions(**snakemake.params.experiment),
+    launch(
+        infer,
+        resources=run.resources,
+        log=snakemake.log[0],
+        n_cores=snakemake.threads,
+        options=InferenceOptions(**snakemake.params.experiment),
         annotation=Path(snakemake.input.annotation),
         subset=snakemake.wildcards.subset,
         frames=Path(snakemake.params.frames),
@@ -18,5 +23,4 @@ with job(snakemake.log[0]):
         output=Path(snakemake.output[0]),
         run=run,
         batch_size=run.inference_batch_size or run.batch_size,
-        n_cores=snakemake.threads,
     )

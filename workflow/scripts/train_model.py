@@ -2,12 +2,19 @@ from pathlib import Path
 
 from r3d.config import load_config
 from r3d.jobs import job
+from r3d.launch import launch
 from r3d.options import TrainingOptions
 from r3d.train import train
 
 with job(snakemake.log[0]):
-    train(
-        TrainingOptions(**snakemake.params.experiment),
+    # From the config and not the params: how a job runs must not cause it to run again.
+    run = load_config(snakemake.config).experiments[snakemake.wildcards.experiment]
+    launch(
+        train,
+        resources=run.resources,
+        log=snakemake.log[0],
+        n_cores=snakemake.threads,
+        options=TrainingOptions(**snakemake.params.experiment),
         annotation=Path(snakemake.input.annotation),
         frames=Path(snakemake.params.frames),
         file_type=snakemake.params.file_type,
@@ -16,7 +23,5 @@ with job(snakemake.log[0]):
         model=Path(snakemake.output.model),
         train_log=Path(snakemake.output.train_log),
         val_log=Path(snakemake.output.val_log),
-        # From the config and not the params: how a job runs must not cause it to run again.
-        run=load_config(snakemake.config).experiments[snakemake.wildcards.experiment],
-        n_cores=snakemake.threads,
+        run=run,
     )

@@ -201,11 +201,26 @@ def test_lists_and_ledgers_that_do_not_match(tmp_path: Path) -> None:
     assert "'b#é'" in message
     save_ledger(tmp_path / "ledger.tsv", [(name, "x", "25") for name, *_ in VIDEOS])
     assert "frames and fps" in refusal(write)
-    save_ledger(tmp_path / "ledger.tsv", [(name, "3", "0") for name, *_ in VIDEOS])
-    assert "fps > 0" in refusal(write)
     (tmp_path / "ledger.tsv").write_text("id\tlabel\n")
     assert "'frames'" in refusal(write)
     assert not output.exists()
+
+
+def test_frames_that_came_without_their_video_need_no_rate(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    save_ledger(tmp_path / "ledger.tsv", [(name, "3", "") for name, *_ in VIDEOS])
+    paths = (tmp_path / "list.tsv", tmp_path / "labels.txt", tmp_path / "ledger.tsv")
+    write_annotation(*paths, tmp_path / "out.json", file_type="jpg")
+    assert len(read_annotation(tmp_path / "out.json", subset="train")) > 0
+
+
+def test_activitynet_needs_the_rate_of_frames(tmp_path: Path) -> None:
+    source = save_json(tmp_path, activitynet())
+    ledger = tmp_path / "ledger.tsv"
+    save_ledger(ledger, [("a", "3", ""), ("gone", "0", ""), ("v", "3", "25"), ("t", "3", "25")])
+    output = tmp_path / "out.json"
+    message = refusal(lambda: write_activitynet(source, ledger, output, file_type="jpg"))
+    assert "'a' has frames but no fps" in message
 
 
 # --- ActivityNet

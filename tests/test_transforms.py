@@ -23,6 +23,7 @@ from r3d.transforms import (
     decode_clip,
     jitter_colors,
     normalisation,
+    rand_augment,
     random_jitter,
     random_view,
     short_side_view,
@@ -309,3 +310,21 @@ def test_flipped_flow_changes_the_sign_of_u_only() -> None:
     assert given[0, 1, 0, 0].tolist() == [255, 128, 100, 0]
     assert given[1, 0, 0, 0].tolist() == [0, 100, 128, 255]
     assert flow[0, 0, 0, :, 0].tolist() == [0, 100, 128, 255]  # the batch itself stays as it was
+
+
+def test_rand_augment_is_one_change_for_all_frames() -> None:
+    frame = torch.arange(32 * 32 * 3, dtype=torch.uint8).view(1, 32, 32, 3)
+    clip = frame.expand(5, -1, -1, -1)
+    changed = [rand_augment(clip, 20, np.random.default_rng(seed)) for seed in range(12)]
+    for one in changed:
+        assert one.shape == clip.shape
+        assert one.dtype == torch.uint8
+        assert (one == one[:1]).all()
+    assert sum(not torch.equal(one, clip) for one in changed) > 6
+    assert torch.equal(changed[0], rand_augment(clip, 20, np.random.default_rng(0)))
+
+
+def test_rand_augment_leaves_the_global_random_state() -> None:
+    before = torch.random.get_rng_state()
+    rand_augment(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), 9, np.random.default_rng(0))
+    assert torch.equal(torch.random.get_rng_state(), before)

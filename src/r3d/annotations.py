@@ -114,6 +114,12 @@ def write_activitynet(json_in: Path, ledger: Path, output: Path, *, file_type: F
             f"{ledger}: {len(absent)} videos of {json_in} are absent, the first: {absent[0]!r}; "
             "expected a row for each"
         )
+    without_rate = frames.index[(frames["frames"] > 0) & ~(frames["fps"] > 0)]
+    if len(without_rate):
+        raise InputError(
+            f"{ledger}: video {without_rate[0]!r} has frames but no fps, so its segments cannot be "
+            "found in them; put its video into the videos folder"
+        )
     first = FIRST_FRAME[file_type]
     counts, rates = frames["frames"].to_dict(), frames["fps"].to_dict()
     for name, entry in data["database"].items():
@@ -132,9 +138,6 @@ def _ledger_frames(ledger: Path) -> pd.DataFrame:
         fps = table["fps"].replace("", "nan").astype(float)
     except ValueError as error:
         raise InputError(f"{ledger}: frames and fps have to be numbers: {error}") from None
-    if not fps[frames > 0].gt(0).all():
-        name = fps.index[(frames > 0) & ~(fps > 0)][0]
-        raise InputError(f"{ledger}: video {name!r} has frames but no fps; expected fps > 0")
     return pd.DataFrame({"frames": frames, "fps": fps})
 
 

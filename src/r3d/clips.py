@@ -42,6 +42,7 @@ from r3d.transforms import (
     corner_view,
     decode_clip,
     jitter_colors,
+    rand_augment,
     random_jitter,
     random_view,
     short_side_view,
@@ -80,6 +81,7 @@ class TrainingClipOptions(ClipOptions):
     train_t_crop: Literal["random", "center"] = "random"
     no_hflip: bool = False
     colorjitter: bool = False
+    randaugment: int = 0
     manual_seed: int = 1
 
 
@@ -92,10 +94,11 @@ class ValidationClipOptions(ClipOptions):
 
 @dataclass(frozen=True)
 class InferenceClipOptions(ClipOptions):
-    """Distance of the windows in frames, and the crop of each."""
+    """Distance of the windows in frames, or how many clips instead, and the crop of each."""
 
     inference_stride: int = 16
-    inference_crop: Literal["center", "nocrop"] = "center"
+    inference_clips: int = 0
+    inference_crop: Literal["center", "nocrop", "three"] = "center"
 
 
 class Clip(NamedTuple):
@@ -202,8 +205,9 @@ class TrainingClips(ClipDataset):
         self._options = TrainingClipOptions.of(options)
         super().__init__(samples, store, self._options)
         _require_labels(samples)
-        if self._options.colorjitter and self._options.input_type == "flow":
-            raise InputError("colorjitter: true goes with input_type: rgb only, not flow")
+        for name in ("colorjitter", "randaugment"):
+            if getattr(self._options, name) and self._options.input_type == "flow":
+                raise InputError(f"{name}: goes with input_type: rgb only, not flow")
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -228,6 +232,8 @@ class TrainingClips(ClipDataset):
         if options.colorjitter:
             jitter = random_jitter(rng)
             views = [jitter_colors(view, jitter) for view in views]
+        if options.randaugment:
+            views = [rand_augment(view, options.randaugment, rng) for view in views]
         return Clip(views, int(self._samples.targets[video]), flip, video, segment)
 
     def _view(self, height: int, width: int, rng: np.random.Generator) -> View:
@@ -332,12 +338,18 @@ class ValidationClips(EvaluationClips):
 
 
 class InferenceClips(EvaluationClips):
-    """The sliding windows of whole videos: options as in `InferenceClipOptions`."""
+    """The clips of whole videos to infer from: options as in `InferenceClipOptions`."""
 
     def __init__(self, samples: Annotation, store: FrameStore, options: object) -> None:
         chosen = InferenceClipOptions.of(options)
+        n_samples = chosen.inference_clips or None
         super().__init__(
-            samples, store, chosen, stride=chosen.inference_stride, crop=chosen.inference_crop
+            samples,
+            store,
+            chosen,
+            n_samples=n_samples,
+            stride=None if n_samples else chosen.inference_stride,
+            crop=chosen.inference_crop,
         )
 
 

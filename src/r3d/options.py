@@ -135,6 +135,8 @@ class TrainOptions(Section):
     """Do not mirror half of the clips."""
     colorjitter: bool = False
     """Change brightness, contrast, saturation and hue of each clip at random."""
+    randaugment: Annotated[int, Field(ge=0, le=30)] = 0
+    """Strength of two random changes of each clip (RandAugment), up to 30; 0 makes none."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """How weights follow gradients."""
@@ -229,8 +231,12 @@ class InferOptions(Section):
 
     inference_stride: Count = 16
     """Frames from the start of one clip to the next."""
-    inference_crop: Literal["center", "nocrop"] = "center"
-    """The square in the middle, or the whole frame (fully convolutional)."""
+    inference_crop: Literal["center", "nocrop", "three"] = "center"
+    """The square in the middle, the whole frame (fully convolutional), or three squares along the
+    long side."""
+    inference_clips: CountOrZero = 0
+    """Evenly spaced clips of a video (with three crops the usual multi-view testing); 0 takes clips
+    at every inference_stride."""
     inference_no_average: bool = False
     """Give the scores of each clip, not their average over the video."""
     output_topk: int = 5

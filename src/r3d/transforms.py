@@ -21,6 +21,7 @@ import simplejpeg
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms import v2
 
 # Mean and standard deviation of RGB in [0, 1] over the training frames of a data set.
 NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -237,6 +238,19 @@ def _hue_rotation(turn: float) -> np.ndarray:
     cos, sin = math.cos(2 * math.pi * turn), math.sin(2 * math.pi * turn)
     rotation = np.array([(1, 0, 0), (0, cos, -sin), (0, sin, cos)])
     return np.linalg.inv(to_yiq) @ rotation @ to_yiq
+
+
+def rand_augment(clip: Tensor, strength: int, rng: np.random.Generator) -> Tensor:
+    """Two changes of form or colour, the same for all frames (Cubuk et al., RandAugment, 2020).
+
+    Args:
+        clip: (t, h, w, 3), uint8.
+        strength: of the changes, from 0 to 30; about 9 is usual.
+    """
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state
+        torch.manual_seed(int(rng.integers(2**63)))
+        change = v2.RandAugment(num_ops=2, magnitude=strength)
+        return change(clip.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def normalisation(

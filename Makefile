@@ -1,6 +1,7 @@
 # Set-up and everyday commands; `make help` lists them.
 
-PYTHON ?= python3
+# Found before .venv comes first in the PATH.
+PYTHON := $(or $(PYTHON),$(shell command -v python3))
 CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from r3d.annotations import read_annotation
 from r3d.checkpoint import read_checkpoint, write_checkpoint
@@ -199,17 +200,22 @@ class Training:
         progress, n_epochs = self.state.progress, self.options.n_epochs
         self.logs = None
         if self.world.is_main:
+            _log.info(
+                "training on %d clips in batches of %d, in %s on %s, %d processes",
+                *(self.n_clips, self.options.batch_size, self.dtype, self.device, self.world.size),
+            )
             self.logs = TrainingLogs(self.folder.path, progress.epoch, progress.step)
         self.parallel = self.world.wrap(
             self.state.network, self.device, batchnorm_sync=self.options.batchnorm_sync
         )
-        with tqdm(
+        progress_bar = tqdm(
             initial=progress.epoch * self.n_clips + progress.seen,
             total=n_epochs * self.n_clips,
             unit="clip",
             disable=not self.world.is_main,
             mininterval=1 if sys.stderr.isatty() else 30,
-        ) as self.bar:
+        )
+        with logging_redirect_tqdm(), progress_bar as self.bar:
             while progress.epoch < n_epochs:
                 self.bar.set_description(f"epoch {progress.epoch + 1}/{n_epochs}")
                 self._train_epoch()
@@ -319,6 +325,11 @@ class Training:
         if self.logs is not None:
             val_row = (progress.epoch, loss, accuracy) if self.validation_batches else None
             self.logs.epoch(train_row, val_row)
+            _log.info(
+                "epoch %d: training loss %.4f, accuracy %.4f, learning rate %g; "
+                "validation loss %.4f, accuracy %.4f",
+                *(*train_row, loss, accuracy),
+            )
         self._save(self.folder.latest)
         if is_best:
             self._save(self.folder.best)

@@ -12,6 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
+import simplejpeg
+
 from r3d.ffmpeg import ffmpeg_binary
 
 RATE = 10
@@ -198,6 +202,26 @@ def own_csv(folder: Path, videos: Videos) -> dict[str, Any]:
             rows.append(f"long {kind}.mkv,{shown},{subset},{0.8 * number:g},{0.8 * number + 1:g}")
     _write(folder / "list.csv", rows)
     return _places(folder, "list.csv")
+
+
+def flow(folder: Path) -> dict[str, Any]:
+    """Optical flow that was made elsewhere, without any video."""
+    rng = np.random.default_rng(0)
+    rows = ["path,label,subset"]
+    for label in ("left", "right"):
+        for number, subset in enumerate(("training", "training", "validation")):
+            rows.append(f"{label}_{number}.avi,{label},{subset}")
+            path = folder / f"frames/{label}/{label}_{number}.hdf5"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with h5py.File(path, "w") as file:
+                for name in ("video_u", "video_v"):
+                    frames = file.create_dataset(name, (12,), dtype=h5py.vlen_dtype(np.uint8))
+                    for i in range(len(frames)):
+                        picture = rng.integers(0, 256, (36, 48, 1), dtype=np.uint8)
+                        jpeg = simplejpeg.encode_jpeg(picture, colorspace="GRAY")
+                        frames[i] = np.frombuffer(jpeg, np.uint8)
+    _write(folder / "list.csv", rows)
+    return {**_places(folder, "list.csv"), "format": "csv", "file_type": "hdf5"}
 
 
 MINIATURES: dict[str, dict[str, Callable[[Path, Videos], dict[str, Any]]]] = {

@@ -108,6 +108,8 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
         (set_at("experiments.base.splits", ["01"]), ["tuned.pretrain", "'02'", "'01'"]),
         (set_at("experiments.tuned.dataset", "hmdb"), ["tuned.splits", "'02'", "'1', '2', '3'"]),
         (set_at("experiments.base.no_train", True), ["no_train", "pretrain"]),
+        (set_at("experiments.base.input_type", "flow"), ["base.input_type", "hdf5", "ucf.file_type",
+                                                         "'jpg'"]),
         (set_at("experiments.base.resources", {"gpu": 1}), ["resources.gpu", "gpus"]),
         (set_at("experiments.base", 3), ["experiments.base", "3"]),
         (set_at("experiment", {}), ["experiment", "experiments"]),
@@ -175,6 +177,7 @@ def test_inputs_that_are_there(inputs):
         ("datasets.ucf.splits", ["02"], ["datasets.ucf.lists", "trainlist02.txt"]),
         ("experiments.base.pretrain_path", "a.pth", ["base.pretrain_path", "'a.pth'"]),
         ("experiments.base.resume_path", "a.pth", ["base.resume_path", "'a.pth'"]),
+        ("experiments.base.inference_subset", "test", ["inference_subset", "'test'", "train, val"]),
     ],
 )
 def test_inputs_that_are_not_there(inputs, path: str, value: Any, parts: list[str]):

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from miniatures import HMDB51_NAMES, MINIATURES, RATE, Videos
+from miniatures import HMDB51_NAMES, MINIATURES, RATE, Videos, flow
 from running import ROOT, snakemake
 
 from r3d.annotations import read_annotation
@@ -91,6 +91,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             **experiments[experiment],
             **{"pretrain": experiment, "no_train": True, "inference_subset": "test"},
         }
+    datasets["flow"] = {**flow(folder / "flow"), **TINY_DATASET}
+    experiments["flow"] = {"dataset": "flow", "input_type": "flow", **TINY}
     config = folder / "config.yaml"
     raw = {"results": "results", "datasets": datasets, "experiments": experiments}
     config.write_text(yaml.safe_dump(raw), encoding="utf-8")
@@ -122,6 +124,7 @@ def test_every_video_has_its_frames(run: Run, dataset: str) -> None:
         ("own-folders", ["all"], 2),
         ("own-folders-test", ["all"], 2),
         ("own-csv", ["all"], 2),
+        ("flow", ["all"], 2),
     ],
 )
 def test_every_experiment_has_its_accuracy(

@@ -701,3 +701,52 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     assert ", ".join(COLUMNS) in message
     assert "b.tsv" in refusal(lambda: load_list(tmp_path / "b.tsv"))
     assert "b.txt" in refusal(lambda: load_labels(tmp_path / "b.txt"))
+
+
+# --- labels of testing videos, numbers of classes
+
+KINETICS = "label,youtube_id,time_start,time_end,split\nrun,a,0,10,x\n"
+OWN = "path,label,subset\na.mp4,run,train\n"
+
+
+@pytest.mark.parametrize(
+    ("format", "files", "expected"),
+    [
+        ("kinetics", {"train.csv": KINETICS, "val.csv": KINETICS}, None),
+        (
+            "kinetics",
+            {
+                "train.csv": KINETICS,
+                "val.csv": KINETICS,
+                "test.csv": "youtube_id,time_start,time_end\na,0,10\n",
+            },
+            False,
+        ),
+        ("kinetics", {"train.csv": KINETICS, "val.csv": KINETICS, "test.csv": KINETICS}, True),
+        ("mit", {}, None),
+        ("mit", {"testingSet.csv": "a.mp4\n"}, False),
+        ("activitynet", {}, False),
+        ("ucf101", {}, None),
+        ("hmdb51", {}, None),
+        ("folders", {"run/a.mp4": ""}, None),
+        ("folders", {"train/run/a.mp4": "", "val/run/b.mp4": ""}, None),
+        ("folders", {"train/run/a.mp4": "", "test/run/b.mp4": ""}, True),
+        ("csv", {"list.csv": "path,label\na.mp4,run\n"}, None),
+        ("csv", {"list.csv": OWN}, None),
+        ("csv", {"list.csv": f"{OWN}b.mp4,run,test\n"}, True),
+        ("csv", {"list.csv": f"{OWN}b.mp4,run,test\nc.mp4,,test\n"}, False),
+    ],
+)
+def test_whether_testing_videos_have_labels(
+    tmp_path: Path, format: str, files: dict[str, str | bytes], expected: bool | None
+) -> None:
+    write(tmp_path, files)
+    assert FORMATS[format].testing_has_labels(tmp_path) is expected
+
+
+def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, {"train.csv": KINETICS, "val.csv": KINETICS.replace("a,0", "b,0")})
+    assert read_list("kinetics", tmp_path, "all", n_classes=1).labels == ["run"]
+    message = refusal(lambda: read_list("kinetics", tmp_path, "all", n_classes=400))
+    assert "n_classes: 400" in message
+    assert "1 classes of the training list" in message

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from r3d.annotations import write_annotation
+from r3d.annotations import write_activitynet, write_annotation
 from r3d.config import one_line
 from r3d.errors import InputError
 from r3d.evaluate import evaluate
@@ -147,6 +147,16 @@ def annotations_command(
 ) -> None:
     """Write the annotation JSON of a split from its TABLE, LABELS and the data set's LEDGER."""
     write_annotation(table, labels, ledger, output, file_type=file_type)
+
+
+@cli.command("activitynet")
+@click.argument("official", type=_FOUND)
+@click.argument("ledger", type=_FOUND)
+@click.argument("output", type=_NEW)
+@click.option("--file-type", type=_FILE_TYPE, default="jpg", show_default=True)
+def activitynet_command(official: Path, ledger: Path, output: Path, file_type: FileType) -> None:
+    """Add frame rates and ranges from the LEDGER to the OFFICIAL JSON of ActivityNet."""
+    write_activitynet(official, ledger, output, file_type=file_type)
 
 
 def _section_options(*sections: type[Section]) -> Callable[[_Command], _Command]:

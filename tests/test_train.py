@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from synthetic import LABELS, write_frames
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from r3d.checkpoint import read_checkpoint
 from r3d.errors import InputError
@@ -47,7 +48,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def fit(data: Path, output: Path, n_threads: int = 0, **options: Any) -> dict[str, torch.Tensor]:
+def fit(
+    data: Path, output: Path, n_threads: int = 0, tensorboard: bool = False, **options: Any
+) -> dict[str, torch.Tensor]:
     """Train and return the weights of the final model."""
     chosen = TrainingOptions(**{**TINY, **options})
     train(
@@ -60,7 +63,7 @@ def fit(data: Path, output: Path, n_threads: int = 0, **options: Any) -> dict[st
         model=output / "model.pth",
         train_log=output / "train.log",
         val_log=output / "val.log",
-        run=RunOptions(n_threads=n_threads, checkpoint=1, no_cuda=True),
+        run=RunOptions(n_threads=n_threads, checkpoint=1, no_cuda=True, tensorboard=tensorboard),
         n_cores=1,
     )
     return read_checkpoint(output / "model.pth").state_dict
@@ -313,6 +316,15 @@ def test_very_few_videos(tmp_path: Path, n_training: int):
 )
 def test_steps_of_an_epoch(n_clips: int, batch_size: int, world_size: int, steps: int):
     assert steps_per_epoch(n_clips, batch_size, world_size) == steps
+
+
+def test_tensorboard_has_the_curves(data: Path, tmp_path: Path):
+    fit(data, tmp_path, n_epochs=2, tensorboard=True)
+    events = EventAccumulator(str(run_folder(tmp_path) / "tensorboard")).Reload()
+    log = pd.read_csv(tmp_path / "val.log", sep="\t")
+    assert [event.step for event in events.Scalars("train/lr")] == [1, 2]
+    losses = [event.value for event in events.Scalars("val/loss")]
+    assert losses == pytest.approx(log["loss"].tolist(), rel=1e-5)
 
 
 def test_fingerprint(tmp_path: Path):

@@ -5,6 +5,7 @@
         best.pth            the state with the best validation accuracy
         save_<epoch>.pth    every so many epochs, named as in the reference
         train.log  train_batch.log  val.log      tab separated, the reference's columns
+        tensorboard/        the same by epoch, if asked for
 
 The fingerprint stands for everything that the trained weights depend on, so a change of options
 never resumes from the state of other options, and changing them back does not begin again.
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
+from torch.utils.tensorboard import SummaryWriter
 
 from r3d.checkpoint import read_checkpoint
 from r3d.errors import InputError
@@ -136,8 +138,15 @@ class RunFolder:
 class TrainingLogs:
     """The logs of a training that goes on, without the rows that its state does not contain."""
 
-    def __init__(self, folder: Path, epoch: int, step: int) -> None:
-        """Open the logs after so many finished epochs and steps of the next."""
+    def __init__(self, folder: Path, epoch: int, step: int, *, tensorboard: bool) -> None:
+        """Open the logs after so many finished epochs and steps of the next.
+
+        Args:
+            tensorboard: whether epochs are logged for TensorBoard, too, in `folder`/tensorboard.
+        """
+        self._tensorboard = None
+        if tensorboard:
+            self._tensorboard = SummaryWriter(folder / "tensorboard", purge_step=epoch + 1)
         self._train = folder / "train.log"
         self._batches = folder / "train_batch.log"
         self._val = folder / "val.log"
@@ -155,6 +164,12 @@ class TrainingLogs:
         _append(self._train, [train_row])
         if val_row is not None:
             _append(self._val, [val_row])
+        if self._tensorboard is not None:
+            rows = {"train": (TRAIN_COLUMNS, train_row), "val": (VAL_COLUMNS, val_row or ())}
+            for subset, (columns, row) in rows.items():
+                for column, value in zip(columns[1:], row[1:], strict=False):
+                    self._tensorboard.add_scalar(f"{subset}/{column}", value, int(train_row[0]))
+            self._tensorboard.flush()
 
     def batches(self, rows: Iterable[Row]) -> None:
         """Log steps."""

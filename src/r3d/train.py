@@ -204,7 +204,9 @@ class Training:
                 "training on %d clips in batches of %d, in %s on %s, %d processes",
                 *(self.n_clips, self.options.batch_size, self.dtype, self.device, self.world.size),
             )
-            self.logs = TrainingLogs(self.folder.path, progress.epoch, progress.step)
+            self.logs = TrainingLogs(
+                self.folder.path, progress.epoch, progress.step, tensorboard=self.run.tensorboard
+            )
         self.parallel = self.world.wrap(
             self.state.network, self.device, batchnorm_sync=self.options.batchnorm_sync
         )

@@ -27,7 +27,7 @@ rule annotate_split:
     benchmark:
         f"{BENCHMARKS}/annotate_split/{{dataset}}_{{split}}.tsv"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     script:
         "../workflow/scripts/annotate_split.py"

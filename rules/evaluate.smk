@@ -23,7 +23,7 @@ rule evaluate_subset:
     benchmark:
         f"{BENCHMARKS}/evaluate_subset/{{experiment}}_{{split}}_{{subset}}.tsv"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     script:
         "../workflow/scripts/evaluate_subset.py"

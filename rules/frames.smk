@@ -23,7 +23,7 @@ rule extract_shard:
         f"{BENCHMARKS}/extract_shard/{{dataset}}/{{shard}}.tsv"
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=480,
     script:
         "../workflow/scripts/extract_shard.py"
@@ -51,7 +51,7 @@ rule gather_ledger:
     benchmark:
         f"{BENCHMARKS}/gather_ledger/{{dataset}}.tsv"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     script:
         "../workflow/scripts/gather_ledger.py"

@@ -22,7 +22,7 @@ rule render_motion:
         f"{BENCHMARKS}/render_motion/{{folder}}.tsv"
     threads: 8
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
     script:
         "../workflow/scripts/render_motion.py"
@@ -45,7 +45,7 @@ rule list_split:
     benchmark:
         f"{BENCHMARKS}/list_split/{{dataset}}_{{split}}.tsv"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     script:
         "../workflow/scripts/list_split.py"
@@ -66,7 +66,7 @@ checkpoint shard_videos:
     benchmark:
         f"{BENCHMARKS}/shard_videos/{{dataset}}.tsv"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     script:
         "../workflow/scripts/shard_videos.py"

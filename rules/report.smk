@@ -26,7 +26,7 @@ rule summarise:
     benchmark:
         f"{BENCHMARKS}/summarise.tsv"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     script:
         "../workflow/scripts/summarise.py"
@@ -54,7 +54,7 @@ rule plot_curves:
     benchmark:
         f"{BENCHMARKS}/plot_curves/{{experiment}}_{{split}}.tsv"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     script:
         "../workflow/scripts/plot_curves.py"
@@ -81,7 +81,7 @@ rule plot_confusion:
     benchmark:
         f"{BENCHMARKS}/plot_confusion/{{experiment}}_{{split}}_{{subset}}.tsv"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     script:
         "../workflow/scripts/plot_confusion.py"

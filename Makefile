@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format
+.PHONY: help setup demo test test-slurm check format
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -30,6 +30,10 @@ demo: setup  ## run the embedded default from rendered videos to the accuracy ta
 
 test: setup  ## run the whole test suite
 	pytest
+
+test-slurm: setup  ## run the workflow on a SLURM of two nodes, which root installs on Debian
+	sh tests/slurm/install.sh
+	pytest -m slurm tests/slurm
 
 check: setup  ## run linters and the type checker
 	ruff check .

@@ -26,7 +26,7 @@ rule annotate_split:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
         file_type=option(dataset_of, "file_type"),

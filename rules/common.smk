@@ -62,6 +62,46 @@ def option(section, name):
     return lambda wildcards: getattr(section(wildcards), name)
 
 
+def asked(name):
+    """A resource function: what an experiment asks the cluster for."""
+    return lambda wildcards: getattr(experiment_of(wildcards).resources, name)
+
+
+def asked_memory(wildcards, attempt):
+    return experiment_of(wildcards).resources.mem_mb * attempt
+
+
+def asked_gpus(wildcards):
+    """GPUs over all nodes, which is how SLURM and Snakemake count them."""
+    resources = experiment_of(wildcards).resources
+    return resources.nodes * resources.gpus
+
+
+def slurm_mpi(wildcards):
+    """With several nodes, that the job itself starts a process on each by srun."""
+    return "srun" if experiment_of(wildcards).resources.nodes > 1 else None
+
+
+def slurm_tasks(wildcards):
+    nodes = experiment_of(wildcards).resources.nodes
+    return nodes if nodes > 1 else None
+
+
+def slurm_extra(wildcards):
+    """A warning two minutes before the time limit, and as many GPUs on each of several nodes."""
+    resources = experiment_of(wildcards).resources
+    options = ["--signal=TERM@120"]
+    if resources.nodes > 1 and resources.gpus:
+        options.append(f"--gpus-per-node={resources.gpus}")
+    return " ".join(options)
+
+
+def cores(wildcards):
+    """Cores of each node: for every process, itself and its loaders."""
+    experiment = experiment_of(wildcards)
+    return experiment.resources.processes_per_node * (experiment.n_threads + 1)
+
+
 def one_of(values):
     """A wildcard constraint that admits these values only; without any, nothing."""
     return "|".join(map(re.escape, values)) or "(?!)"

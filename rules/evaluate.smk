@@ -25,7 +25,7 @@ rule evaluate_subset:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
         ks=option(experiment_of, "accuracy_ks"),

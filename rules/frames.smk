@@ -20,7 +20,7 @@ rule extract_shard:
         "../environment.yml"
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=480,
     params:
         videos=option(dataset_of, "videos"),
@@ -49,7 +49,7 @@ rule gather_ledger:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
         splits=lambda wildcards: dataset_of(wildcards).all_splits,

@@ -19,11 +19,16 @@ rule infer_subset:
         f"{BENCHMARKS}/infer_subset/{{experiment}}_{{split}}_{{subset}}.tsv"
     conda:
         "../environment.yml"
-    threads: lambda wildcards: experiment_of(wildcards).n_threads + 1
+    threads: cores
     resources:
-        gpu=lambda wildcards: min(1, experiment_of(wildcards).resources.gpus),
-        mem_mb=lambda wildcards: experiment_of(wildcards).resources.mem_mb,
-        runtime=lambda wildcards: experiment_of(wildcards).resources.runtime,
+        nodes=asked("nodes"),
+        gpu=asked_gpus,
+        mem_mb=asked_memory,
+        runtime=asked("runtime"),
+        mpi=slurm_mpi,
+        tasks=slurm_tasks,
+        tasks_per_gpu=0,  # else the plugin asks for `tasks` on each GPU
+        slurm_extra=slurm_extra,
     params:
         experiment=lambda wildcards: experiment_of(wildcards).options(InferenceOptions),
         frames=option(dataset_of, "frames"),

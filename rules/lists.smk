@@ -20,7 +20,7 @@ rule render_motion:
         "../environment.yml"
     threads: 8
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
     params:
         videos=lambda wildcards: rendered_dataset(wildcards.folder).videos,
@@ -43,7 +43,7 @@ rule list_split:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
         folder=option(dataset_of, "lists"),
@@ -69,7 +69,7 @@ checkpoint shard_videos:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
         n_shards=option(dataset_of, "shards"),

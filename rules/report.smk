@@ -34,7 +34,7 @@ rule summarise:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
         code=code_version("summary"),
@@ -64,7 +64,7 @@ rule plot_curves:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
         code=code_version("plots"),
@@ -93,7 +93,7 @@ rule plot_confusion:
     conda:
         "../environment.yml"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
         code=code_version("plots"),

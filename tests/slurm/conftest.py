@@ -1,0 +1,40 @@
+"""A SLURM for all tests of this folder, and workflows on it."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from cluster import Cluster, missing_programs, start_cluster
+from workflow import Workflow
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    missing = missing_programs()
+    if missing:
+        pytest.skip(
+            f"no SLURM to test with ({', '.join(missing)} not found; "
+            "`make test-slurm` installs it on Debian when run by root)"
+        )
+    with start_cluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def workflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    return Workflow(tmp_path_factory.mktemp("workflow"), cluster)
+
+
+@pytest.fixture
+def interrupt() -> Iterator[list[subprocess.Popen[str]]]:
+    """End what a test has put in here, as Ctrl-C does."""
+    running: list[subprocess.Popen[str]] = []
+    yield running
+    for process in running:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+
+
+def pytest_configure() -> None:
+    os.environ.pop("SLURM_CONF", None)  # never that of a cluster this machine belongs to

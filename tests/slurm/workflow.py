@@ -1,0 +1,83 @@
+"""Running the workflow on a cluster, with a config as small as it can be."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cluster import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+MOTION = {
+    "format": "ucf101",
+    "render": {"videos_per_class": 5, "n_frames": 16},
+    "lists": "data/lists",
+    "videos": "data/videos",
+    "frames": "data/jpg",
+    "splits": ["01"],
+    "n_classes": 8,
+    "short_side": 48,
+    "shards": 3,
+}
+_CONFIG: dict[str, dict[str, Any]] = {
+    "datasets": {"motion": MOTION},
+    "defaults": {
+        "dataset": "motion",
+        "model_depth": 10,
+        "resnet_widen_factor": 0.0625,
+        "sample_size": 32,
+        "sample_duration": 8,
+        "batch_size": 8,
+        "learning_rate": 0.02,
+        "n_epochs": 2,
+        "n_val_samples": 1,
+        "n_threads": 0,
+        "precision": "fp32",
+    },
+    "experiments": {
+        # Both take batch-norm statistics over halves of a batch.
+        "one": {"accumulate_steps": 2, "resources": {"mem_mb": 1000}},
+        "two": {"resources": {"nodes": 2, "mem_mb": 1000}},
+    },
+}
+# To wait less: the plugin asks only now and then whether a job is done.
+_SNAKEFILE = f"""
+include: "{ROOT}/Snakefile"
+localrules: list_split, shard_videos, gather_ledger, annotate_split
+"""
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A folder in which snakemake runs the workflow on the cluster."""
+
+    folder: Path
+    cluster: Cluster
+
+    def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[str]:
+        """Start snakemake with the profile and a config with more in these sections."""
+        config = {name: {**values, **changes.get(name, {})} for name, values in _CONFIG.items()}
+        path = self.folder / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        (self.folder / "Snakefile").write_text(_SNAKEFILE)
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "snakemake", "--configfile", str(path)),
+                *("--profile", str(ROOT / "profiles/slurm")),
+                *("--workflow-profile", str(ROOT / "profiles/default")),
+                *("--slurm-init-seconds-before-status-checks", "6", "--latency-wait", "5"),
+                *arguments,
+            ],
+            cwd=self.folder,
+            env=self.cluster.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def log(self, step: str) -> str:
+        """The messages of a step so far."""
+        path = self.folder / "results/logs" / f"{step}.log"
+        return path.read_text() if path.is_file() else ""

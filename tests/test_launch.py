@@ -1,0 +1,156 @@
+"""Several processes on this machine: they do what one does, and fail with one line."""
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from synthetic import write_frames
+
+from r3d.checkpoint import read_checkpoint
+from r3d.infer import infer
+from r3d.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.train import train
+
+NETWORK: dict[str, Any] = {
+    "model_depth": 10,
+    "resnet_widen_factor": 0.0625,
+    "sample_size": 32,
+    "sample_duration": 8,
+    "precision": "fp32",
+}
+TRAINING = {**NETWORK, "batch_size": 6, "n_epochs": 2, "learning_rate": 0.02, "n_val_samples": 1}
+ALONE = RunOptions(n_threads=0)
+
+# What the script of a rule does, in a process of its own for its signals and exit status.
+SCRIPT = """
+import pickle, sys
+from pathlib import Path
+from r3d.jobs import job
+from r3d.launch import launch
+from r3d.options import Resources
+log = Path(sys.argv[2])
+function, arguments = pickle.loads(Path(sys.argv[1]).read_bytes())
+with job(log):
+    launch(function, resources=Resources(processes=2), log=log, n_cores=2, **arguments)
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_frames(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def training(data: Path, output: Path, **options: Any) -> dict[str, Any]:
+    return {
+        "options": TrainingOptions(**{**TRAINING, **options}),
+        "annotation": data / "annotation.json",
+        "frames": data / "jpg",
+        "file_type": "jpg",
+        "pretrained": None,
+        "checkpoints": output / "checkpoints",
+        "model": output / "model.pth",
+        "train_log": output / "train.log",
+        "val_log": output / "val.log",
+        "run": ALONE,
+    }
+
+
+def start(function: Any, arguments: dict[str, Any], folder: Path) -> subprocess.Popen[bytes]:
+    """Call a function in two processes; messages go to `folder`/log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "call").write_bytes(pickle.dumps((function, arguments)))
+    command = [sys.executable, "-c", SCRIPT, str(folder / "call"), str(folder / "log")]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """What is trained: not the statistics for inference, which are those of the first process."""
+    state = read_checkpoint(folder / "model.pth").state_dict
+    return {name: value for name, value in state.items() if value.ndim and "running" not in name}
+
+
+def test_two_processes_do_what_one_does(data: Path, tmp_path: Path):
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    # In two parts, for batch norm takes its statistics over the clips of a process.
+    train(**training(data, alone, accumulate_steps=2), n_cores=1)
+    assert start(train, training(data, both), both).wait(timeout=120) == 0
+    for name, value in weights(alone).items():
+        torch.testing.assert_close(weights(both)[name], value)
+    assert (both / "train.log").read_text() == (alone / "train.log").read_text()
+
+    results = {}
+    for folder in (alone, both):
+        arguments: dict[str, Any] = {
+            "options": InferenceOptions(**NETWORK, inference_stride=2),
+            "annotation": data / "annotation.json",
+            "subset": "val",
+            "frames": data / "jpg",
+            "file_type": "jpg",
+            "model": both / "model.pth",
+            "output": folder / "val.json",
+            "run": ALONE,
+            "batch_size": 4,
+        }
+        if folder == alone:
+            infer(**arguments, n_cores=1)
+        else:
+            assert start(infer, arguments, folder).wait(timeout=120) == 0
+        results[folder] = json.loads((folder / "val.json").read_text())["results"]
+    assert list(results[both]) == list(results[alone])
+    for name, classes in results[alone].items():
+        assert [(c["label"], pytest.approx(c["score"], rel=1e-5)) for c in classes] == [
+            (c["label"], c["score"]) for c in results[both][name]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batchnorm_sync": True}, "error: batchnorm_sync: true works on GPUs only"),  # in both
+        ({}, "up_3: frame"),  # in one that the other waits for
+    ],
+    ids=["batchnorm_sync", "broken frame"],
+)
+def test_an_error_is_one_line(tmp_path: Path, options: dict[str, Any], message: str):
+    write_frames(tmp_path)
+    if not options:
+        for frame in (tmp_path / "jpg/up/up_3").iterdir():
+            frame.write_bytes(b"no JPEG")
+    process = start(train, training(tmp_path, tmp_path, **options), tmp_path)
+    assert process.wait(timeout=120) == 1
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert message in line
+
+
+def test_two_processes_stop_and_one_goes_on(data: Path, tmp_path: Path):
+    process = start(train, training(data, tmp_path, n_epochs=100_000), tmp_path)
+    log, deadline = tmp_path / "checkpoints", time.monotonic() + 60
+    while not any(len(path.read_text().splitlines()) > 9 for path in log.glob("*/train_batch.log")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert "the state is saved" in line
+
+    (state,) = log.glob("*/latest.pth")
+    epoch = read_checkpoint(state).epoch
+    train(**training(data, tmp_path, n_epochs=epoch + 1), n_cores=1)
+    rows = (tmp_path / "train.log").read_text().splitlines()
+    assert len(rows) == 1 + epoch + 1

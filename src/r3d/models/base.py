@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from r3d.architectures import FAMILIES, Architecture, begin_modules
@@ -27,6 +29,28 @@ class VideoModel(nn.Module):
             if isinstance(module, _BatchNorm) and not module.weight.requires_grad:
                 module.eval()
         return self
+
+
+class Conv3d(nn.Conv3d):
+    """A convolution whose weight gradient is right on the CPU for small inputs too.
+
+    There, oneDNN reads beyond its buffers where kernels reach over the input's ends, as in the
+    third stage of a ResNet, which sees 2 of 16 frames: the gradient is noise or NaN, or the process
+    dies (torch 2.15 in bf16, with a stride in time in fp32 too, in any memory layout). Zeros put
+    around the input beforehand avoid that and change no result.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        sizes = zip(x.shape[2:], self.kernel_size, strict=True)
+        small = any(size <= kernel and kernel > 1 for size, kernel in sizes)
+        if not small or x.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(x)
+        assert not isinstance(self.padding, str)
+        # Two numbers a dimension, from the last (w) to time.
+        x = functional.pad(x, [size for size in reversed(self.padding) for _ in range(2)])
+        return functional.conv3d(
+            x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
 
 
 def initialise(model: nn.Module) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from r3d.architectures import Architecture
-from r3d.models.base import VideoModel, global_average, initialise
+from r3d.models.base import Conv3d, VideoModel, global_average, initialise
 
 GROWTH_RATE = 32
 BOTTLENECK_SIZE = 4
@@ -21,9 +21,9 @@ class DenseLayer(nn.Module):
         super().__init__()
         middle = BOTTLENECK_SIZE * GROWTH_RATE
         self.norm1 = nn.BatchNorm3d(in_channels)
-        self.conv1 = nn.Conv3d(in_channels, middle, kernel_size=1, bias=False)
+        self.conv1 = Conv3d(in_channels, middle, kernel_size=1, bias=False)
         self.norm2 = nn.BatchNorm3d(middle)
-        self.conv2 = nn.Conv3d(middle, GROWTH_RATE, kernel_size=3, padding=1, bias=False)
+        self.conv2 = Conv3d(middle, GROWTH_RATE, kernel_size=3, padding=1, bias=False)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class Transition(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm3d(in_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv = nn.Conv3d(in_channels, in_channels // 2, kernel_size=1, bias=False)
+        self.conv = Conv3d(in_channels, in_channels // 2, kernel_size=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
@@ -61,7 +61,7 @@ class DenseNet(VideoModel):
         super().__init__(architecture)
         t_size = architecture.conv1_t_size
         features: OrderedDict[str, nn.Module] = OrderedDict()
-        features["conv1"] = nn.Conv3d(
+        features["conv1"] = Conv3d(
             architecture.n_input_channels,
             STEM_CHANNELS,
             kernel_size=(t_size, 7, 7),

@@ -10,19 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from r3d.architectures import Architecture
-from r3d.models.base import VideoModel, global_average, initialise
+from r3d.models.base import Conv3d, VideoModel, global_average, initialise
 
 WIDTHS = (64, 128, 256, 512)
 
 
-def conv1x1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv3d:
+def conv1x1x1(in_channels: int, out_channels: int, stride: int = 1) -> Conv3d:
     """A pointwise convolution without bias."""
-    return nn.Conv3d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
+    return Conv3d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
 
 
-def conv3x3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv3d:
+def conv3x3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> Conv3d:
     """A convolution over 3 frames and 3 x 3 pixels that keeps the size, without bias."""
-    return nn.Conv3d(
+    return Conv3d(
         in_channels,
         out_channels,
         kernel_size=3,
@@ -172,7 +172,7 @@ class ResNet(VideoModel):
 
     def _make_stem(self, width: int) -> None:
         t_size = self.architecture.conv1_t_size
-        self.conv1 = nn.Conv3d(
+        self.conv1 = Conv3d(
             self.architecture.n_input_channels,
             width,
             kernel_size=(t_size, 7, 7),

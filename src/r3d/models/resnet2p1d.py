@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from r3d.architectures import Architecture
+from r3d.models.base import Conv3d
 from r3d.models.resnet import ResNet, conv1x1x1, is_deep, widened
 
 
@@ -24,9 +25,9 @@ def middle_width(in_channels: int, out_channels: int, *, frames: int = 3, area: 
     return full // (in_channels * area + frames * out_channels)
 
 
-def conv1x3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv3d:
+def conv1x3x3(in_channels: int, out_channels: int, stride: int = 1) -> Conv3d:
     """A convolution over 3 x 3 pixels of one frame that keeps the size, without bias."""
-    return nn.Conv3d(
+    return Conv3d(
         in_channels,
         out_channels,
         kernel_size=(1, 3, 3),
@@ -36,9 +37,9 @@ def conv1x3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv3d
     )
 
 
-def conv3x1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv3d:
+def conv3x1x1(in_channels: int, out_channels: int, stride: int = 1) -> Conv3d:
     """A convolution over 3 frames of one pixel that keeps the size, without bias."""
-    return nn.Conv3d(
+    return Conv3d(
         in_channels,
         out_channels,
         kernel_size=(3, 1, 1),
@@ -126,7 +127,7 @@ class ResNet2p1d(ResNet):
         t_size = self.architecture.conv1_t_size
         # Counted for 3 input channels with 2 as well, so that RGB and flow have the same widths.
         middle = middle_width(3, width, frames=t_size, area=49)
-        self.conv1_s = nn.Conv3d(
+        self.conv1_s = Conv3d(
             self.architecture.n_input_channels,
             middle,
             kernel_size=(1, 7, 7),
@@ -135,7 +136,7 @@ class ResNet2p1d(ResNet):
             bias=False,
         )
         self.bn1_s = nn.BatchNorm3d(middle)
-        self.conv1_t = nn.Conv3d(
+        self.conv1_t = Conv3d(
             middle,
             width,
             kernel_size=(t_size, 1, 1),

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -171,21 +172,25 @@ def describe(state_dict: Mapping[str, Tensor]) -> Architecture:
 
 def _load(path: str | os.PathLike[str]) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with Path(path).open("rb") as file:
+            try:
+                return torch.load(file, map_location="cpu", weights_only=True)
+            except Exception as error:
+                # Bytes that torch.save did not write raise anything, from KeyError to OSError.
+                raise InputError(f"checkpoint {path}: {_refusal(error)}") from None
     except OSError as error:
         raise InputError(f"checkpoint {path}: cannot be read ({error.strerror})") from None
-    except Exception as error:
-        # Bytes that torch.save did not write raise anything, from KeyError to RuntimeError.
-        found = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and found:
-            raise InputError(
-                f"checkpoint {path}: holds a Python object ({found[1]}); accepted: tensors and "
-                "plain values, such as a state dict"
-            ) from None
-        raise InputError(
-            f"checkpoint {path}: is empty, cut short or no checkpoint; accepted: a file written "
-            "by torch.save"
-        ) from None
+
+
+def _refusal(error: Exception) -> str:
+    """Why torch did not load a file, and what is accepted."""
+    found = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
+    if isinstance(error, pickle.UnpicklingError) and found:
+        return (
+            f"holds a Python object ({found[1]}); accepted: tensors and plain values, "
+            "such as a state dict"
+        )
+    return "is empty, cut short or no checkpoint; accepted: a file written by torch.save"
 
 
 def _plain_names(state_dict: Any, path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from r3d.models import build_model
 from r3d.options import RunOptions, TrainingOptions
 from r3d.runfolder import fingerprint
 from r3d.train import steps_per_epoch, train
+from r3d.trainstate import TrainState
 
 TINY: dict[str, Any] = {
     "model_depth": 10,
@@ -292,6 +293,29 @@ def test_resume_path_takes_weights_optimizer_and_epoch(data: Path, tmp_path: Pat
     kept = run_folder(tmp_path / "a") / "save_1.pth"
     resumed = fit(data, tmp_path / "b", n_epochs=2, resume_path=str(kept))
     assert_equal(resumed, read_checkpoint(tmp_path / "a/model.pth").state_dict)
+
+
+def test_resume_from_a_state_saved_before_the_schedule_went_on(tmp_path: Path):
+    """As the reference saves: the second epoch is trained, its milestone not yet reached."""
+    options = TrainingOptions(**{**TINY, "multistep_milestones": [2]})
+    network = build_model(n_classes=2, **options.network())
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2])
+    optimizer.step()
+    scheduler.step()
+    content = {
+        "epoch": 2,
+        "arch": "resnet-10",
+        "state_dict": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+    }
+    path = tmp_path / "save_2.pth"
+    torch.save(content, path)
+    state = TrainState(options, LABELS, None, torch.device("cpu"))
+    state.load(read_checkpoint(path), path)
+    assert state.progress.epoch == 2
+    assert state.learning_rate == pytest.approx(0.002)
 
 
 def test_a_diverging_training_says_so(data: Path, tmp_path: Path):

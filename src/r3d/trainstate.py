@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from r3d.checkpoint import Checkpoint, describe, load_weights, read_checkpoint
@@ -128,6 +128,7 @@ class TrainState:
                 self.optimizer.load_state_dict(state.optimizer)
             if state.scheduler is not None:
                 self.scheduler.load_state_dict(state.scheduler)
+                self._catch_up(state.epoch)
         except (KeyError, ValueError) as error:
             raise InputError(
                 f"checkpoint {path}: its optimizer or scheduler state does not fit optimizer: "
@@ -144,6 +145,12 @@ class TrainState:
             else:
                 self.average.module.load_state_dict(self.network.state_dict())
         self.progress = Progress(**training)
+
+    def _catch_up(self, epoch: int) -> None:
+        """Bring the schedule to an epoch: the reference saves before its last step."""
+        if not isinstance(self.scheduler, ReduceLROnPlateau):  # which would need the loss
+            while self.scheduler.last_epoch < epoch:
+                self.scheduler.step()
 
     def _model(self, state_dict: dict[str, Tensor]) -> Checkpoint:
         return Checkpoint(

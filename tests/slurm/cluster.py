@@ -77,7 +77,9 @@ class Cluster:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                tails = [f"{path}:\n{path.read_text()[-2000:]}" for path in self.folder.glob("*.log")]
+                tails = [
+                    f"{path}:\n{path.read_text()[-2000:]}" for path in self.folder.glob("*.log")
+                ]
                 raise TimeoutError("\n".join(tails))
             time.sleep(0.3)
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from cluster import Cluster, missing_programs, start_cluster
+
 from workflow import Workflow
+
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 from cluster import Cluster
-from workflow import MOTION, Workflow
 
 from r3d.checkpoint import read_checkpoint
+from workflow import MOTION, Workflow
 
 pytestmark = pytest.mark.slurm
 

@@ -26,7 +26,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup  ## run the embedded default from rendered videos to the accuracy table
 	snakemake --cores $(CORES)
 	snakemake --report results/report.html
-	r3d summary results/summary.tsv
+	@echo
+	@r3d summary results/summary.tsv
+	@echo "\nThis table: results/summary.tsv   report: results/report.html   all else: results/"
 
 test: setup  ## run the whole test suite
 	pytest

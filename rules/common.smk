@@ -148,22 +148,27 @@ def experiment_annotation(wildcards):
     return ANNOTATION.format(dataset=dataset, split=wildcards.split)
 
 
-def pretrained_model(wildcards):
+def start_of(name, split):
     """The model that an experiment starts from: another experiment's, a file, or none."""
-    experiment = experiment_of(wildcards)
+    experiment = CONFIG.experiments[name]
     if experiment.pretrain:
-        split = CONFIG.pretrain_split(wildcards.experiment, wildcards.split)
-        return f"{EXPERIMENT}/model.pth".format(
-            experiment=experiment.pretrain, split=split
-        )
+        return model_of(experiment.pretrain, CONFIG.pretrain_split(name, split))
     return experiment.pretrain_path or []
 
 
+def model_of(name, split):
+    """The model that an experiment applies: its own, or with `no_train` its start."""
+    if CONFIG.experiments[name].no_train:
+        return start_of(name, split)
+    return f"{EXPERIMENT}/model.pth".format(experiment=name, split=split)
+
+
+def pretrained_model(wildcards):
+    return start_of(wildcards.experiment, wildcards.split)
+
+
 def trained_model(wildcards):
-    """The model that a run applies: its own, or with `no_train` the one it starts from."""
-    if experiment_of(wildcards).no_train:
-        return pretrained_model(wildcards)
-    return f"{EXPERIMENT}/model.pth".format(**wildcards)
+    return model_of(wildcards.experiment, wildcards.split)
 
 
 def runs(trained=False):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
-import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
@@ -56,7 +55,13 @@ def cli() -> None:
 @click.option("--videos-per-class", default=80, show_default=True, help="Videos of each class.")
 @click.option("--n-frames", default=32, show_default=True, help="Frames of each video.")
 @click.option("--seed", default=1, show_default=True, help="Seed of everything random.")
-@click.option("--threads", default=2, show_default=True, help="Videos rendered at a time.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Videos rendered at a time.",
+)
 def motion_command(videos: Path, lists: Path, **options: Any) -> None:
     """Render the embedded motion data set into the folders VIDEOS and LISTS."""
     render_motion(videos, lists, **options)
@@ -105,7 +110,13 @@ def shards_command(tables: tuple[Path, ...], folder: Path, n_shards: int) -> Non
 @click.option("--quality", type=click.IntRange(2, 31), help="JPEG quantiser; 2 is best.")
 @click.option("--fps", type=float, help="Frames a second to select.")
 @click.option("--timeout-seconds", default=600.0, show_default=True)
-@click.option("--threads", default=2, show_default=True, help="Videos extracted at a time.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Videos extracted at a time.",
+)
 def frames_command(
     shard: Path, videos: Path, frames: Path, manifest: Path, threads: int, **options: Any
 ) -> None:
@@ -181,10 +192,16 @@ def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
     return click.option(f"--{name}", metavar=metavar, help=text)
 
 
+def _list(text: str) -> list[str | int]:
+    """A list option, as `[50, 100]`, `50,100` or `50 100`."""
+    words = text.strip("[] ").replace(",", " ").split()
+    return [int(word) if word.isdecimal() else word for word in words]
+
+
 def _section(section: type[Section], options: dict[str, Any]) -> Any:
     """A validated config section from the options that were given."""
     given = {
-        name: yaml.safe_load(value) if isinstance(value, str) else value
+        name: _list(value) if get_origin(section.model_fields[name].annotation) is list else value
         for name, value in options.items()
         if name in section.model_fields and value not in (None, False)
     }

@@ -79,7 +79,7 @@ class Dataset(Section):
     max_failure_rate: Fraction = 0.1
     """Largest share of listed videos without frames; more stop the run."""
 
-    validation_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.2
+    validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.2
     """Share of the videos for validation where the lists do not split them."""
     split_seed: CountOrZero = 1
     """Seed of that split."""
@@ -275,7 +275,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(_plain(raw))
     except ValidationError as error:
-        raise InputError(one_line(error, own)) from None
+        raise InputError(one_line(error, _plain(own))) from None
 
 
 def read_config(path: str | Path) -> Config:

@@ -5,22 +5,35 @@ groups that change its result: editing any other option leaves the step as it is
 the options are their documentation, on the command line and in config/README.md.
 """
 
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from r3d.architectures import MODEL_DEPTHS, begin_modules
 
 
-def _exponent(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` as a string; people mean the number."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        return float(value)
-    return value
+def _scalar(text: str) -> bool | int | float | str:
+    """The number or truth value that a text stands for, else the text.
+
+    YAML 1.1 reads `1e-3` as a text, and Snakemake hands on all values of `--config` as texts.
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
-Number = Annotated[float, BeforeValidator(_exponent)]
+def _is_text(annotation: Any) -> bool:
+    """Whether an option of this type is a text, or one of several texts."""
+    types = get_args(annotation) or (annotation,)
+    return str in types or any(isinstance(choice, str) for choice in types)
+
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -36,6 +49,20 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_scalars(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        read = dict(values)
+        for name, field in cls.model_fields.items():
+            value = values.get(name)
+            if isinstance(value, str) and not _is_text(field.annotation):
+                read[name] = _scalar(value)
+            elif isinstance(value, float) and _is_text(field.annotation):
+                read[name] = str(value)  # mean_dataset: 0.5
+        return read
 
 
 class ModelOptions(Section):

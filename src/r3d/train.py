@@ -88,6 +88,11 @@ def train(
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset="training")
         training_clips = TrainingClips(samples, store, options)
+        if len(training_clips) < world.size:
+            raise InputError(
+                f"{annotation}: {len(training_clips)} training videos are too few for "
+                f"{world.size} processes"
+            )
         validation_clips = None
         if not options.no_val:
             validation = read_annotation(annotation, subset="validation")
@@ -332,11 +337,12 @@ class Training:
                 "validation loss %.4f, accuracy %.4f",
                 *(*train_row, loss, accuracy),
             )
-        self._save(self.folder.latest)
+        # The latest state comes last: one that is resumed from has the others beside it.
         if is_best:
             self._save(self.folder.best)
         if progress.epoch % self.run.checkpoint == 0:
             self._save(self.folder.periodic(progress.epoch))
+        self._save(self.folder.latest)
 
     @torch.inference_mode()
     def _validate(self, batches: ClipLoader) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import signal
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,7 @@ from r3d.clips import (
 )
 from r3d.errors import InputError
 from r3d.loader import ClipBatch, ClipLoader, EpochSampler, make_loader
+from r3d.sampling import even_starts, sliding_starts
 from r3d.stores import Hdf5Store, JpgStore
 
 SIZES = ("40x32", "32x40", "32x32", "64x48")
@@ -110,6 +112,8 @@ def annotation(
 
 
 SMALL = ClipOptions(sample_size=16, sample_duration=4)
+TWO = partial(even_starts, n_samples=2)
+EVERY_FOUR = partial(sliding_starts, stride=4)
 TRAINING = TrainingClipOptions(sample_size=16, sample_duration=4)
 
 
@@ -370,12 +374,12 @@ def test_uncropped_videos_share_no_batch(jpg: JpgStore) -> None:
 
 
 def test_three_views_are_rows_of_one_batch(jpg: JpgStore) -> None:
-    clips = EvaluationClips(annotation([20, 20]), jpg, SMALL, n_samples=2, crop="three")
+    clips = EvaluationClips(annotation([20, 20]), jpg, SMALL, choose_starts=TWO, crop="three")
     parts = list(make_loader(clips, clips.shard(0, 1), batch_size=6))
     assert [part.videos.tolist() for part in parts] == [[0] * 6, [1] * 6]
     assert parts[1].labels.tolist() == [1] * 6
     assert parts[0].segments.tolist() == [[1, 5]] * 3 + [[16, 20]] * 3
-    center = EvaluationClips(annotation([20, 20]), jpg, SMALL, n_samples=2)
+    center = EvaluationClips(annotation([20, 20]), jpg, SMALL, choose_starts=TWO)
     assert torch.equal(parts[0].clips[1], center[0].views[0])
     assert not torch.equal(parts[0].clips[0], parts[0].clips[2])
 
@@ -383,7 +387,7 @@ def test_three_views_are_rows_of_one_batch(jpg: JpgStore) -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 10])
 def test_shards_are_whole_videos_each_once(jpg: JpgStore, world_size: int) -> None:
     lengths = np.random.default_rng(0).integers(1, 200, 50).tolist()
-    clips = EvaluationClips(annotation(lengths), jpg, SMALL, stride=4)
+    clips = EvaluationClips(annotation(lengths), jpg, SMALL, choose_starts=EVERY_FOUR)
     shards = [clips.shard(rank, world_size) for rank in range(world_size)]
     assert [key for shard in shards for key in shard] == list(range(len(clips)))
     edges = np.cumsum([0] + [-(-length // 4) for length in lengths])
@@ -392,7 +396,7 @@ def test_shards_are_whole_videos_each_once(jpg: JpgStore, world_size: int) -> No
 
 
 def test_more_processes_than_videos(jpg: JpgStore) -> None:
-    clips = EvaluationClips(annotation([5]), jpg, SMALL, stride=4)
+    clips = EvaluationClips(annotation([5]), jpg, SMALL, choose_starts=EVERY_FOUR)
     shards = [clips.shard(rank, 3) for rank in range(3)]
     assert sorted(map(len, shards)) == [0, 0, 2]
     for shard in shards:
@@ -438,7 +442,7 @@ def test_labels_are_needed_where_they_are_used(jpg: JpgStore) -> None:
 
 def test_colour_jitter_of_flow_is_refused(hdf5: Hdf5Store) -> None:
     options = replace(TRAINING, input_type="flow", colorjitter=True)
-    with pytest.raises(InputError, match=r"colorjitter: true .* rgb"):
+    with pytest.raises(InputError, match=r"colorjitter: .* rgb"):
         TrainingClips(annotation([9]), hdf5, options)
 
 
@@ -453,7 +457,9 @@ def test_videos_without_frames_are_counted_in_the_log(
 
 def test_any_object_with_the_options_will_do(jpg: JpgStore) -> None:
     everything = SimpleNamespace(
-        **(vars(TRAINING) | {"n_val_samples": 2, "inference_stride": 8, "inference_crop": "center"})
+        **vars(TRAINING),
+        **{"n_val_samples": 2, "inference_stride": 8, "inference_crop": "center"},
+        inference_clips=0,
     )
     samples = annotation([9])
     assert torch.equal(

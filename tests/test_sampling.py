@@ -14,6 +14,7 @@ from r3d.sampling import (
     freeze,
     random_start,
     sliding_starts,
+    spread_starts,
 )
 
 
@@ -116,3 +117,20 @@ def test_a_frozen_clip_shows_its_first_frame_only() -> None:
 def test_a_segment_without_frames_is_refused() -> None:
     with pytest.raises(ValueError, match="begin 5 and end 5"):
         frame_indices(5, 5, size=16)
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "n_clips", "t_stride", "starts"),
+    [
+        (300, 10, 1, [1, 33, 64, 96, 127, 159, 190, 222, 253, 285]),
+        (64, 3, 2, [1, 17, 34]),
+        (16, 2, 1, [1, 1]),
+        (5, 3, 1, [1, 1, 1]),
+        (20, 1, 1, [3]),
+    ],
+)
+def test_spread_clips_reach_from_the_first_to_the_last_frame(
+    n_frames: int, n_clips: int, t_stride: int, starts: list[int]
+) -> None:
+    found = spread_starts(1, n_frames + 1, size=16, n_clips=n_clips, t_stride=t_stride)
+    assert found == starts

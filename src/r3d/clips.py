@@ -17,6 +17,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -34,6 +35,7 @@ from r3d.sampling import (
     freeze,
     random_start,
     sliding_starts,
+    spread_starts,
 )
 from r3d.stores import FrameStore, Hdf5Store
 from r3d.transforms import (
@@ -267,21 +269,17 @@ class EvaluationClips(ClipDataset):
         store: FrameStore,
         options: ClipOptions,
         *,
-        n_samples: int | None = None,
-        stride: int | None = None,
+        choose_starts: Callable[..., Sequence[int]],
         crop: Literal["center", "nocrop", "three"] = "center",
     ) -> None:
         """Take samples, the store of their frames, and which clips to cut from them.
 
         Args:
-            n_samples: up to so many evenly spaced clips of each video; or else
-            stride: windows at this distance, to the end of the video.
+            choose_starts: gives the first frames of the clips of a segment (see `r3d.sampling`).
             crop: the views of a clip (see `r3d.transforms.short_side_view`).
         """
-        if (n_samples is None) == (stride is None):
-            raise ValueError("give either n_samples or stride")
         super().__init__(samples, store, options)
-        self._n_samples, self._stride, self._crop = n_samples, stride, crop
+        self._choose_starts, self._crop = choose_starts, crop
         self._n_views = 3 if crop == "three" else 1
         segments = zip(samples.begins.tolist(), samples.ends.tolist(), strict=True)
         counts = [len(self._starts(begin, end)) for begin, end in segments]
@@ -316,12 +314,11 @@ class EvaluationClips(ClipDataset):
             edges = np.concatenate([edges[:1], self._first[inside], edges[1:]])
         return _Batches(edges, max(1, batch_size // self._n_views))
 
-    def _starts(self, begin: int, end: int) -> range:
-        size, t_stride = self._shape.sample_duration, self._shape.sample_t_stride
-        if self._n_samples is not None:
-            return even_starts(begin, end, size=size, n_samples=self._n_samples, t_stride=t_stride)
-        assert self._stride is not None
-        return sliding_starts(begin, end, size=size, stride=self._stride, t_stride=t_stride)
+    def _starts(self, begin: int, end: int) -> Sequence[int]:
+        shape = self._shape
+        return self._choose_starts(
+            begin, end, size=shape.sample_duration, t_stride=shape.sample_t_stride
+        )
 
 
 class ValidationClips(EvaluationClips):
@@ -334,7 +331,8 @@ class ValidationClips(EvaluationClips):
     def __init__(self, samples: Annotation, store: FrameStore, options: object) -> None:
         chosen = ValidationClipOptions.of(options)
         _require_labels(samples)
-        super().__init__(samples, store, chosen, n_samples=chosen.n_val_samples)
+        choose_starts = partial(even_starts, n_samples=chosen.n_val_samples)
+        super().__init__(samples, store, chosen, choose_starts=choose_starts)
 
 
 class InferenceClips(EvaluationClips):
@@ -342,14 +340,13 @@ class InferenceClips(EvaluationClips):
 
     def __init__(self, samples: Annotation, store: FrameStore, options: object) -> None:
         chosen = InferenceClipOptions.of(options)
-        n_samples = chosen.inference_clips or None
+        choose_starts: Callable[..., Sequence[int]]
+        if chosen.inference_clips:
+            choose_starts = partial(spread_starts, n_clips=chosen.inference_clips)
+        else:
+            choose_starts = partial(sliding_starts, stride=chosen.inference_stride)
         super().__init__(
-            samples,
-            store,
-            chosen,
-            n_samples=n_samples,
-            stride=None if n_samples else chosen.inference_stride,
-            crop=chosen.inference_crop,
+            samples, store, chosen, choose_starts=choose_starts, crop=chosen.inference_crop
         )
 
 

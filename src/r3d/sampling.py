@@ -61,6 +61,18 @@ def even_starts(begin: int, end: int, *, size: int, n_samples: int, t_stride: in
     return starts[:n_samples]
 
 
+def spread_starts(begin: int, end: int, *, size: int, n_clips: int, t_stride: int = 1) -> list[int]:
+    """The starts of exactly `n_clips` clips from the first to the last that fits, in even steps.
+
+    This is how results with several clips a video are reported (Wang et al., Non-local Neural
+    Networks, 2018); a single clip lies in the middle.
+    """
+    if n_clips == 1:
+        return [center_start(begin, end, size=size, t_stride=t_stride)]
+    last = max(0, end - begin - 1 - (size - 1) * t_stride)
+    return [begin + round(number * last / (n_clips - 1)) for number in range(n_clips)]
+
+
 def sliding_starts(begin: int, end: int, *, size: int, stride: int, t_stride: int = 1) -> range:
     """The starts of windows that cover the segment; only the last window can loop.
 

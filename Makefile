@@ -31,7 +31,7 @@ demo: setup  ## run the embedded default from rendered videos to the accuracy ta
 	@echo "\nThis table: results/summary.tsv   report: results/report.html   all else: results/"
 
 test: setup  ## run the whole test suite
-	pytest
+	pytest --numprocesses $(CORES) --dist loadfile
 
 test-slurm: setup  ## run the workflow on a SLURM of two nodes, which root installs on Debian
 	sh tests/slurm/install.sh

@@ -26,11 +26,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout of clips and weights: channels last on CUDA, contiguous on the CPU.
-
-    On the CPU, bf16 with channels_last_3d and several threads gives a NaN weight gradient now and
-    then (seen with torch 2.13 and 2.15), so the faster layout is not used there.
-    """
+    """The layout of clips and weights: channels last on CUDA, contiguous on the CPU."""
     return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
 
 

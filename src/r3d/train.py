@@ -205,16 +205,17 @@ class Training:
         progress, n_epochs = self.state.progress, self.options.n_epochs
         self.logs = None
         if self.world.is_main:
-            _log.info(
-                "training on %d clips in batches of %d, in %s on %s, %d processes",
-                *(self.n_clips, self.options.batch_size, self.dtype, self.device, self.world.size),
-            )
             self.logs = TrainingLogs(
                 self.folder.path, progress.epoch, progress.step, tensorboard=self.run.tensorboard
             )
         self.parallel = self.world.wrap(
             self.state.network, self.device, batchnorm_sync=self.options.batchnorm_sync
         )
+        if self.world.is_main:
+            _log.info(
+                "training on %d clips in batches of %d, in %s on %s, %d processes",
+                *(self.n_clips, self.options.batch_size, self.dtype, self.device, self.world.size),
+            )
         progress_bar = tqdm(
             initial=progress.epoch * self.n_clips + progress.seen,
             total=n_epochs * self.n_clips,

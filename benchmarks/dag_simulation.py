@@ -39,7 +39,7 @@ class Assumptions:
     shards: int = 1024
     slots: int = 64
     array: int = 500
-    video_seconds: float = 1.0
+    video_seconds: float = 0.14
     start_seconds: float = 8.0
     submit_seconds: float = 1.0
     poll_seconds: float = 90.0

@@ -26,9 +26,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup  ## run the embedded default from rendered videos to the accuracy table
 	snakemake --cores $(CORES)
 	snakemake --report results/report.html
-	@echo
 	@r3d summary results/summary.tsv
-	@echo "\nThis table: results/summary.tsv   report: results/report.html   all else: results/"
+	@printf 'This table is results/summary.tsv; the report results/report.html; all else is in results/\n'
 
 test: setup  ## run the whole test suite
 	pytest --numprocesses $(CORES) --dist loadfile

@@ -125,7 +125,8 @@ def name_videos(
     label under `test/<id>`.
     """
     if keys is None:
-        keys = [f"{label or 'test'}/{name}" for label, name in zip(rows["label"], ids, strict=True)]
+        labels = rows["label"].tolist()
+        keys = [f"{label or 'test'}/{name}" for label, name in zip(labels, ids, strict=True)]
     return rows.assign(id=ids, key=keys)[[*COLUMNS, "file", "line"]]
 
 

@@ -85,8 +85,8 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     # The released weights number the classes by their first appearance in the training list.
     labels = [label for label in subsets[0]["label"].unique().tolist() if label]
     rows = pd.concat(subsets, ignore_index=True)
-    folders_and_paths = zip(rows["label"].replace("", "test"), rows["path"], strict=True)
-    ids = [path[len(folder) + 1 :] for folder, path in folders_and_paths]
+    columns = (rows[name].tolist() for name in ("label", "path"))
+    ids = [path[len(label or "test") + 1 :] for label, path in zip(*columns, strict=True)]
     return VideoList(labels, name_videos(rows, ids))
 
 

@@ -315,6 +315,8 @@ class RunOptions(Section):
     """Processes that load clips, beside the one that trains; 0 loads in that one."""
     no_cuda: bool = False
     """Use the CPU even where there is a GPU."""
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Layout of clips and weights in memory; auto is channels last on GPUs, contiguous on CPUs."""
     inference_batch_size: CountOrZero = 0
     """Clips of a batch in inference; 0 takes batch_size."""
     checkpoint: Count = 10

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 
 _SAMPLE_SECONDS = 0.005
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def n_cores() -> int:
@@ -61,15 +63,15 @@ def peak_memory() -> Iterator[Callable[[], int]]:
 def _free_in_groups() -> Iterator[int]:
     """The memory that is left in each control group of this process that has a limit."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = _OWN_GROUPS.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":  # version 2
-            root, limit, usage = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+            root, limit, usage = _GROUPS, "memory.max", "memory.current"
         elif controllers == "memory":
-            root = Path("/sys/fs/cgroup/memory")
+            root = _GROUPS / "memory"
             limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             continue

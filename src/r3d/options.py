@@ -297,6 +297,8 @@ class Resources(Section):
     """GPUs of each node; each gets a process of its own."""
     processes: CountOrZero = 0
     """Processes on each node; 0 is one a GPU, or a single one without any."""
+    cores: CountOrZero = 0
+    """Cores of each process; 0 is one for itself and one for each of n_threads."""
     mem_mb: Count = 8000
     """Memory of each node, in MB; a second attempt asks for twice as much, and so on."""
     runtime: Count = 1440
@@ -325,3 +327,8 @@ class RunOptions(Section):
     """Write the curves for TensorBoard, too."""
     resources: Resources = Resources()
     """What the jobs ask the cluster for."""
+
+    @property
+    def cores_per_process(self) -> int:
+        """Cores that each process is given, for loading clips and for itself."""
+        return self.resources.cores or self.n_threads + 1

@@ -96,7 +96,7 @@ def train(
             validation = read_annotation(annotation, subset="validation")
             validation_clips = ValidationClips(validation, store, options)
 
-        state = TrainState(options, samples.labels, pretrained, device)
+        state = TrainState(options, samples.labels, pretrained, device, run.memory_format)
         inputs = [annotation, *([pretrained] if pretrained else [])]
         folder = RunFolder(checkpoints / fingerprint(options, inputs))
         training = Training(
@@ -206,7 +206,7 @@ class Training:
             self.logs = TrainingLogs(
                 self.folder.path, progress.epoch, progress.step, tensorboard=self.run.tensorboard
             )
-        self.train_step = TrainStep(self.state, device=self.device, world=self.world)
+        self.train_step = TrainStep(self.state, run=self.run, device=self.device, world=self.world)
         if self.world.is_main:
             _log.info(
                 "training on %d clips in batches of %d, in %s on %s, %d processes",
@@ -307,7 +307,7 @@ class Training:
         self.world.share_buffers(network)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for batch in batches:
-            clips = model_input(batch, self.options, self.device)
+            clips = model_input(batch, self.options, self.device, self.run.memory_format)
             labels = batch.labels.to(self.device, non_blocking=True)
             with autocast(self.device, self.dtype):
                 scores = network(clips).float()

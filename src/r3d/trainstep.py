@@ -13,14 +13,17 @@ from r3d.distributed import World
 from r3d.loader import ClipBatch
 from r3d.mixing import class_probabilities, mix_clips
 from r3d.modelinput import model_input
+from r3d.options import RunOptions
 from r3d.trainstate import TrainState
 
 
 class TrainStep:
     """Steps of a training, in one of `world.size` processes that share each batch."""
 
-    def __init__(self, state: TrainState, *, device: torch.device, world: World) -> None:
-        self.state, self.options = state, state.options
+    def __init__(
+        self, state: TrainState, *, run: RunOptions, device: torch.device, world: World
+    ) -> None:
+        self.state, self.options, self.run = state, state.options, run
         self.device, self.world = device, world
         self.dtype = choose_dtype(self.options.precision, device)
         self.parallel = world.wrap(
@@ -36,7 +39,7 @@ class TrainStep:
             n_clips: clips of the whole batch, over all processes.
         """
         options, state = self.options, self.state
-        clips = model_input(batch, options, self.device)
+        clips = model_input(batch, options, self.device, self.run.memory_format)
         labels = batch.labels.to(self.device, non_blocking=True)
         targets = labels
         if options.mixup_alpha or options.cutmix_alpha:

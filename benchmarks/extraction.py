@@ -2,8 +2,8 @@
 
     python benchmarks/extraction.py [--old-ffmpeg /usr/bin/ffmpeg --old-ffprobe /usr/bin/ffprobe]
 
-The recipe runs ffprobe and ffmpeg for each video; the wheel that brings ffmpeg has no ffprobe, so it
-is given that of the system.
+The recipe runs ffprobe and ffmpeg for each video; the wheel that brings ffmpeg has no ffprobe, so
+it is given that of the system. With R3D_REFERENCE the original script runs (it needs joblib).
 """
 
 import shutil
@@ -15,7 +15,7 @@ import numpy as np
 import recipe
 from PIL import Image
 from realclips import copies, cuts, real_clip
-from sidebyside import compare, n_cores, parse, publish, rates_table, ratio, table
+from sidebyside import compare, n_cores, parse, publish, rates_table
 
 from r3d.ffmpeg import ffmpeg_binary
 from r3d.frames import FrameOptions, extract_shard
@@ -33,7 +33,7 @@ def main() -> None:
         old_ffmpeg=shutil.which("ffmpeg") or "",
         old_ffprobe=shutil.which("ffprobe") or "",
     )
-    old = {"ffmpeg": options.old_ffmpeg.split(), "ffprobe": options.old_ffprobe.split()}
+    old = (options.old_ffmpeg, options.old_ffprobe)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small = folder / "small"
@@ -50,21 +50,20 @@ def main() -> None:
         for title, videos in (("320 x 240, 164 frames", small), ("1920 x 1080, 56 frames", large)):
             variants = _variants(videos, folder / "frames", old)
             rates = compare(variants, rounds=options.rounds)
-            recipes = [variant for variant in rates if variant.startswith("recipe")]
-            texts.append(f"**{title}**\n\n{rates_table(rates, 'videos', baselines=recipes)}")
-        agreement = _agreement(small, folder / "frames")
-    publish("extraction", "\n\n".join([*texts, agreement]), packages=("r3d", "av"))
+            recipes = [variant for variant in rates if variant.startswith(recipe.NAME)]
+            rows = rates_table(rates, "videos", baselines=recipes)
+            texts.append(f"**{title}**\n\n{rows}\n\n{_agreement(folder / 'frames')}")
+            shutil.rmtree(folder / "frames")
+    publish("extraction", "\n\n".join(texts), packages=("r3d", "av"))
 
 
-def _variants(
-    videos: Path, frames: Path, old: dict[str, list[str]]
-) -> dict[str, Callable[[], float]]:
+def _variants(videos: Path, frames: Path, old: tuple[str, str]) -> dict[str, Callable[[], float]]:
     paths = sorted(videos.rglob("*.*"))
     table_path, labels = frames / "list.tsv", frames / "labels.txt"
     frames.mkdir(exist_ok=True)
     save_list(read_list("folders", videos, "all", SplitOptions()), table_path, labels)
     (shard,) = write_shards([table_path], frames / "shards", 1)
-    new = [ffmpeg_binary()]
+    new = ffmpeg_binary()
 
     def ours(file_type: str) -> Callable[[], float]:
         def run() -> float:
@@ -78,20 +77,22 @@ def _variants(
 
         return run
 
-    def plain(ffmpeg: list[str], ffprobe: list[str]) -> Callable[[], float]:
+    def plain(ffmpeg: str, ffprobe: str, name: str) -> Callable[[], float]:
         def run() -> float:
-            target = _emptied(frames / "recipe")
+            target = _emptied(frames / name)
             recipe.extract(paths, target, ffmpeg=ffmpeg, ffprobe=ffprobe, n_jobs=n_cores())
             return len(paths)
 
         return run
 
     found = {"r3d frames": ours("jpg"), "r3d frames, hdf5": ours("hdf5")}
-    if old["ffprobe"]:
-        found["recipe, same ffmpeg"] = plain(new, old["ffprobe"])
-    found["recipe without ffprobe, same ffmpeg"] = plain(new, [])
-    if old["ffmpeg"] and old["ffprobe"]:
-        found["recipe, ffmpeg of the system"] = plain(old["ffmpeg"], old["ffprobe"])
+    old_ffmpeg, old_ffprobe = old
+    if old_ffprobe:
+        found[f"{recipe.NAME}, same ffmpeg"] = plain(new, old_ffprobe, "same")
+    if not recipe.CHECKOUT:
+        found["recipe without ffprobe, same ffmpeg"] = plain(new, "", "same")
+    if old_ffmpeg and old_ffprobe:
+        found[f"{recipe.NAME}, ffmpeg of the system"] = plain(old_ffmpeg, old_ffprobe, "system")
     return found
 
 
@@ -101,10 +102,10 @@ def _emptied(folder: Path) -> Path:
     return folder
 
 
-def _agreement(videos: Path, frames: Path) -> str:
+def _agreement(frames: Path) -> str:
     """Frames of both sides, compared one by one."""
     counts, differences = [], []
-    for theirs in sorted((frames / "recipe").glob("*/*")):
+    for theirs in sorted((frames / "same").glob("*/*")):
         ours = sorted((frames / "jpg").glob(f"*/{theirs.name}/*.jpg"))
         images = sorted(theirs.glob("*.jpg"))
         counts.append((len(ours), len(images)))

@@ -1,11 +1,9 @@
 """Data sets for the benchmarks, cut from the real clips of R3D_SHARED."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from r3d.annotations import write_annotation
@@ -43,7 +41,7 @@ def cuts(
     filters: str = "null",
     quality: int = 20,
 ) -> list[Path]:
-    """`n` pieces of a clip, each beginning `step` seconds later, as H.264 in a folder of its name."""
+    """`n` pieces of a clip, each beginning `step` seconds later, as H.264 in its class folder."""
     target = folder / clip.stem
     target.mkdir(parents=True)
     paths = [target / f"{clip.stem}_{i:04d}.mp4" for i in range(n)]
@@ -59,7 +57,12 @@ def cuts(
 
 
 def extract_all(
-    videos: Path, folder: Path, file_type: FileType = "jpg", *, threads: int, validation: float = 0.2
+    videos: Path,
+    folder: Path,
+    file_type: FileType = "jpg",
+    *,
+    threads: int,
+    validation: float = 0.2,
 ) -> Path:
     """Frames of a folder of class folders, by the steps of the workflow: the annotation JSON."""
     made = folder / file_type
@@ -78,19 +81,3 @@ def extract_all(
     annotation = made / "annotation.json"
     write_annotation(table, labels, ledger, annotation, file_type=file_type)
     return annotation
-
-
-def frame_folders(annotation: Path, frames: Path, subset: str) -> list[tuple[Path, int]]:
-    """The frame folder and the class of each video of a subset, as the recipe takes them."""
-    content = json.loads(annotation.read_text())
-    return [
-        (frames / entry["annotations"]["label"] / name, content["labels"].index(label))
-        for name, entry in content["database"].items()
-        if entry["subset"] == subset
-        for label in [entry["annotations"]["label"]]
-    ]
-
-
-def names(paths: Sequence[Path]) -> list[str]:
-    """Names of files without their extensions."""
-    return [path.stem for path in paths]

@@ -2,14 +2,19 @@
 
 What 3D-ResNets-PyTorch does, as its users run it, in small independent code: ffprobe and ffmpeg for
 each video, Pillow frame by frame, batches of floats, fp32, whole videos at once in inference.
-`checkout` measures the original instead.
+
+With R3D_REFERENCE pointing to a checkout of 3D-ResNets-PyTorch, that does the extraction and makes
+the clips instead.
 """
 
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,9 @@ from torchvision.transforms import functional as pixels
 
 from r3d.models import build_model
 
+CHECKOUT = os.environ.get("R3D_REFERENCE")
+NAME = "3D-ResNets-PyTorch" if CHECKOUT else "recipe"
+
 MEAN, STD = (0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737)
 
 
@@ -30,22 +38,22 @@ def extract(
     videos: Sequence[Path],
     folder: Path,
     *,
-    ffmpeg: Sequence[str],
-    ffprobe: Sequence[str],
+    ffmpeg: str,
+    ffprobe: str,
     n_jobs: int,
-    environment: dict[str, str] | None = None,
 ) -> None:
     """The frames of videos as JPEGs with a short side of 240, `n_jobs` videos at a time.
 
     Args:
-        ffmpeg, ffprobe: the commands, without their options.
-        environment: of the commands; None for that of this process.
+        videos: in class folders of one folder.
+        ffmpeg, ffprobe: the programs; an empty ffprobe is left out.
     """
+    if CHECKOUT:
+        _extract_by_checkout(videos[0].parents[1], folder, ffmpeg, ffprobe, n_jobs)
+        return
 
     def run(command: list[str]) -> str:
-        done = subprocess.run(
-            command, check=True, capture_output=True, stdin=subprocess.DEVNULL, env=environment
-        )
+        done = subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
         return done.stdout.decode()
 
     def one(video: Path) -> None:
@@ -55,15 +63,83 @@ def extract(
         if ffprobe:
             shown = "stream=width,height,avg_frame_rate,duration"
             options = ["-v", "error", "-select_streams", "v:0", "-of", "json"]
-            stated = run([*ffprobe, *options, "-show_entries", shown, str(video)])
+            stated = run([ffprobe, *options, "-show_entries", shown, str(video)])
             stream = json.loads(stated)["streams"][0]
             wide = stream["width"] > stream["height"]
         scale = "scale=-1:240" if wide else "scale=240:-1"
         pattern = str(target / "image_%05d.jpg")
-        run([*ffmpeg, "-i", str(video), "-vf", scale, "-threads", "1", pattern])
+        run([ffmpeg, "-i", str(video), "-vf", scale, "-threads", "1", pattern])
 
     with ThreadPoolExecutor(n_jobs) as pool:
         list(pool.map(one, videos))
+
+
+def _extract_by_checkout(
+    videos: Path, folder: Path, ffmpeg: str, ffprobe: str, n_jobs: int
+) -> None:
+    """Run the original script, which calls its programs by their names."""
+    with tempfile.TemporaryDirectory() as programs:
+        for name, program in (("ffmpeg", ffmpeg), ("ffprobe", ffprobe)):
+            if program:
+                (Path(programs) / name).symlink_to(Path(program).resolve())
+        script = ["-m", "util_scripts.generate_video_jpgs", str(videos), str(folder), "kinetics"]
+        subprocess.run(
+            [sys.executable, *script, "--n_jobs", str(n_jobs)],
+            check=True,
+            cwd=CHECKOUT,
+            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": ""},
+            stdout=subprocess.DEVNULL,
+        )
+
+
+@cache
+def _checkout() -> Any:
+    """The checkout's modules, as the differential tests use them."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests/differential"))
+    from checkout import Reference
+
+    return Reference(Path(CHECKOUT or ""))
+
+
+def _checkout_options(annotation: Path, frames: Path, *arguments: object) -> Any:
+    paths = ("--annotation_path", annotation, "--video_path", frames)
+    return _checkout().options(
+        Path(tempfile.gettempdir()) / "r3d-benchmark", "--dataset", "kinetics", *paths, *arguments
+    )
+
+
+def training_clips(annotation: Path, frames: Path) -> Dataset[Any]:
+    """The training clips of an annotation, with random crops, as (clip, class)."""
+    if not CHECKOUT:
+        return Clips(frame_folders(annotation, frames, "training"), duration=16, size=112)
+    options = _checkout_options(annotation, frames)
+    weight = nn.Parameter(torch.zeros(1))
+    found: Dataset[Any] = _checkout().module("main").get_train_utils(options, [weight])[0].dataset
+    return found
+
+
+def inference_batches(annotation: Path, frames: Path, *, n_workers: int) -> Iterable[Tensor]:
+    """The windows of each validation video, (clips, c, t, h, w)."""
+    if not CHECKOUT:
+        folders = [path for path, _ in frame_folders(annotation, frames, "validation")]
+        windows = Windows(folders, duration=16, size=112)
+        return DataLoader(windows, batch_size=None, num_workers=n_workers)
+    arguments = ("--inference_subset", "val", "--inference_batch_size", 1)
+    options = _checkout_options(annotation, frames, *arguments)
+    options.n_threads = n_workers
+    loader, _ = _checkout().module("main").get_inference_utils(options)
+    return (clips for clips, _ in loader)
+
+
+def frame_folders(annotation: Path, frames: Path, subset: str) -> list[tuple[Path, int]]:
+    """The frame folder and the class of each video of a subset."""
+    content = json.loads(annotation.read_text())
+    entries = [
+        (name, entry["annotations"]["label"])
+        for name, entry in content["database"].items()
+        if entry["subset"] == subset
+    ]
+    return [(frames / label / name, content["labels"].index(label)) for name, label in entries]
 
 
 class Clips(Dataset[tuple[Tensor, int]]):
@@ -94,7 +170,7 @@ class Clips(Dataset[tuple[Tensor, int]]):
 
 
 class Windows(Dataset[Tensor]):
-    """All windows of a video at once: (clips, c, t, h, w), the short side resized, the middle cut."""
+    """All windows of a video at once, their middle squares: (clips, c, t, h, w)."""
 
     def __init__(self, folders: Sequence[Path], *, duration: int, size: int) -> None:
         self._folders, self._duration, self._size = folders, duration, size
@@ -173,7 +249,7 @@ def train_step(
 
 
 @torch.no_grad()
-def infer(model: nn.Module, windows: Iterator[Tensor]) -> list[Tensor]:
+def infer(model: nn.Module, windows: Iterable[Tensor]) -> list[Tensor]:
     """The mean softmax over the windows of each video, all windows of a video in one batch."""
     return [functional.softmax(model(clips), 1).mean(0) for clips in windows]
 

@@ -23,13 +23,19 @@ Rates = dict[str, np.ndarray]
 
 
 def compare(
-    variants: Mapping[str, Callable[[], float]], *, rounds: int = 7, warm_up: bool = True
+    variants: Mapping[str, Callable[[], float]],
+    *,
+    rounds: int = 7,
+    warm_up: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Rates:
     """Run each variant in turn, `rounds` times.
 
     Args:
         variants: each does some work and returns how many units that was (clips, videos).
         warm_up: whether to run each once before, unmeasured.
+        clock: `time.thread_time` for work of one thread, which other work on the machine then
+            disturbs less.
 
     Returns:
         Units per second of each variant in each round, (rounds,).
@@ -40,9 +46,9 @@ def compare(
     rates: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, run in variants.items():
-            begin = time.perf_counter()
+            begin = clock()
             units = run()
-            rates[name].append(units / (time.perf_counter() - begin))
+            rates[name].append(units / (clock() - begin))
     return {name: np.array(values) for name, values in rates.items()}
 
 

@@ -48,21 +48,18 @@ def cuts(
     for i, path in enumerate(paths):
         part = ["-ss", f"{i * step:.3f}", "-t", f"{seconds}"]
         coding = ["-vf", filters, "-c:v", "libx264", "-crf", str(quality), "-pix_fmt", "yuv420p"]
-        subprocess.run(
-            [ffmpeg_binary(), "-loglevel", "error", "-nostdin"]
-            + [*part, "-i", str(clip), "-an", *coding, str(path)],
-            check=True,
-        )
+        source = ["-loglevel", "error", "-nostdin", *part, "-i", str(clip), "-an"]
+        subprocess.run([ffmpeg_binary(), *source, *coding, str(path)], check=True)
     return paths
 
 
 def extract_all(
     videos: Path,
     folder: Path,
-    file_type: FileType = "jpg",
+    file_type: FileType,
     *,
     threads: int,
-    validation: float = 0.2,
+    validation: float,
 ) -> Path:
     """Frames of a folder of class folders, by the steps of the workflow: the annotation JSON."""
     made = folder / file_type

@@ -36,13 +36,19 @@ PAGE = Path(__file__).parents[1] / "docs/benchmarks.md"
 
 
 def compare(
-    variants: Mapping[str, Callable[[], float]], *, rounds: int = 7, warm_up: bool = True
+    variants: Mapping[str, Callable[[], float]],
+    *,
+    rounds: int = 7,
+    warm_up: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Rates:
     """Run each variant in turn, `rounds` times.
 
     Args:
         variants: each does some work and returns how many units that was (clips, videos).
         warm_up: whether to run each once before, unmeasured.
+        clock: `time.thread_time` for work of one thread, which other work on the machine then
+            disturbs less.
 
     Returns:
         Units per second of each variant in each round, (rounds,).
@@ -50,7 +56,8 @@ def compare(
     if warm_up:
         for run in variants.values():
             run()
-    return take_turns({name: partial(_rate, run) for name, run in variants.items()}, rounds=rounds)
+    turns_of = {name: partial(_rate, run, clock) for name, run in variants.items()}
+    return take_turns(turns_of, rounds=rounds)
 
 
 def ratio(rates: Rates, name: str, baseline: str) -> str:
@@ -105,10 +112,11 @@ def parse(description: str | None, **defaults: int | str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _rate(run: Callable[[], float]) -> float:
+def _rate(run: Callable[[], float], clock: Callable[[], float]) -> float:
     """Units a second."""
-    begin = time.perf_counter()
-    return run() / (time.perf_counter() - begin)
+    begin = clock()
+    units = run()
+    return units / (clock() - begin)
 
 
 def _version(package: str) -> str:

@@ -60,9 +60,9 @@ class Tuned:
         self.kept += reasons
 
     def drop(self, option: str) -> None:
-        """Leave an option as it is after all."""
+        """Leave an option as it is after all, for it did not gain together with the others."""
         del self.changes[option]
-        self.keep(self.reasons.pop(option))
+        self.keep([*self.reasons.pop(option), "  not taken, as the whole does not gain:"])
 
     def note(self, text: str) -> None:
         """Say something, now and in the end."""
@@ -94,7 +94,7 @@ class Tuned:
             lines += [f"{indent}# {line}" for line in [*comment, *effects[1:]]]
             lines.append(f"{indent}{yaml.safe_dump({option: value}).rstrip()}")
         if self.kept:
-            lines += ["", "# Nothing clearly gained in:", *(f"#   {line}" for line in self.kept)]
+            lines += ["", "# Measured, and left as it is:", *(f"#   {line}" for line in self.kept)]
         if self.notes:
             lines += ["", *(f"# Note: {line}" for line in self.notes)]
         with atomic_path(path) as partial:

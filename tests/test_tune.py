@@ -412,7 +412,7 @@ def write_config(folder: Path) -> Path:
 
 def threads_by_experiment(output: str) -> dict[str, int]:
     """The cores of each training in a dry run, which names those of more than one."""
-    jobs = [job for job in output.split("\n\n") if "rule train_model:" in job]
+    jobs = [job for job in re.split(r"\n\[", output) if "rule train_model:" in job]
     threads = {}
     for job in jobs:
         experiment = re.search(r"experiment=(\w+)", job)[1]

@@ -16,12 +16,12 @@ from r3d.machine import machine
 # What a change of an option does besides making things faster.
 _EFFECTS = {
     "precision": (
-        "changes the rounding of training and inference, and so the trained weights, within what",
-        "two seeds differ by; a finished training is run again with it",
+        "changes the rounding of training and inference, and so the trained weights: a finished",
+        "training is run again with it. What it does to the accuracy is not measured here.",
     ),
     "accumulate_steps": (
         "takes the batch-norm statistics from each part, as so many GPUs would, which changes the",
-        "trained weights; a finished training is run again with it. The batch stays as it is.",
+        "trained weights: a finished training is run again with it. The batch stays as it is.",
     ),
     "inference_batch_size": ("changes no result.",),
     "n_threads": ("changes no result.",),

@@ -57,9 +57,18 @@ def fit(
     n_threads: int = 0,
     tensorboard: bool = False,
     compile: bool = False,
+    memory_format: Any = "auto",
     **options: Any,
 ) -> dict[str, torch.Tensor]:
     """Train and return the weights of the final model."""
+    run = RunOptions(
+        n_threads=n_threads,
+        checkpoint=1,
+        no_cuda=True,
+        tensorboard=tensorboard,
+        memory_format=memory_format,
+        compile=compile,
+    )
     chosen = TrainingOptions(**{**TINY, **options})
     train(
         chosen,
@@ -71,13 +80,7 @@ def fit(
         model=output / "model.pth",
         train_log=output / "train.log",
         val_log=output / "val.log",
-        run=RunOptions(
-            n_threads=n_threads,
-            checkpoint=1,
-            no_cuda=True,
-            tensorboard=tensorboard,
-            compile=compile,
-        ),
+        run=run,
         n_cores=1,
     )
     return read_checkpoint(output / "model.pth").state_dict
@@ -138,6 +141,14 @@ def test_checkpoint_describes_itself(undisturbed: Path):
 def test_workers_do_not_change_the_result(data: Path, undisturbed: Path, tmp_path: Path):
     weights = fit(data, tmp_path, n_threads=2)
     assert_equal(weights, read_checkpoint(undisturbed / "model.pth").state_dict)
+
+
+def test_the_memory_layout_changes_rounding_only(data: Path, tmp_path: Path):
+    one = fit(data, tmp_path / "a", n_epochs=1)
+    other = fit(data, tmp_path / "b", n_epochs=1, memory_format="channels_last")
+    assert other["conv1.weight"].is_contiguous(memory_format=torch.channels_last_3d)
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-4)
 
 
 def test_finished_training_only_writes_its_results(data: Path, undisturbed: Path, tmp_path: Path):

@@ -280,29 +280,30 @@ def tune_command(
     The output is a config file that goes after the other one: snakemake --configfile config.yaml
     tuned.yaml. It holds the settings that clearly gained over the present ones, nothing else.
     """
-    from r3d.tune import tune
-
     by_hand = {
         "annotation_path": annotation_path,
         "video_path": video_path,
         "file_type": file_type,
         **options,
     }
+    subject: dict[str, Any]
     if configfile is None:
         if annotation_path is None or video_path is None:
             raise InputError(
                 "give --configfile and --experiment, or --annotation_path and --video_path"
             )
-        tuned = tune(
-            _section(Experiment, {"dataset": "by hand", **options}),
-            annotation=annotation_path,
-            frames=video_path,
-            file_type=file_type or "jpg",
-            seconds=seconds,
-            in_workflow=False,
-        )
+        subject = {
+            "options": _section(Experiment, {"dataset": "by hand", **options}),
+            "annotation": annotation_path,
+            "frames": video_path,
+            "file_type": file_type or "jpg",
+            "in_workflow": False,
+        }
         section = ["defaults"]
-        title = [f"The fastest settings for {video_path}, as `r3d tune` measured them."]
+        title = [
+            f"The fastest settings for {video_path}, as `r3d tune` measured them: for the config,",
+            "or as options of r3d train and r3d infer.",
+        ]
     else:
         given = [name for name, value in by_hand.items() if value not in (None, False)]
         if given:
@@ -320,19 +321,21 @@ def tune_command(
                 f"{annotation}: there are no annotation and frames yet; run first: "
                 f"snakemake annotations --cores {n_cores()} --configfile {configfile}"
             )
-        tuned = tune(
-            chosen,
-            annotation=annotation,
-            frames=Path(dataset.frames),
-            file_type=dataset.file_type,
-            seconds=seconds,
-            in_workflow=True,
-        )
+        subject = {
+            "options": chosen,
+            "annotation": annotation,
+            "frames": Path(dataset.frames),
+            "file_type": dataset.file_type,
+            "in_workflow": True,
+        }
         section = ["experiments", name]
         title = [
             f"The fastest settings of {name} in {configfile}, as `r3d tune` measured them. Usage:",
             f"    snakemake --cores {n_cores()} --configfile {configfile} {output}",
         ]
+    from r3d.tune import tune
+
+    tuned = tune(**subject, seconds=seconds)
     tuned.save(output, section, title)
     click.echo(output.read_text(encoding="utf-8"), nl=False)
 

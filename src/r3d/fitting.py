@@ -49,11 +49,11 @@ def memory_margin(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    torch.cuda.set_per_process_memory_fraction(_USABLE, device)
+    torch.cuda.set_per_process_memory_fraction(_USABLE)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 class MemoryModel:

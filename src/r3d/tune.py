@@ -8,6 +8,7 @@ that does not gain, nothing of it is taken.
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -112,7 +113,10 @@ def tune(
     if options.resources.gpus and device.type == "cpu":
         result.note("the experiment asks for GPUs, but this machine has none: this is for its CPU")
     begin = time.monotonic()
-    _Tuner(subject, result, seconds).run()
+    with warnings.catch_warnings():
+        # More workers than cores are what has to be measured.
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        _Tuner(subject, result, seconds).run()
     _log.info("measured for %.0f s", time.monotonic() - begin)
     return result
 

@@ -16,12 +16,12 @@ from r3d.machine import machine
 # What a change of an option does besides making things faster.
 _EFFECTS = {
     "precision": (
-        "changes the rounding of training and inference, and so the trained weights, within what",
-        "two seeds differ by; a finished training is run again with it",
+        "changes the rounding of training and inference, and so the trained weights: a finished",
+        "training is run again with it. What it does to the accuracy is not measured here.",
     ),
     "accumulate_steps": (
         "takes the batch-norm statistics from each part, as so many GPUs would, which changes the",
-        "trained weights; a finished training is run again with it. The batch stays as it is.",
+        "trained weights: a finished training is run again with it. The batch stays as it is.",
     ),
     "inference_batch_size": ("changes no result.",),
     "n_threads": ("changes no result.",),
@@ -60,9 +60,9 @@ class Tuned:
         self.kept += reasons
 
     def drop(self, option: str) -> None:
-        """Leave an option as it is after all."""
+        """Leave an option as it is after all, for it did not gain together with the others."""
         del self.changes[option]
-        self.keep(self.reasons.pop(option))
+        self.keep([*self.reasons.pop(option), "  not taken, as the whole does not gain:"])
 
     def note(self, text: str) -> None:
         """Say something, now and in the end."""
@@ -94,7 +94,7 @@ class Tuned:
             lines += [f"{indent}# {line}" for line in [*comment, *effects[1:]]]
             lines.append(f"{indent}{yaml.safe_dump({option: value}).rstrip()}")
         if self.kept:
-            lines += ["", "# Nothing clearly gained in:", *(f"#   {line}" for line in self.kept)]
+            lines += ["", "# Measured, and left as it is:", *(f"#   {line}" for line in self.kept)]
         if self.notes:
             lines += ["", *(f"# Note: {line}" for line in self.notes)]
         with atomic_path(path) as partial:

@@ -143,13 +143,23 @@ def frame_folders(annotation: Path, frames: Path, subset: str) -> list[tuple[Pat
 
 
 class Clips(Dataset[tuple[Tensor, int]]):
-    """Training clips: one a video, a random window of frames, one random crop for all of them."""
+    """Training clips: one a video, a random window of frames, one random crop for all of them.
 
-    def __init__(self, folders: Sequence[tuple[Path, int]], *, duration: int, size: int) -> None:
+    Without `augment` the middle of the frame, never mirrored.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[tuple[Path, int]],
+        *,
+        duration: int,
+        size: int,
+        augment: bool = True,
+    ) -> None:
         self._videos = [
             (folder, label, len(list(folder.glob("image_*.jpg")))) for folder, label in folders
         ]
-        self._duration, self._size = duration, size
+        self._duration, self._size, self._augment = duration, size, augment
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -159,6 +169,8 @@ class Clips(Dataset[tuple[Tensor, int]]):
         start = int(torch.randint(max(1, n_frames - self._duration), ()))
         numbers = [start + (i % (n_frames - start)) for i in range(self._duration)]
         images = _read_images(folder, numbers)
+        if not self._augment:
+            return _middle(images, self._size), label
         width, height = images[0].size
         box = _random_box(height, width)
         flip = bool(torch.rand(()) < 0.5)
@@ -184,12 +196,14 @@ class Windows(Dataset[Tensor]):
         clips = []
         for start in range(0, n_frames, self._duration):
             numbers = [start + i % (n_frames - start) for i in range(self._duration)]
-            frames = [
-                _to_input(pixels.center_crop(pixels.resize(image, self._size), self._size))
-                for image in _read_images(folder, numbers)
-            ]
-            clips.append(torch.stack(frames, 0).permute(1, 0, 2, 3))
+            clips.append(_middle(_read_images(folder, numbers), self._size))
         return torch.stack(clips)
+
+
+def _middle(images: Sequence[Image.Image], size: int) -> Tensor:
+    """The short side resized, the middle square cut out: (c, t, h, w)."""
+    frames = [_to_input(pixels.center_crop(pixels.resize(image, size), size)) for image in images]
+    return torch.stack(frames, 0).permute(1, 0, 2, 3)
 
 
 def _read_images(folder: Path, numbers: Sequence[int]) -> list[Image.Image]:

@@ -29,6 +29,7 @@ rule annotate_split:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
+        frames=option(dataset_of, "frames"),
         file_type=option(dataset_of, "file_type"),
         code=code_version("annotations"),
     script:

@@ -54,6 +54,12 @@ class Videos:
             self.put(folder / name, **options)
 
 
+def extract_frames(video: Path, frames: Path) -> None:
+    """All frames of a video as the reference keeps them."""
+    command = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-i", str(video)]
+    subprocess.run([*command, str(frames / "image_%05d.jpg")], check=True)
+
+
 def _write(path: Path, lines: Sequence[str], *, newline: str = "\n") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}{newline}" for line in lines), encoding="utf-8", newline="")
@@ -144,7 +150,7 @@ def mit(folder: Path, videos: Videos) -> dict[str, Any]:
         rows = []
         for kind, label in enumerate(classes):
             for number in range(n_videos):
-                name = f"{label}/flickr-{file[0]}-{number}_{kind}.mp4"
+                name = f"{label}/flickr-{file[0]}-{number}.mp4"  # the same in every class
                 rows.append(f"{name},{label},3,0")
                 videos.put(folder / "videos" / name, kind=kind)
         _write(folder / file, rows)
@@ -171,7 +177,15 @@ def activitynet(folder: Path, videos: Videos) -> dict[str, Any]:
                 "annotations": [{"segment": segment, "label": label} for segment in segments],
             }
             extension = (".mp4", ".mkv", ".webm")[number]
-            videos.put(folder / f"videos/v_{name}{extension}", kind=kind, seconds=4)
+            video = folder / f"videos/v_{name}{extension}"
+            videos.put(video, kind=kind, seconds=4)
+            if (kind, number) == (0, 0):
+                # Its frames and its rate are all that the reference has left.
+                database[name]["fps"] = RATE
+                frames = folder / f"frames/v_{name}"
+                frames.mkdir(parents=True)
+                extract_frames(video, frames)
+                video.unlink()
     content = {"version": "VERSION 1.3", "taxonomy": taxonomy, "database": database}
     _write(folder / "activity_net.v1-3.min.json", [json.dumps(content)])
     return {**_places(folder, "activity_net.v1-3.min.json"), "n_classes": 2}

@@ -266,7 +266,9 @@ def test_kinetics_test_list_with_labels(tmp_path: Path) -> None:
         f"{name}.csv": f"{HEADER}run,{name},0,10,{name}\n" for name in ("train", "val", "test")
     }
     video_list = read_list("kinetics", write(tmp_path, lists), "all")
-    assert row(video_list, "test_000000_000010")["key"] == "run/test_000000_000010"
+    video = row(video_list, "test_000000_000010")
+    assert video["label"] == "run"
+    assert video["key"] == video["path"] == "test/test_000000_000010"
 
 
 @pytest.mark.parametrize(
@@ -345,9 +347,9 @@ def test_moments_in_time(tmp_path: Path) -> None:
     ]
     video_list = read_list("mit", tmp_path, "all")
     assert video_list.labels == ["walking", "adult+male+singing", "bending"]
-    # Two videos are named b.mp4, so their folders become part of their ids.
+    # Two videos are named b.mp4, so their folders become part of their ids, not of their frames'.
     assert video_list.videos["id"].tolist() == ["a-1", "walking_b", "bending_b", "c"]
-    assert row(video_list, "bending_b")["key"] == "bending/bending_b"
+    assert row(video_list, "bending_b")["key"] == "bending/b"
     assert row(video_list, "bending_b")["path"] == "bending/b.mp4"
     assert row(video_list, "c")["key"] == "test/c"
     assert row(video_list, "c")["path"] == "test/c.mp4"
@@ -458,11 +460,23 @@ def test_folders_with_subsets(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         ("a", "training", "run/a"),
         ("b", "validation", "run/b"),
         ("c", "testing", "walk/c"),
-        ("train_run_001", "training", "run/train_run_001"),
-        ("train_walk_001", "training", "walk/train_walk_001"),
+        ("train_run_001", "training", "run/001"),
+        ("train_walk_001", "training", "walk/001"),
     ]
     assert "2 entries ignored" in caplog.text
     assert "loose.mp4" in caplog.text
+
+
+def test_frames_are_named_by_ids_where_a_class_has_a_name_twice(tmp_path: Path) -> None:
+    names = ["train/run/1.mp4", "val/run/1.mp4", "val/walk/1.mp4", "train/walk/2.mp4"]
+    write(tmp_path, dict.fromkeys(names, ""))
+    videos = read_list("folders", tmp_path, "all").videos
+    assert dict(zip(videos["id"], videos["key"], strict=True)) == {
+        "train_run_1": "run/train_run_1",
+        "val_run_1": "run/val_run_1",
+        "val_walk_1": "walk/1",
+        "2": "walk/2",
+    }
 
 
 def test_folders_without_subsets(tmp_path: Path) -> None:
@@ -525,8 +539,8 @@ def test_own_csv(tmp_path: Path) -> None:
                 ("0002500_0004000", "validation", "2.5", "4"),
             ]
         ],
-        ("y_001", "", "testing", "test/y_001", "y/001", "", ""),
-        ("z_001", "NA", "testing", "NA/z_001", "z/001", "", ""),
+        ("y_001", "", "testing", "test/001", "y/001", "", ""),
+        ("z_001", "NA", "testing", "NA/001", "z/001", "", ""),
     ]
     assert list(video_list.videos.itertuples(index=False, name=None)) == expected
     assert read_list("csv", tmp_path, "all").videos.equals(video_list.videos)

@@ -153,11 +153,16 @@ def ledger_command(
 @click.argument("ledger", type=_FOUND)
 @click.argument("output", type=_NEW)
 @click.option("--file-type", type=_FILE_TYPE, default="jpg", show_default=True)
+@click.option(
+    "--frames",
+    type=_FOUND,
+    help="Folder of the frames, needed where file names repeat over class folders.",
+)
 def annotations_command(
-    table: Path, labels: Path, ledger: Path, output: Path, file_type: FileType
+    table: Path, labels: Path, ledger: Path, output: Path, file_type: FileType, frames: Path | None
 ) -> None:
     """Write the annotation JSON of a split from its TABLE, LABELS and the data set's LEDGER."""
-    write_annotation(table, labels, ledger, output, file_type=file_type)
+    write_annotation(table, labels, ledger, output, file_type=file_type, frames=frames)
 
 
 @cli.command("activitynet")

@@ -86,7 +86,7 @@ def train(
                 f"the {world.size} processes that share it"
             )
         store = open_store(frames, file_type)
-        samples = read_annotation(annotation, subset="training")
+        samples = read_annotation(annotation, subset="training", store=store)
         training_clips = TrainingClips(samples, store, options)
         if len(training_clips) < world.size:
             raise InputError(
@@ -95,7 +95,7 @@ def train(
             )
         validation_clips = None
         if not options.no_val:
-            validation = read_annotation(annotation, subset="validation")
+            validation = read_annotation(annotation, subset="validation", store=store)
             validation_clips = ValidationClips(validation, store, options)
 
         state = TrainState(options, samples.labels, pretrained, device)

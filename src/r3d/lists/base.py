@@ -119,14 +119,31 @@ def video_rows(
 def name_videos(
     rows: pd.DataFrame, ids: Sequence[str], keys: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Complete `video_rows` by ids and keys.
-
-    The frames of a video live under `<label>/<id>` unless `keys` says otherwise, of a video without
-    label under `test/<id>`.
-    """
+    """Complete `video_rows` by ids and keys; a key is `<label>/<id>` unless `keys` says another."""
     if keys is None:
-        keys = [f"{label or 'test'}/{name}" for label, name in zip(rows["label"], ids, strict=True)]
+        keys = frame_keys(rows["label"], ids)
     return rows.assign(id=ids, key=keys)[[*COLUMNS, "file", "line"]]
+
+
+def frame_keys(labels: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Where the reference keeps frames: `<label>/<name>`, of videos without label `test/<name>`."""
+    return [f"{label or 'test'}/{name}" for label, name in zip(labels, names, strict=True)]
+
+
+def distinct_keys(labels: Sequence[str], names: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """The reference's `frame_keys` as far as they are distinct, else those of the ids.
+
+    As in `unique_ids`, case does not make a difference.
+
+    >>> distinct_keys(["run", "run", "walk"], ["1", "1", "1"], ["a_1", "b_1", "walk_1"])
+    ['run/a_1', 'run/b_1', 'walk/1']
+    """
+    keys = frame_keys(labels, names)
+    uses = Counter(key.casefold() for key in keys)
+    return [
+        key if uses[key.casefold()] == 1 else other
+        for key, other in zip(keys, frame_keys(labels, ids), strict=True)
+    ]
 
 
 def stem(path: str) -> str:

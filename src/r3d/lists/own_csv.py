@@ -7,7 +7,9 @@ from r3d.lists.base import (
     ListFormat,
     SplitOptions,
     VideoList,
+    distinct_keys,
     name_videos,
+    stem,
     subset_name,
     unique_ids,
     video_rows,
@@ -76,8 +78,9 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     rows = video_rows(
         file, table.lines, labels=labels, subsets=subsets, paths=paths, starts=starts, ends=ends
     )
-    names = zip(unique_ids(paths), suffixes, strict=True)
-    return VideoList(classes, name_videos(rows, [name + suffix for name, suffix in names]))
+    ids = [name + suffix for name, suffix in zip(unique_ids(paths), suffixes, strict=True)]
+    names = [stem(path) + suffix for path, suffix in zip(paths, suffixes, strict=True)]
+    return VideoList(classes, name_videos(rows, ids, distinct_keys(labels, names, ids)))
 
 
 def _testing_has_labels(folder: Path) -> bool | None:

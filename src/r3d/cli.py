@@ -22,6 +22,7 @@ from r3d.lists import FORMATS, SplitOptions, read_list, save_list
 from r3d.motion import render_motion
 from r3d.options import FileType, InferenceOptions, RunOptions, Section, TrainingOptions
 from r3d.plots import plot_confusion, plot_curves
+from r3d.released import released_table
 from r3d.shards import write_shards
 from r3d.summary import format_table
 
@@ -305,6 +306,12 @@ def evaluate_command(
             experiment=save.parent.name,
             split="",
         )
+
+
+@cli.command("released")
+def released_command() -> None:
+    """List the weight files that the authors of the reference released, with what fits them."""
+    click.echo(released_table())
 
 
 @cli.command("curves")

@@ -24,6 +24,7 @@ from r3d.options import (
     FileType,
     Fraction,
     InferenceOptions,
+    ModelOptions,
     Number,
     Positive,
     Resources,
@@ -146,6 +147,12 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
             raise ValueError(
                 "no_train: true needs pretrain (an experiment) or pretrain_path (a file)"
             )
+        processes = self.resources.nodes * self.resources.processes_per_node
+        if self.batch_size % processes and not self.no_train:
+            raise ValueError(
+                f"batch_size: {self.batch_size} is the whole batch and must be a multiple of the "
+                f"{processes} processes that share it (resources)"
+            )
         return self
 
     @property
@@ -207,6 +214,7 @@ class Config(Section):
                 f"{where}.pretrain: {experiment.pretrain!r} is not one of the experiments: "
                 f"{', '.join(self.experiments)}"
             )
+        self._check_start(where, experiment, experiment.pretrain)
         source = self.experiments[experiment.pretrain]
         available = self.experiment_splits(experiment.pretrain)
         if source.dataset == experiment.dataset:
@@ -221,6 +229,28 @@ class Config(Section):
             raise ValueError(
                 f"{where}.pretrain: {experiment.pretrain!r} trains on another data set and on "
                 f"several splits ({', '.join(map(repr, available))}): give it one"
+            )
+
+    def _check_start(self, where: str, experiment: Experiment, start: str) -> None:
+        """Refuse what does not fit the network of the experiment that another one starts from."""
+        source = self.experiments[start]
+        names = list(ModelOptions.model_fields)
+        if experiment.no_train:  # else the inputs may be others
+            names += ["no_mean_norm", "no_std_norm", "value_scale"]
+            if not (experiment.no_mean_norm and experiment.no_std_norm):
+                names.append("mean_dataset")
+        for name in names:
+            here, there = getattr(experiment, name), getattr(source, name)
+            if here != there:
+                raise ValueError(
+                    f"{where}.{name}: {here!r} does not fit pretrain: {start!r}, "
+                    f"whose {name} is {there!r}"
+                )
+        known = self.datasets[source.dataset].n_classes if source.dataset in self.datasets else None
+        if experiment.n_pretrain_classes and known not in (None, experiment.n_pretrain_classes):
+            raise ValueError(
+                f"{where}.n_pretrain_classes: {experiment.n_pretrain_classes} does not fit "
+                f"pretrain: {start!r}, which has {known} classes; 0 takes them from its model"
             )
 
     def _check_cycles(self) -> None:

@@ -6,10 +6,11 @@ they are asked for): nothing grows with the data set.
 
 from pathlib import Path
 
-from r3d.config import Config, Dataset
+from r3d.config import Config, Dataset, Experiment
 from r3d.errors import InputError
 from r3d.lists import FORMATS
 from r3d.motion import CLASSES, list_names
+from r3d.released import released_weights
 
 
 def list_files(dataset: Dataset, split: str) -> list[Path]:
@@ -53,12 +54,28 @@ def check_inputs(config: Config) -> None:
                     f"config: experiments.{name}.{key}: {path!r} is no file; "
                     "give the path of a checkpoint"
                 )
+        _check_released(f"config: experiments.{name}", experiment)
         dataset = config.datasets[experiment.dataset]
         if has_labels(dataset, experiment.inference_subset) is None:
             raise InputError(
                 f"config: experiments.{name}.inference_subset: 'test' has no videos in the lists "
                 f"of {experiment.dataset}; accepted: train, val"
             )
+
+
+def _check_released(where: str, experiment: Experiment) -> None:
+    """What the name of a released file says of its network; the file itself is not opened."""
+    released = experiment.pretrain_path and released_weights(experiment.pretrain_path)
+    if not released:
+        return
+    options = experiment.network()
+    if experiment.n_pretrain_classes:
+        options["n_classes"] = experiment.n_pretrain_classes
+    if misfit := released.misfit(options):
+        raise InputError(
+            f"{where}.pretrain_path: {experiment.pretrain_path!r} is by its name {released}: "
+            f"{misfit} (rename the file if it is another)"
+        )
 
 
 def _check_dataset(where: str, dataset: Dataset) -> None:

@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 import simplejpeg
 
-from r3d.annotations import Annotation, read_annotation, write_activitynet, write_annotation
+from r3d.annotations import (
+    Annotation,
+    merge_annotations,
+    read_annotation,
+    write_activitynet,
+    write_annotation,
+)
 from r3d.errors import InputError
 from r3d.lists import COLUMNS, VideoList, save_list
 from r3d.options import FileType
@@ -122,6 +128,41 @@ def test_short_names_of_subsets(tmp_path: Path, short: str, full: str) -> None:
     assert rows(read_annotation(path, subset=short)) == rows(read_annotation(path, subset=full))
 
 
+@pytest.mark.parametrize(("store", "suffix"), [("jpg", ""), ("hdf5", ".hdf5")])
+def test_merged_annotations(tmp_path: Path, store: FileType, suffix: str) -> None:
+    """Equal classes and ids of two data sets stay two."""
+    first = write_all(tmp_path, store)
+    second = tmp_path / "second.json"
+    database = {"a": {"subset": "train", "annotations": {"label": "run", "segment": [1, 3]}}}
+    second.write_text(json.dumps({"labels": ["jump", "run"], "database": database}))
+    parts = {"k": (first, tmp_path / "f"), "m-1": (second, Path("g"))}
+    merge_annotations(parts, tmp_path / "merged.json", file_type=store)
+    merged = read_annotation(tmp_path / "merged.json", subset="training")
+    assert merged.labels == ['k/wa"lk', "k/run", "m-1/jump", "m-1/run"]
+    alone = read_annotation(first, subset="training")
+    assert merged.begins.tolist() == [*alone.begins, 1]
+    assert merged.ids.tolist() == ["k/a", "k/b#é", "m-1/a"]
+    assert merged.targets.tolist() == [1, 0, 3]
+    assert merged.video_paths.tolist() == [
+        f"{tmp_path}/f/run/a{suffix}",
+        f'{tmp_path}/f/wa"lk/b#é{suffix}',
+        f"g/run/a{suffix}",
+    ]
+    assert merged.n_without_frames == 1
+    elsewhere = read_annotation(tmp_path / "merged.json", subset="validation")
+    assert elsewhere.video_paths.tolist()[1] == f"my frames/run/1{suffix}"
+    (test,) = rows(read_annotation(tmp_path / "merged.json", subset="test"))
+    assert test[2:4] == (f"{tmp_path}/f/test/t{suffix}", -1)
+
+
+def test_activitynet_is_not_merged(tmp_path: Path) -> None:
+    part = (save_activitynet(tmp_path, "jpg"), tmp_path)
+    message = refusal(
+        lambda: merge_annotations({"a": part}, tmp_path / "merged.json", file_type="jpg")
+    )
+    assert "ActivityNet" in message
+
+
 def test_frames_elsewhere_need_the_folder_of_the_store(tmp_path: Path) -> None:
     write_all(tmp_path)
     paths = (tmp_path / "list.tsv", tmp_path / "labels.txt", tmp_path / "ledger.tsv")
@@ -223,7 +264,7 @@ def test_lists_and_ledgers_that_do_not_match(tmp_path: Path) -> None:
     assert "'b#é'" in message
     save_ledger(tmp_path / "ledger.tsv", [(name, "x", "25") for name, *_ in VIDEOS])
     assert "frames and fps" in refusal(write)
-    (tmp_path / "ledger.tsv").write_text("id\tlabel\n")
+    (tmp_path / "ledger.tsv").write_text("id\tkey\n")
     assert "'frames'" in refusal(write)
     assert not output.exists()
 

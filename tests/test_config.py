@@ -55,6 +55,31 @@ def flow(**options: Any) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
+def both(**options: Any) -> Callable[[dict[str, Any]], None]:
+    """The two data sets merged, the second with options."""
+
+    def edit(raw: dict[str, Any]) -> None:
+        raw["datasets"]["ucf"] |= {"splits": ["01"], "n_classes": 101}
+        raw["datasets"]["hmdb"] |= {"splits": ["1"], **options}
+        raw["merged"] = {"both": ["ucf", "hmdb"]}
+        raw["experiments"] = {"base": {"dataset": "both"}}
+
+    return edit
+
+
+def test_a_merged_data_set_is_one_to_an_experiment():
+    raw = edited(both(n_classes=51))
+    raw["experiments"]["tuned"] = {"dataset": "ucf", "pretrain": "base", "n_pretrain_classes": 152}
+    config = load_config(raw)
+    assert config.experiment_splits("base") == ("all",)
+    assert config.pretrain_split("tuned", "01") == "all"
+    assert config.dataset("both").n_classes == 152
+    assert load_config(edited(both())).dataset("both").n_classes is None
+    raw["experiments"]["tuned"]["n_pretrain_classes"] = 101
+    with pytest.raises(InputError, match=r"n_pretrain_classes: 101 .* 152 classes"):
+        load_config(raw)
+
+
 def test_defaults_reach_experiments_that_do_not_say_otherwise():
     config = load_config(edited(set_at("experiments.base.batch_size", 8)))
     assert config.experiments["base"].batch_size == 8
@@ -124,7 +149,7 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
         (set_at("experiments.base.splits", ["01"]), ["tuned.pretrain", "'02'", "'01'"]),
         (set_at("experiments.tuned.dataset", "hmdb"), ["tuned.splits", "'02'", "'1', '2', '3'"]),
         (set_at("experiments.base.no_train", True), ["no_train", "pretrain"]),
-        (set_at("experiments.base.input_type", "flow"), ["base.input_type", "hdf5", "ucf.file_type",
+        (set_at("experiments.base.input_type", "flow"), ["base.input_type", "hdf5", "of ucf is",
                                                          "'jpg'"]),
         (set_at("experiments.base", {"model": "densenet", "model_depth": 121,
                                      "resnet_shortcut": "A"}), ["base.resnet_shortcut", "'A'",
@@ -146,6 +171,14 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
                       set_at("experiments.tuned.n_pretrain_classes", 400)(raw)),
          ["experiments.tuned.n_pretrain_classes", "400", "101"]),
         (set_at("experiments.base.resources", {"processes": 3}), ["base.batch_size", "32", "3"]),
+        (set_at("merged.ucf", ["ucf", "hmdb"]), ["merged.ucf", "already"]),
+        (set_at("merged.u f", ["ucf", "hmdb"]), ["merged", "'u f'", "letters"]),
+        (set_at("merged.both", ["ucf"]), ["merged.both", "['ucf']", "two data sets"]),
+        (set_at("merged.both", ["k", "ucf"]), ["merged.both", "'k'", "ucf, hmdb"]),
+        (set_at("merged.both", ["ucf", "hmdb"]), ["merged.both", "'ucf'", "several splits"]),
+        (set_at("merged.both", 3), ["merged.both", "3", "list"]),
+        (both(file_type="hdf5"), ["merged.both", "file_type", "ucf: jpg, hmdb: hdf5"]),
+        (both(format="activitynet", splits=None), ["merged.both", "'hmdb'", "activitynet"]),
         (set_at("experiments.base.resources", {"gpu": 1}), ["resources.gpu", "gpus"]),
         (set_at("experiments.base", 3), ["experiments.base", "3"]),
         (set_at("experiment", {}), ["experiment", "experiments"]),

@@ -16,7 +16,7 @@ ActivityNet: the official JSON, whose segments are in seconds, with `fps` for ea
 import json
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,50 @@ def write_activitynet(json_in: Path, ledger: Path, output: Path, *, file_type: F
             )
     with atomic_path(output) as partial:
         partial.write_text(json.dumps(data) + "\n", encoding="ascii")
+
+
+def merge_annotations(
+    parts: Mapping[str, tuple[Path, Path]], output: Path, *, file_type: FileType
+) -> None:
+    """Write the annotations of several data sets as one.
+
+    The classes are those of the data sets, one list after the other, as in the outputs of the
+    networks that were released for merged data. What the data sets have the same names for is not
+    the same: a class becomes `<data set>/<label>`, an id `<data set>/<id>`, and `video_path` says
+    where the frames are.
+
+    Args:
+        parts: by the name of each data set its annotation and the folder of its frames.
+    """
+    labels, databases = [], []
+    for name, (annotation, frames) in parts.items():
+        data = _load(annotation)
+        if "taxonomy" in data:
+            raise InputError(
+                f"{annotation}: is ActivityNet's, with segments in seconds; accepted are "
+                "annotations of whole videos"
+            )
+        labels += [f"{name}/{label}" for label in _classes(data, annotation)]
+        databases.append((name, data["database"], open_store(frames, file_type)))
+    with atomic_path(output) as partial, partial.open("w", encoding="ascii", newline="\n") as file:
+        file.write(f'{{"labels": {json.dumps(labels)},\n"database": {{')
+        separator = "\n"
+        for name, database, store in databases:
+            for video, entry in database.items():
+                merged = _merged(name, video, entry, store)
+                file.write(f"{separator}{json.dumps(f'{name}/{video}')}: {json.dumps(merged)}")
+                separator = ",\n"
+        file.write("\n}}\n")
+
+
+def _merged(name: str, video: str, entry: dict[str, Any], store: FrameStore) -> dict[str, Any]:
+    """The entry of a video in the annotation of a merged data set."""
+    annotations = dict(entry["annotations"])
+    label = annotations.get("label")
+    if label:
+        annotations["label"] = f"{name}/{label}"
+    place = entry.get("video_path") or str(store.path(usual_key(video, label)))
+    return {"subset": entry["subset"], "annotations": annotations, "video_path": place}
 
 
 def _ledger_frames(ledger: Path) -> pd.DataFrame:

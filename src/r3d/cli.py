@@ -11,7 +11,7 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from r3d.annotations import write_activitynet, write_annotation
+from r3d.annotations import merge_annotations, write_activitynet, write_annotation
 from r3d.config import one_line
 from r3d.errors import InputError
 from r3d.evaluate import evaluate
@@ -164,6 +164,27 @@ def annotations_command(
 ) -> None:
     """Write the annotation JSON of a split from its TABLE, LABELS and the data set's LEDGER."""
     write_annotation(table, labels, ledger, output, file_type=file_type, frames=frames)
+
+
+@cli.command("merge")
+@click.argument("output", type=_NEW)
+@click.option(
+    "--part",
+    "parts",
+    type=(str, _FOUND, _FOUND),
+    multiple=True,
+    required=True,
+    help="Name of a data set, its annotation JSON and the folder of its frames; in order.",
+)
+@click.option("--file-type", type=_FILE_TYPE, default="jpg", show_default=True)
+def merge_command(
+    output: Path, parts: tuple[tuple[str, Path, Path], ...], file_type: FileType
+) -> None:
+    """Write the annotation JSONs of several data sets as one, OUTPUT, with the classes of all."""
+    by_name = {name: (annotation, frames) for name, annotation, frames in parts}
+    if len(by_name) < len(parts):
+        raise InputError("--part: each data set needs a name of its own")
+    merge_annotations(by_name, output, file_type=file_type)
 
 
 @cli.command("activitynet")

@@ -6,7 +6,7 @@ they are asked for): nothing grows with the data set.
 
 from pathlib import Path
 
-from r3d.config import Config, Dataset, Experiment
+from r3d.config import Config, Dataset, Experiment, MergedDataset
 from r3d.errors import InputError
 from r3d.lists import FORMATS
 from r3d.motion import CLASSES, list_names
@@ -25,7 +25,7 @@ def list_files(dataset: Dataset, split: str) -> list[Path]:
     return FORMATS[dataset.format].files(folder, split)
 
 
-def has_labels(dataset: Dataset, subset: str) -> bool | None:
+def has_labels(dataset: Dataset | MergedDataset, subset: str) -> bool | None:
     """Whether a subset (train, val or test) can be evaluated; None if it has no videos.
 
     Raises:
@@ -33,6 +33,10 @@ def has_labels(dataset: Dataset, subset: str) -> bool | None:
     """
     if subset != "test":
         return True
+    if isinstance(dataset, MergedDataset):
+        parts = [has_labels(part, subset) for part in dataset.parts.values()]
+        known = [labelled for labelled in parts if labelled is not None]
+        return all(known) if known else None
     if dataset.render:
         return None
     return FORMATS[dataset.format].testing_has_labels(Path(dataset.lists))
@@ -55,8 +59,7 @@ def check_inputs(config: Config) -> None:
                     "give the path of a checkpoint"
                 )
         _check_released(f"config: experiments.{name}", experiment)
-        dataset = config.datasets[experiment.dataset]
-        if has_labels(dataset, experiment.inference_subset) is None:
+        if has_labels(config.dataset(experiment.dataset), experiment.inference_subset) is None:
             raise InputError(
                 f"config: experiments.{name}.inference_subset: 'test' has no videos in the lists "
                 f"of {experiment.dataset}; accepted: train, val"

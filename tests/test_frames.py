@@ -227,8 +227,9 @@ def test_options_and_segments(bench: Bench, clips: Path) -> None:
     shutil.copy(clips / "clip.mp4", bench.videos)
     bench.add("whole", "clip.mp4")
     bench.add("part", "clip.mp4", "0.5", "1.5")
+    bench.add("rest", "clip.mp4", "1", "")
     table = bench.run(FrameOptions(short_side=24, fps=5, quality=5))
-    assert table["frames"].to_dict() == {"whole": "10", "part": "5"}
+    assert table["frames"].to_dict() == {"whole": "10", "part": "5", "rest": "5"}
     assert set(table["fps"]) == {"5"}
     assert set(table["width"] + "x" + table["height"]) == {"32x24"}
     assert bench.run(FrameOptions(fps=99)).loc["whole", "fps"] == "10"

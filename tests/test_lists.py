@@ -467,6 +467,40 @@ def test_folders_with_subsets(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert "loose.mp4" in caplog.text
 
 
+def test_own_segments_open_at_one_end(tmp_path: Path) -> None:
+    rows = ["./a.mp4,x,train,2.5,", "b.mp4,x,train,,4", "c.mp4,x,val,,"]
+    text = "".join(f"{row}\n" for row in ["path,label,subset,start,end", *rows])
+    videos = read_list("csv", write(tmp_path, {"list.csv": text}), "all").videos
+    columns = ["id", "path", "start", "end"]
+    assert videos[columns].to_numpy().tolist() == [
+        ["a_0002500_end", "a.mp4", "2.5", ""],
+        ["b_0000000_0004000", "b.mp4", "0", "4"],
+        ["c", "c.mp4", "", ""],
+    ]
+
+
+def test_ids_of_repeated_names_are_the_names_of_no_other_file(tmp_path: Path) -> None:
+    rows = ["a/1.mp4,x,train", "b/1.mp4,x,train", "c/a_1.mp4,x,val", "c/b_1.avi,x,val"]
+    text = "".join(f"{row}\n" for row in ["path,label,subset", *rows])
+    videos = read_list("csv", write(tmp_path, {"list.csv": text}), "all").videos
+    assert videos["id"].tolist() == ["a_1", "b_1", "c_a_1", "c_b_1"]
+
+
+@pytest.mark.parametrize(
+    "release", ["kinetics_600_", "kinetics600_", "kinetics700_2020_", "kinetics-700-2020_"]
+)
+def test_kinetics_under_the_names_of_other_releases(tmp_path: Path, release: str) -> None:
+    lists = {f"{release}{name}.csv": f"{HEADER}run,{name},0,10,x\n" for name in ("train", "val")}
+    assert len(read_list("kinetics", write(tmp_path, lists), "all").videos) == 2
+
+
+def test_a_line_is_named_by_a_whole_number(tmp_path: Path) -> None:
+    """Whatever an empty list beside it makes of the column of line numbers."""
+    lists = {"train.csv": f"{HEADER}a/b,c,1,2,train\n", "val.csv": HEADER}
+    message = refusal(lambda: read_list("kinetics", write(tmp_path, lists), "all"))
+    assert "train.csv, line 2: label 'a/b'" in message
+
+
 def test_frames_are_named_by_ids_where_a_class_has_a_name_twice(tmp_path: Path) -> None:
     names = ["train/run/1.mp4", "val/run/1.mp4", "val/walk/1.mp4", "train/walk/2.mp4"]
     write(tmp_path, dict.fromkeys(names, ""))
@@ -569,7 +603,8 @@ def test_own_csv(tmp_path: Path) -> None:
         ("path,label,subset\na,x,val\nb,,test\n", ["no classes", "training videos"]),
         ("path,label,subset\na,x,train\na,x,val\n", ["line 3", "line 2", "'a'", "once"]),
         ("path,label,subset\na,x,train\na,y,train\n", ["line 3", "line 2", "'a'", "once"]),
-        ("path,label,start,end\na,x,1,\n", ["line 2", "start '1'", "end ''", "both empty"]),
+        ("path,label,start,end\na,x,0:10,\n", ["line 2", "start '0:10'", "end ''", "or empty"]),
+        ("path,label\n", ["no classes", "training videos"]),
         ("path,label,start,end\na,x,2,2\n", ["line 2", "start '2'", "start < end"]),
         ("path,label,start,end\na,x,-1,2\n", ["line 2", "start '-1'", "0 <= start"]),
         ("path,label,start,end\na,x,0,nan\n", ["line 2", "end 'nan'"]),

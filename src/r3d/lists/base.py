@@ -154,18 +154,25 @@ def stem(path: str) -> str:
 
 
 def unique_ids(paths: Iterable[str]) -> list[str]:
-    """Name videos by their file names, and by their whole paths where file names repeat.
+    """Name videos by their file names, and by their whole paths where names repeat.
 
     Names that differ only by case count as repeated, as some file systems take them for the same.
 
-    >>> unique_ids(["run/a.mp4", "run/001.mp4", "walk/001.mp4"])
-    ['a', 'run_001', 'walk_001']
+    >>> unique_ids(["run/a.mp4", "run/001.mp4", "walk/001.mp4", "jump/walk_001.mp4"])
+    ['a', 'run_001', 'walk_001', 'jump_walk_001']
     """
     paths = list(paths)
-    uses = Counter(stem(path).casefold() for path in dict.fromkeys(paths))
-    return [
-        name
-        if uses[(name := stem(path)).casefold()] == 1
-        else "_".join([*path.split("/")[:-1], name])
-        for path in paths
-    ]
+    names = {path: stem(path) for path in paths}
+    while True:
+        uses = Counter(name.casefold() for name in names.values())
+        longer = {
+            path: name if uses[name.casefold()] == 1 else _whole(path)
+            for path, name in names.items()
+        }
+        if longer == names:
+            return [names[path] for path in paths]
+        names = longer  # a whole path may be the name of another file
+
+
+def _whole(path: str) -> str:
+    return "_".join([*path.split("/")[:-1], stem(path)])

@@ -19,7 +19,8 @@ from r3d.lists.base import (
 from r3d.lists.reading import Table, need_folder, read_table
 
 _FILE = re.compile(
-    r"(?P<release>(?:kinetics(?:-[467]00)?_)?)(?P<subset>train|val|validate|test)\.csv"
+    r"(?P<release>(?:kinetics(?:[-_]?[467]00(?:[-_]2020)?)?_)?)"
+    r"(?P<subset>train|val|validate|test)\.csv"
 )
 _EXPECTED = (
     "the training and validation lists of one Kinetics release: kinetics-700_train.csv and "

@@ -183,6 +183,11 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
                 f"batch_size: {self.batch_size} is the whole batch and must be a multiple of the "
                 f"{processes} processes that share it (resources)"
             )
+        if self.batchnorm_sync and self.no_cuda and processes > 1:
+            raise ValueError(
+                f"batchnorm_sync: true works on GPUs only, and no_cuda: true puts {processes} "
+                "processes on the CPU"
+            )
         return self
 
     @property
@@ -316,7 +321,15 @@ class Config(Section):
                     f"{where}.{name}: {here!r} does not fit pretrain: {start!r}, "
                     f"whose {name} is {there!r}"
                 )
-        known = self.dataset(source.dataset).n_classes
+        known, own = (
+            self.dataset(source.dataset).n_classes,
+            self.dataset(experiment.dataset).n_classes,
+        )
+        if experiment.no_train and None not in (known, own) and known != own:
+            raise ValueError(
+                f"{where}.no_train: true, but {experiment.dataset} has {own} classes and "
+                f"pretrain: {start!r} was trained on {known}"
+            )
         if experiment.n_pretrain_classes and known not in (None, experiment.n_pretrain_classes):
             raise ValueError(
                 f"{where}.n_pretrain_classes: {experiment.n_pretrain_classes} does not fit "

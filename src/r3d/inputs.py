@@ -48,8 +48,8 @@ def check_inputs(config: Config) -> None:
     Raises:
         InputError: naming the key, its value and what is missing or does not match.
     """
-    for name, dataset in config.datasets.items():
-        _check_dataset(f"config: datasets.{name}", dataset)
+    for name, part in config.datasets.items():
+        _check_dataset(f"config: datasets.{name}", part)
     for name, experiment in config.experiments.items():
         for key in ("pretrain_path", "resume_path"):
             path = getattr(experiment, key)
@@ -58,22 +58,25 @@ def check_inputs(config: Config) -> None:
                     f"config: experiments.{name}.{key}: {path!r} is no file; "
                     "give the path of a checkpoint"
                 )
-        _check_released(f"config: experiments.{name}", experiment)
-        if has_labels(config.dataset(experiment.dataset), experiment.inference_subset) is None:
+        dataset = config.dataset(experiment.dataset)
+        _check_released(f"config: experiments.{name}", experiment, dataset)
+        if has_labels(dataset, experiment.inference_subset) is None:
             raise InputError(
                 f"config: experiments.{name}.inference_subset: 'test' has no videos in the lists "
                 f"of {experiment.dataset}; accepted: train, val"
             )
 
 
-def _check_released(where: str, experiment: Experiment) -> None:
+def _check_released(where: str, experiment: Experiment, dataset: Dataset | MergedDataset) -> None:
     """What the name of a released file says of its network; the file itself is not opened."""
     released = experiment.pretrain_path and released_weights(experiment.pretrain_path)
     if not released:
         return
     options = experiment.network()
-    if experiment.n_pretrain_classes:
-        options["n_classes"] = experiment.n_pretrain_classes
+    # Without a training the last layer stays, and its outputs are the classes of the data set.
+    n_classes = dataset.n_classes if experiment.no_train else experiment.n_pretrain_classes
+    if n_classes:
+        options["n_classes"] = n_classes
     if misfit := released.misfit(options):
         raise InputError(
             f"{where}.pretrain_path: {experiment.pretrain_path!r} is by its name {released}: "

@@ -256,7 +256,7 @@ class InferOptions(Section):
     """How a trained network is applied."""
 
     inference_stride: Count = 16
-    """Frames from the start of one clip to the next."""
+    """Frames from the start of one clip to the next, of those that sample_t_stride leaves."""
     inference_crop: Literal["center", "nocrop", "three"] = "center"
     """The square in the middle, the whole frame (fully convolutional), or three squares along the
     long side."""

@@ -27,7 +27,7 @@ import pandas as pd
 from r3d.errors import InputError
 from r3d.files import atomic_path
 from r3d.lists.activitynet import frames_key, leaf_labels
-from r3d.lists.base import subset_name
+from r3d.lists.base import frame_key, subset_name
 from r3d.lists.reading import read_json
 from r3d.lists.tables import load_labels, load_list, read_columns
 from r3d.options import FileType
@@ -112,7 +112,7 @@ def write_annotation(
             place = ""
             if n > 0:
                 fields.append(f'"segment": [{first}, {first + n}]')
-                if key != usual_key(name, label):
+                if key != frame_key(label, name):
                     place = f', "video_path": {json.dumps(_place(frames, file_type, name, key))}'
             entry = f'{{"subset": "{subset}", "annotations": {{{", ".join(fields)}}}{place}}}'
             file.write(f"{separator}{json.dumps(name)}: {entry}")
@@ -199,7 +199,7 @@ def _merged(name: str, video: str, entry: dict[str, Any], store: FrameStore) -> 
     label = annotations.get("label")
     if label:
         annotations["label"] = f"{name}/{label}"
-    place = entry.get("video_path") or str(store.path(usual_key(video, label)))
+    place = entry.get("video_path") or str(store.path(frame_key(label or "", video)))
     return {"subset": entry["subset"], "annotations": annotations, "video_path": place}
 
 
@@ -260,11 +260,6 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or not isinstance(data.get("database"), dict):
         raise InputError(f"{path}: no annotation JSON; expected an object with 'database'")
     return data
-
-
-def usual_key(name: str, label: str | None) -> str:
-    """Where the frames of a video are in the store, unless `video_path` says otherwise."""
-    return f"{label or 'test'}/{name}"
 
 
 def _classes(data: dict[str, Any], path: Path) -> list[str]:
@@ -332,7 +327,7 @@ class _Samples:
 def _video(name: str, entry: dict[str, Any], samples: _Samples) -> None:
     label = entry["annotations"].get("label")
     segment = entry["annotations"].get("segment", (0, 0))
-    samples.add(name, entry, usual_key(name, label), label, segment)
+    samples.add(name, entry, frame_key(label or "", name), label, segment)
 
 
 def _trimmed(name: str, entry: dict[str, Any], samples: _Samples) -> None:

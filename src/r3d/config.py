@@ -321,10 +321,8 @@ class Config(Section):
                     f"{where}.{name}: {here!r} does not fit pretrain: {start!r}, "
                     f"whose {name} is {there!r}"
                 )
-        known, own = (
-            self.dataset(source.dataset).n_classes,
-            self.dataset(experiment.dataset).n_classes,
-        )
+        known = self.dataset(source.dataset).n_classes
+        own = self.dataset(experiment.dataset).n_classes
         if experiment.no_train and None not in (known, own) and known != own:
             raise ValueError(
                 f"{where}.no_train: true, but {experiment.dataset} has {own} classes and "

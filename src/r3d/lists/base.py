@@ -121,28 +121,28 @@ def name_videos(
 ) -> pd.DataFrame:
     """Complete `video_rows` by ids and keys; a key is `<label>/<id>` unless `keys` says another."""
     if keys is None:
-        keys = frame_keys(rows["label"], ids)
+        keys = [frame_key(label, name) for label, name in zip(rows["label"], ids, strict=True)]
     return rows.assign(id=ids, key=keys)[[*COLUMNS, "file", "line"]]
 
 
-def frame_keys(labels: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Where the reference keeps frames: `<label>/<name>`, of videos without label `test/<name>`."""
-    return [f"{label or 'test'}/{name}" for label, name in zip(labels, names, strict=True)]
+def frame_key(label: str, name: str) -> str:
+    """Where the reference keeps frames: `<label>/<name>`, without a label `test/<name>`."""
+    return f"{label or 'test'}/{name}"
 
 
 def distinct_keys(labels: Sequence[str], names: Sequence[str], ids: Sequence[str]) -> list[str]:
-    """The reference's `frame_keys` as far as they are distinct, else those of the ids.
+    """The keys of labels and names as far as they are distinct, else those of labels and ids.
 
     As in `unique_ids`, case does not make a difference.
 
     >>> distinct_keys(["run", "run", "walk"], ["1", "1", "1"], ["a_1", "b_1", "walk_1"])
     ['run/a_1', 'run/b_1', 'walk/1']
     """
-    keys = frame_keys(labels, names)
+    keys = [frame_key(label, name) for label, name in zip(labels, names, strict=True)]
     uses = Counter(key.casefold() for key in keys)
     return [
-        key if uses[key.casefold()] == 1 else other
-        for key, other in zip(keys, frame_keys(labels, ids), strict=True)
+        key if uses[key.casefold()] == 1 else frame_key(label, video_id)
+        for key, label, video_id in zip(keys, labels, ids, strict=True)
     ]
 
 

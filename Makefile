@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slurm check format
+.PHONY: help setup demo test test-slurm bench check format
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +35,11 @@ test: setup  ## run the whole test suite
 test-slurm: setup  ## run the workflow on a SLURM of two nodes, which root installs on Debian
 	sh tests/slurm/install.sh
 	pytest -m slurm tests/slurm
+
+BENCHMARKS := extraction loading training inference pipeline workflow growth
+
+bench: setup  ## measure against the plain recipe, and write docs/benchmarks.md
+	for name in $(BENCHMARKS); do python benchmarks/$$name.py || exit 1; done
 
 check: setup  ## run linters and the type checker
 	ruff check .

@@ -159,18 +159,14 @@ def decode_clip(
     pixels = np.empty((len(jpegs), h, w, 3), np.uint8)
     for position, planes in enumerate(jpegs):
         for channel, jpeg in enumerate(planes):
-            found = _frame_size(jpeg, position)
-            if found != (height, width):
-                raise FrameError(
-                    position,
-                    f"is {found[1]} x {found[0]} pixels where the first of the clip is "
-                    f"{width} x {height}",
-                )
             try:
-                simplejpeg.decode_jpeg(jpeg, colors, fastupsample=True, buffer=plane)
+                decoded = simplejpeg.decode_jpeg(jpeg, colors, fastupsample=True, buffer=plane)
             except ValueError as error:
+                # Too large for the buffer is an error too.
+                _check_size(_frame_size(jpeg, position), (height, width), position)
                 raise FrameError(position, str(error)) from None
-            pixels[position, :, :, channel : channel + depth] = plane[
+            _check_size(decoded.shape[:2], (height, width), position)
+            pixels[position, :, :, channel : channel + depth] = decoded[
                 top : top + h, left : left + w
             ]
     resized = functional.interpolate(
@@ -192,6 +188,15 @@ def _frame_size(jpeg: bytes, position: int) -> tuple[int, int]:
     except ValueError as error:
         raise FrameError(position, str(error)) from None
     return height, width
+
+
+def _check_size(found: tuple[int, ...], expected: tuple[int, int], position: int) -> None:
+    if found != expected:
+        raise FrameError(
+            position,
+            f"is {found[1]} x {found[0]} pixels where the first of the clip is "
+            f"{expected[1]} x {expected[0]}",
+        )
 
 
 class ColorJitter(NamedTuple):
@@ -284,7 +289,6 @@ def to_model_input(
     std: Sequence[float],
     value_scale: int,
     device: torch.device,
-    dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
     """Move clips to the device, flip those that are to be flipped, and normalise all.
@@ -298,20 +302,26 @@ def to_model_input(
         mean, std: per channel, for values from 0 to `value_scale` (see `normalisation`).
 
     Returns:
-        (b, c, t, h, w) of `dtype`; computed in fp32 and rounded once.
+        (b, c, t, h, w), fp32.
     """
-    clips = clips.to(device, non_blocking=True)
-    if flips.any():
-        flipped = clips.flip(3)
-        if clips.shape[-1] == 2:
-            flipped[..., 0] = 255 - flipped[..., 0]
-        clips = torch.where(
-            flips.to(device, non_blocking=True).view(-1, 1, 1, 1, 1), flipped, clips
-        )
-    # Bytes are moved into the wanted layout, not floats.
-    channels_first = clips.permute(0, 4, 1, 2, 3).contiguous(memory_format=memory_format)
+    clips = clips.to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
     factor, shift = _normalising_factors(tuple(mean), tuple(std), value_scale, device)
-    return channels_first.mul(factor).add_(shift).to(dtype)
+    inputs = torch.empty(clips.shape, device=device, memory_format=memory_format)
+    # On a CPU one by one: what is done to a clip then finds it in the cache.
+    n_together = 1 if device.type == "cpu" else len(clips)
+    for together, flip, out in zip(
+        *(tensor.split(n_together) for tensor in (clips, flips, inputs)), strict=True
+    ):
+        # Bytes are moved into the wanted layout, not floats.
+        together = together.contiguous(memory_format=memory_format)
+        if flip.any():
+            flipped = together.flip(4)
+            if flipped.shape[1] == 2:
+                flipped[:, 0] = 255 - flipped[:, 0]
+            where = flip.to(device, non_blocking=True).view(-1, 1, 1, 1, 1)
+            together = torch.where(where, flipped, together)
+        out.copy_(together).mul_(factor).add_(shift)
+    return inputs
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,0 +1,148 @@
+"""Loading: training clips of 16 x 112 x 112 that one core makes in a second, from each store.
+
+The work of one loader process, in the time of its core: read, decode, crop, resize, put into a
+batch. With R3D_REFERENCE the original's data set and transforms take the place of the recipe's.
+"""
+
+import io
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import recipe
+import torch
+from PIL import Image
+from realclips import copies, extract_all, real_clip
+from sidebyside import compare, n_cores, parse, publish, rates_table
+from torch.utils.data import default_collate
+from torchvision.transforms import functional as pixels
+
+from r3d.annotations import read_annotation
+from r3d.clips import TrainingClips
+from r3d.loader import make_loader
+from r3d.modelinput import model_input
+from r3d.options import TrainingOptions
+from r3d.stores import FileType, FrameStore, open_store
+from r3d.transforms import decode_clip, short_side_view
+
+OPTIONS = TrainingOptions()
+BATCH = 8
+
+
+class PackedStore(FrameStore):
+    """What a store of our own would be: all JPEGs of a video one after the other in one file."""
+
+    file_type = "jpg"
+
+    def __init__(self, jpgs: FrameStore, keys: Sequence[str], folder: Path) -> None:
+        super().__init__(folder)
+        self._ends: dict[str, np.ndarray] = {}
+        for key in keys:
+            frames = [path.read_bytes() for path in sorted(jpgs.path(key).glob("*.jpg"))]
+            path = self.path(key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"".join(frames))
+            self._ends[str(path)] = np.cumsum([0, *map(len, frames)])
+
+    def read_at(self, path: str | Path, indices: Sequence[int]) -> list[bytes]:
+        ends = self._ends[str(path)]
+        first, last = min(indices), max(indices)
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            file.seek(ends[first - 1])
+            data = file.read(int(ends[last] - ends[first - 1]))
+        offset = ends[first - 1]
+        return [data[ends[i - 1] - offset : ends[i] - offset] for i in indices]
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.packed"
+
+    record = adopt = writer = None  # type: ignore[assignment]
+
+
+def main() -> None:
+    """Measure all stores and how well pixels agree with Pillow's."""
+    options = parse(__doc__, copies=8, rounds=15, batches=2)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for clip in ("ucf101_clip.avi", "kinetics_clip.mp4", "nasa_320x180.mp4"):
+            copies(real_clip(clip), folder / "videos", options.copies)
+        types: tuple[FileType, ...] = ("jpg", "hdf5")
+        annotations = {
+            file_type: extract_all(
+                folder / "videos", folder, file_type, threads=n_cores(), validation=0
+            )
+            for file_type in types
+        }
+        samples = {
+            file_type: read_annotation(path, subset="training")
+            for file_type, path in annotations.items()
+        }
+        stores = {name: open_store(folder / name / "frames", name) for name in types}
+        packed = PackedStore(stores["jpg"], samples["jpg"].keys.tolist(), folder / "packed")
+        clips = {name: TrainingClips(samples[name], stores[name], OPTIONS) for name in types}
+        clips["packed"] = TrainingClips(samples["jpg"], packed, OPTIONS)
+        frames = folder / "jpg/frames"
+        plain = recipe.training_clips(annotations["jpg"], frames)
+
+        variants = {recipe.NAME: _plain(plain, options.batches)}
+        for name, dataset in clips.items():
+            variants[f"r3d, {name}"] = _ours(dataset, options.batches)
+        variants["r3d, jpg, normalised floats"] = _ours(
+            clips["jpg"], options.batches, as_input=True
+        )
+        rates = compare(variants, rounds=options.rounds, clock=time.thread_time)
+        text = rates_table(rates, "clips", baselines=[recipe.NAME])
+        agreement = _agreement(sorted(frames.glob("*/*/")))
+    publish("loading", f"{text}\n\n{agreement}", packages=("torch", "simplejpeg", "pillow", "h5py"))
+
+
+def _plain(dataset: "torch.utils.data.Dataset", n_batches: int) -> Callable[[], float]:
+    rng = np.random.default_rng(0)
+
+    def run() -> float:
+        for _ in range(n_batches):
+            default_collate([dataset[int(i)] for i in rng.permutation(len(dataset))[:BATCH]])
+        return BATCH * n_batches
+
+    return run
+
+
+def _ours(dataset: TrainingClips, n_batches: int, *, as_input: bool = False) -> Callable[[], float]:
+    rng = np.random.default_rng(0)
+    epoch = 0
+
+    def run() -> float:
+        nonlocal epoch
+        epoch += 1
+        n = BATCH * n_batches
+        keys = [(epoch, int(i)) for i in rng.permutation(len(dataset))[:n]]
+        for batch in make_loader(dataset, keys, batch_size=BATCH):
+            if as_input:
+                model_input(batch, OPTIONS, torch.device("cpu"))
+        return n
+
+    return run
+
+
+def _agreement(folders: Sequence[Path]) -> str:
+    """Preprocessing for evaluation beside Pillow's, over frames of all clips."""
+    differences = []
+    for folder in folders:
+        for path in sorted(folder.glob("*.jpg"))[::40]:
+            jpeg = path.read_bytes()
+            (ours,) = decode_clip([(jpeg,)], lambda h, w: short_side_view(h, w, 112, "center"))
+            image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+            theirs = np.asarray(pixels.center_crop(pixels.resize(image, 112), 112), np.int16)
+            differences.append(np.abs(ours[0].numpy().astype(np.int16) - theirs).mean())
+    return (
+        f"Preprocessing for evaluation differs from Pillow's by {np.mean(differences):.2f} grey "
+        f"levels on average over {len(differences)} frames, by {np.max(differences):.2f} in the "
+        "frame that differs most."
+    )
+
+
+if __name__ == "__main__":
+    main()

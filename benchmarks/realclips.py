@@ -1,0 +1,80 @@
+"""Data sets for the benchmarks, cut from the real clips of R3D_SHARED."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from r3d.annotations import write_annotation
+from r3d.ffmpeg import ffmpeg_binary
+from r3d.frames import FrameOptions, extract_shard
+from r3d.ledger import write_ledger
+from r3d.lists import SplitOptions, read_list, save_list
+from r3d.shards import write_shards
+from r3d.stores import FileType
+
+
+def real_clip(name: str) -> Path:
+    """A clip of R3D_SHARED, by default the folder `shared` beside the checkout."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    path = Path(os.environ.get("R3D_SHARED", default)) / "data/videos" / name
+    if not path.is_file():
+        sys.exit(f"error: {path} is no file; set R3D_SHARED to the folder of the real clips")
+    return path
+
+
+def copies(clip: Path, folder: Path, n: int) -> list[Path]:
+    """`n` copies of a clip in a class folder of its name."""
+    target = folder / clip.stem
+    target.mkdir(parents=True)
+    return [Path(shutil.copy(clip, target / f"{i:04d}{clip.suffix}")) for i in range(n)]
+
+
+def cuts(
+    clip: Path,
+    folder: Path,
+    n: int,
+    *,
+    seconds: float,
+    step: float = 0.04,
+    filters: str = "null",
+    quality: int = 20,
+) -> list[Path]:
+    """`n` pieces of a clip, each beginning `step` seconds later, as H.264 in its class folder."""
+    target = folder / clip.stem
+    target.mkdir(parents=True)
+    paths = [target / f"{clip.stem}_{i:04d}.mp4" for i in range(n)]
+    for i, path in enumerate(paths):
+        part = ["-ss", f"{i * step:.3f}", "-t", f"{seconds}"]
+        coding = ["-vf", filters, "-c:v", "libx264", "-crf", str(quality), "-pix_fmt", "yuv420p"]
+        source = ["-loglevel", "error", "-nostdin", *part, "-i", str(clip), "-an"]
+        subprocess.run([ffmpeg_binary(), *source, *coding, str(path)], check=True)
+    return paths
+
+
+def extract_all(
+    videos: Path,
+    folder: Path,
+    file_type: FileType,
+    *,
+    threads: int,
+    validation: float,
+) -> Path:
+    """Frames of a folder of class folders, by the steps of the workflow: the annotation JSON."""
+    made = folder / file_type
+    table, labels = made / "list.tsv", made / "labels.txt"
+    split = SplitOptions(validation_fraction=validation)
+    made.mkdir(parents=True, exist_ok=True)
+    save_list(read_list("folders", videos, "all", split), table, labels)
+    (shard,) = write_shards([table], made / "shards", 1)
+    manifest, ledger = made / "manifest.tsv", made / "ledger.tsv"
+    options = FrameOptions(file_type=file_type)
+    extract_shard(
+        shard, videos, made / "frames", manifest, options, threads=threads, progress=False
+    )
+    refused = made / "refused.tsv"
+    write_ledger([manifest], {"all": table}, ledger, max_failure_rate=0, refused=refused)
+    annotation = made / "annotation.json"
+    write_annotation(table, labels, ledger, annotation, file_type=file_type)
+    return annotation

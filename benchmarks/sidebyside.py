@@ -1,0 +1,125 @@
+"""Measuring variants side by side in one run, and the page that keeps the figures.
+
+Machines are noisy and differ: an absolute time says little. So the variants take turns, a round is
+one turn of each, and what is reported is the median over rounds of a variant's rate by that of the
+baseline in the same round.
+"""
+
+import argparse
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+PAGE = Path(__file__).parents[1] / "docs/benchmarks.md"
+
+Rates = dict[str, np.ndarray]
+
+
+def compare(
+    variants: Mapping[str, Callable[[], float]],
+    *,
+    rounds: int = 7,
+    warm_up: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Rates:
+    """Run each variant in turn, `rounds` times.
+
+    Args:
+        variants: each does some work and returns how many units that was (clips, videos).
+        warm_up: whether to run each once before, unmeasured.
+        clock: `time.thread_time` for work of one thread, which other work on the machine then
+            disturbs less.
+
+    Returns:
+        Units per second of each variant in each round, (rounds,).
+    """
+    if warm_up:
+        for run in variants.values():
+            run()
+    rates: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, run in variants.items():
+            begin = clock()
+            units = run()
+            rates[name].append(units / (clock() - begin))
+    return {name: np.array(values) for name, values in rates.items()}
+
+
+def ratio(rates: Rates, name: str, baseline: str) -> str:
+    """How many times the rate of the baseline: the median, and the quartiles over the rounds."""
+    low, middle, high = np.percentile(rates[name] / rates[baseline], [25, 50, 75])
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def rates_table(rates: Rates, unit: str, *, baselines: Sequence[str]) -> str:
+    """A row a variant: its median rate, and its ratio to each of the baselines."""
+    columns = ["", f"{unit}/s", *(f"x {baseline}" for baseline in baselines)]
+    rows = [
+        [
+            name,
+            f"{np.median(values):.4g}",
+            *("1" if name == baseline else ratio(rates, name, baseline) for baseline in baselines),
+        ]
+        for name, values in rates.items()
+    ]
+    return table(columns, rows)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def publish(section: str, text: str, *, packages: Sequence[str] = ()) -> None:
+    """Print a result and put it into its section of docs/benchmarks.md, with machine and versions.
+
+    Args:
+        section: the name in the markers `<!-- begin section -->` and `<!-- end section -->`.
+        packages: those whose versions matter here.
+    """
+    measured = f"{text}\n\n*{machine()}; {', '.join(map(_version, packages))}; {date.today()}*"
+    print(measured)
+    page = PAGE.read_text(encoding="utf-8")
+    pattern = rf"(<!-- begin {section} -->\n).*?(<!-- end {section} -->)"
+    if not re.search(pattern, page, re.DOTALL):
+        raise ValueError(f"{PAGE} has no section {section}")
+    page = re.sub(pattern, lambda m: f"{m[1]}{measured}\n{m[2]}", page, flags=re.DOTALL)
+    PAGE.write_text(page, encoding="utf-8")
+
+
+def machine() -> str:
+    """Processor, cores and memory of this machine, and how busy it was with other work."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{names[0] if names else platform.machine()}, {n_cores()} cores, {gigabytes:.0f} GiB, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def parse(description: str | None, **defaults: int | str) -> argparse.Namespace:
+    """Read options `--name` of the types of their defaults."""
+    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    for name, default in defaults.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{default}"
+        )
+    return parser.parse_args()
+
+
+def _version(package: str) -> str:
+    return f"{package} {version(package)}"

@@ -76,7 +76,7 @@ def write_annotation(
     output: Path,
     *,
     file_type: FileType,
-    frames: Path | None,
+    frames: Path | None = None,
 ) -> None:
     """Write the annotation of one split from its list, its classes and the data set's ledger.
 

@@ -6,20 +6,33 @@ baseline in the same round.
 """
 
 import argparse
-import os
-import platform
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-PAGE = Path(__file__).parents[1] / "docs/benchmarks.md"
+from r3d import turns
+from r3d.machine import machine, n_cores
+from r3d.turns import Rates, take_turns
 
-Rates = dict[str, np.ndarray]
+__all__ = [
+    "Rates",
+    "compare",
+    "machine",
+    "n_cores",
+    "parse",
+    "publish",
+    "rates_table",
+    "ratio",
+    "table",
+]
+
+PAGE = Path(__file__).parents[1] / "docs/benchmarks.md"
 
 
 def compare(
@@ -43,19 +56,13 @@ def compare(
     if warm_up:
         for run in variants.values():
             run()
-    rates: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        for name, run in variants.items():
-            begin = clock()
-            units = run()
-            rates[name].append(units / (clock() - begin))
-    return {name: np.array(values) for name, values in rates.items()}
+    timed = {name: partial(_rate, run, clock) for name, run in variants.items()}
+    return take_turns(timed, rounds=rounds)
 
 
 def ratio(rates: Rates, name: str, baseline: str) -> str:
     """How many times the rate of the baseline: the median, and the quartiles over the rounds."""
-    low, middle, high = np.percentile(rates[name] / rates[baseline], [25, 50, 75])
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+    return str(turns.ratio(rates, name, baseline))
 
 
 def rates_table(rates: Rates, unit: str, *, baselines: Sequence[str]) -> str:
@@ -95,22 +102,6 @@ def publish(section: str, text: str, *, packages: Sequence[str] = ()) -> None:
     PAGE.write_text(page, encoding="utf-8")
 
 
-def machine() -> str:
-    """Processor, cores and memory of this machine, and how busy it was with other work."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{names[0] if names else platform.machine()}, {n_cores()} cores, {gigabytes:.0f} GiB, "
-        f"load {os.getloadavg()[0]:.1f}"
-    )
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def parse(description: str | None, **defaults: int | str) -> argparse.Namespace:
     """Read options `--name` of the types of their defaults."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
@@ -119,6 +110,12 @@ def parse(description: str | None, **defaults: int | str) -> argparse.Namespace:
             f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{default}"
         )
     return parser.parse_args()
+
+
+def _rate(run: Callable[[], float], clock: Callable[[], float]) -> float:
+    """Units a second."""
+    begin = clock()
+    return run() / (clock() - begin)
 
 
 def _version(package: str) -> str:

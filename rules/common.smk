@@ -32,7 +32,7 @@ LABELS = f"{RESULTS}/datasets/{{dataset}}/lists/{{split}}.labels.txt"
 SHARDS = f"{RESULTS}/datasets/{{dataset}}/shards"
 MANIFEST = f"{RESULTS}/datasets/{{dataset}}/manifests/{{shard}}.tsv"
 LEDGER = f"{RESULTS}/datasets/{{dataset}}/ledger.tsv"
-ANNOTATION = f"{RESULTS}/datasets/{{dataset}}/annotations/{{dataset}}_{{split}}.json"
+ANNOTATION = CONFIG.annotation("{dataset}", "{split}")
 EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}/{{split}}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
@@ -97,9 +97,9 @@ def slurm_extra(wildcards):
 
 
 def cores(wildcards):
-    """Cores of each node: for every process, itself and its loaders."""
+    """Cores of each node, for all processes."""
     experiment = experiment_of(wildcards)
-    return experiment.resources.processes_per_node * (experiment.n_threads + 1)
+    return experiment.resources.processes_per_node * experiment.cores_per_process
 
 
 def one_of(values):

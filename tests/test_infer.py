@@ -45,7 +45,8 @@ def write_model(path: Path, n_classes: int = 2, **states: Any) -> None:
 
 
 def results(data: Path, output: Path, *, model: Path | None = None, **options: Any) -> Any:
-    run = {name: options.pop(name) for name in ("n_threads", "batch_size") if name in options}
+    names = ("n_threads", "batch_size", "memory_format")
+    run = {name: options.pop(name) for name in names if name in options}
     infer(
         InferenceOptions(**{**TINY, **options}),
         annotation=data / "annotation.json",
@@ -54,11 +55,18 @@ def results(data: Path, output: Path, *, model: Path | None = None, **options: A
         file_type="jpg",
         model=model or data / "model.pth",
         output=output,
-        run=RunOptions(n_threads=run.get("n_threads", 0), no_cuda=True),
-        batch_size=run.get("batch_size", 4),
+        batch_size=run.pop("batch_size", 4),
+        run=RunOptions(**{"n_threads": 0, "no_cuda": True, **run}),
         n_cores=1,
     )
     return json.loads(output.read_text())["results"]
+
+
+def test_the_memory_layout_changes_rounding_only(data: Path, tmp_path: Path):
+    one = results(data, tmp_path / "a.json")
+    other = results(data, tmp_path / "b.json", memory_format="channels_last")
+    for video in one:
+        assert scores(other[video]) == pytest.approx(scores(one[video]), abs=1e-4)
 
 
 def scores(result: list[dict[str, Any]]) -> list[float]:

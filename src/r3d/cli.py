@@ -12,15 +12,23 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from r3d.annotations import merge_annotations, write_activitynet, write_annotation
-from r3d.config import one_line
+from r3d.config import Config, Experiment, one_line, read_config
 from r3d.errors import InputError
 from r3d.evaluate import evaluate
 from r3d.frames import FrameOptions, extract_shard
 from r3d.jobs import one_line_errors, show_messages
 from r3d.ledger import write_ledger
 from r3d.lists import FORMATS, SplitOptions, read_list, save_list
+from r3d.machine import n_cores
 from r3d.motion import render_motion
-from r3d.options import FileType, InferenceOptions, RunOptions, Section, TrainingOptions
+from r3d.options import (
+    FileType,
+    InferenceOptions,
+    InferOptions,
+    RunOptions,
+    Section,
+    TrainingOptions,
+)
 from r3d.plots import plot_confusion, plot_curves
 from r3d.released import released_table
 from r3d.shards import write_shards
@@ -262,6 +270,111 @@ def train_command(
         train_log=result_path / "train.log",
         val_log=result_path / "val.log",
         run=_section(RunOptions, options),
+    )
+
+
+@cli.command("tune")
+@click.option("--configfile", type=_FOUND, help="Config of the workflow.")
+@click.option("--experiment", help="Experiment of the config to tune; needed if it has several.")
+@click.option("--split", help="Split whose videos are read.  [default: the first]")
+@click.option("--annotation_path", type=_FOUND, help="Without a config: annotation JSON.")
+@click.option("--video_path", type=_FOUND, help="Without a config: folder of the frames.")
+@click.option("--file_type", type=_FILE_TYPE, help="Without a config: kind of the frames.")
+@click.option("--output", type=_NEW, default="tuned.yaml", show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=180.0,
+    show_default=True,
+    help="How long to measure, about.",
+)
+@_section_options(TrainingOptions, InferOptions, RunOptions)
+def tune_command(
+    configfile: Path | None,
+    experiment: str | None,
+    split: str | None,
+    annotation_path: Path | None,
+    video_path: Path | None,
+    file_type: FileType | None,
+    output: Path,
+    seconds: float,
+    **options: Any,
+) -> None:
+    """Measure which settings are the fastest on this machine, and write them with the figures.
+
+    Give the config of a workflow and the name of an experiment, or the options of `r3d train`.
+    Frames and annotation must be there: what is measured is loading them, training and inference.
+    The output is a config file that goes after the other one: snakemake --configfile config.yaml
+    tuned.yaml. It holds the settings that clearly gained over the present ones, nothing else.
+    """
+    by_hand = {
+        "annotation_path": annotation_path,
+        "video_path": video_path,
+        "file_type": file_type,
+        **options,
+    }
+    subject: dict[str, Any]
+    if configfile is None:
+        if annotation_path is None or video_path is None:
+            raise InputError(
+                "give --configfile and --experiment, or --annotation_path and --video_path"
+            )
+        subject = {
+            "options": _section(Experiment, {"dataset": "by hand", **options}),
+            "annotation": annotation_path,
+            "frames": video_path,
+            "file_type": file_type or "jpg",
+            "in_workflow": False,
+        }
+        section = ["defaults"]
+        title = [
+            f"The fastest settings for {video_path}, as `r3d tune` measured them: for the config,",
+            "or as options of r3d train and r3d infer.",
+        ]
+    else:
+        given = [name for name, value in by_hand.items() if value not in (None, False)]
+        if given:
+            raise InputError(f"--{given[0]} goes without --configfile only, which says it")
+        config = read_config(configfile)
+        name = _experiment_to_tune(config, experiment)
+        chosen = config.experiments[name]
+        dataset = config.datasets[chosen.dataset]
+        splits = config.experiment_splits(name)
+        if split not in (None, *splits):
+            raise InputError(f"--split: {split!r} is not one of {', '.join(map(repr, splits))}")
+        annotation = Path(config.annotation(chosen.dataset, split or splits[0]))
+        if not annotation.is_file() or not Path(dataset.frames).is_dir():
+            raise InputError(
+                f"{annotation}: there are no annotation and frames yet; run first: "
+                f"snakemake annotations --cores {n_cores()} --configfile {configfile}"
+            )
+        subject = {
+            "options": chosen,
+            "annotation": annotation,
+            "frames": Path(dataset.frames),
+            "file_type": dataset.file_type,
+            "in_workflow": True,
+        }
+        section = ["experiments", name]
+        title = [
+            f"The fastest settings of {name} in {configfile}, as `r3d tune` measured them. Usage:",
+            f"    snakemake --cores {n_cores()} --configfile {configfile} {output}",
+        ]
+    from r3d.tune import tune
+
+    tuned = tune(**subject, seconds=seconds)
+    tuned.save(output, section, title)
+    click.echo(output.read_text(encoding="utf-8"), nl=False)
+
+
+def _experiment_to_tune(config: Config, name: str | None) -> str:
+    trained = [key for key, experiment in config.experiments.items() if not experiment.no_train]
+    if name in trained:
+        return name
+    if name is None and len(trained) == 1:
+        return trained[0]
+    raise InputError(
+        f"--experiment: {name!r} is not one of the experiments that train: {', '.join(trained)}"
     )
 
 

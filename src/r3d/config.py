@@ -350,6 +350,10 @@ class Config(Section):
         experiment = self.experiments[name]
         return tuple(experiment.splits or self.dataset(experiment.dataset).all_splits)
 
+    def annotation(self, dataset: str, split: str) -> str:
+        """The annotation JSON of a split of a data set."""
+        return f"{self.results}/datasets/{dataset}/annotations/{dataset}_{split}.json"
+
     def pretrain_split(self, name: str, split: str) -> str:
         """The split of the experiment that `name` starts from: the same on the same data set."""
         experiment = self.experiments[name]

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+Layout = Literal["auto", "contiguous", "channels_last"]
+
 
 def choose_device(*, no_cuda: bool = False) -> torch.device:
     """The CUDA device if there is one and it is wanted, else the CPU."""
@@ -25,15 +27,17 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
     return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout of clips and weights: channels last on CUDA, contiguous on the CPU."""
-    return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
+def memory_format(device: torch.device, layout: Layout = "auto") -> torch.memory_format:
+    """The layout of clips and weights; `auto` is channels last on CUDA, contiguous on the CPU."""
+    if layout == "auto":
+        layout = "channels_last" if device.type == "cuda" else "contiguous"
+    return torch.channels_last_3d if layout == "channels_last" else torch.contiguous_format
 
 
-def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to the device, into the layout that is fastest there."""
+def place(network: nn.Module, device: torch.device, layout: Layout = "auto") -> nn.Module:
+    """Move a network to the device, into the layout."""
     network.to(device)
-    network.to(memory_format=memory_format(device))
+    network.to(memory_format=memory_format(device, layout))
     return network
 
 

@@ -73,7 +73,7 @@ def infer(
         checkpoint = read_checkpoint(model)
         labels = _labels(checkpoint, samples, model)
         network = _load_network(options, checkpoint, len(labels), model)
-        place(network, device).eval()
+        place(network, device, run.memory_format).eval()
 
         clips = InferenceClips(samples, store, options)
         loader = make_loader(
@@ -84,7 +84,7 @@ def infer(
             pin_memory=device.type == "cuda",
         )
         k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)
-        rows = _clip_scores(network, loader, options, device, dtype)
+        rows = clip_scores(network, loader, options, run, device, dtype)
         videos = tqdm(
             groupby(rows, key=lambda row: row.video),
             total=len(samples) // world.size,
@@ -103,7 +103,7 @@ def infer(
             world.send_lines(lines)
 
 
-class _Row(NamedTuple):
+class ViewScore(NamedTuple):
     """What the network says of one view of a clip: the softmax (classes,)."""
 
     video: int
@@ -112,24 +112,26 @@ class _Row(NamedTuple):
 
 
 @torch.inference_mode()
-def _clip_scores(
+def clip_scores(
     network: VideoModel,
     loader: Iterable[ClipBatch],
     options: InferenceOptions,
+    run: RunOptions,
     device: torch.device,
     dtype: torch.dtype,
-) -> Iterator[_Row]:
+) -> Iterator[ViewScore]:
+    """What a network says of the views of clips, batch by batch, in their order."""
     for batch in loader:
         with autocast(device, dtype):
-            logits = network(model_input(batch, options, device))
+            logits = network(model_input(batch, options, device, run.memory_format))
         scores = logits.float().softmax(1).cpu()
         for video, segment, score in zip(
             batch.videos.tolist(), batch.segments.tolist(), scores, strict=True
         ):
-            yield _Row(video, (segment[0], segment[1]), score)
+            yield ViewScore(video, (segment[0], segment[1]), score)
 
 
-def _result(rows: Iterable[_Row], labels: list[str], k: int, no_average: bool) -> list[Any]:
+def _result(rows: Iterable[ViewScore], labels: list[str], k: int, no_average: bool) -> list[Any]:
     """The result of a video from the rows of its clips."""
     if not no_average:
         return _best(rows, labels, k)
@@ -139,7 +141,7 @@ def _result(rows: Iterable[_Row], labels: list[str], k: int, no_average: bool) -
     ]
 
 
-def _best(rows: Iterable[_Row], labels: list[str], k: int) -> list[dict[str, Any]]:
+def _best(rows: Iterable[ViewScore], labels: list[str], k: int) -> list[dict[str, Any]]:
     """The `k` classes of the highest mean score; of equal ones the first in class order."""
     total, n = torch.zeros(len(labels), dtype=torch.float64), 0
     for row in rows:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r3d.device import memory_format
+from r3d.device import Layout, memory_format
 from r3d.loader import ClipBatch
 from r3d.options import InferenceOptions, TrainingOptions
 from r3d.transforms import normalisation, to_model_input
@@ -24,13 +24,16 @@ def input_normalisation(options: TrainingOptions | InferenceOptions) -> dict[str
 
 
 def model_input(
-    batch: ClipBatch, options: TrainingOptions | InferenceOptions, device: torch.device
+    batch: ClipBatch,
+    options: TrainingOptions | InferenceOptions,
+    device: torch.device,
+    layout: Layout = "auto",
 ) -> Tensor:
     """The clips of a batch on the device, flipped and normalised: (b, c, t, h, w), fp32."""
     return to_model_input(
         batch.clips,
         batch.flips,
         device=device,
-        memory_format=memory_format(device),
+        memory_format=memory_format(device, layout),
         **input_normalisation(options),
     )

@@ -302,6 +302,8 @@ class Resources(Section):
     """GPUs of each node; each gets a process of its own."""
     processes: CountOrZero = 0
     """Processes on each node; 0 is one a GPU, or a single one without any."""
+    cores: CountOrZero = 0
+    """Cores of each process; 0 is one for itself and one for each of n_threads."""
     mem_mb: Count = 8000
     """Memory of each node, in MB; a second attempt asks for twice as much, and so on."""
     runtime: Count = 1440
@@ -320,6 +322,8 @@ class RunOptions(Section):
     """Processes that load clips, beside the one that trains; 0 loads in that one."""
     no_cuda: bool = False
     """Use the CPU even where there is a GPU."""
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Layout of clips and weights in memory; auto is channels last on GPUs, contiguous on CPUs."""
     inference_batch_size: CountOrZero = 0
     """Clips of a batch in inference; 0 takes batch_size."""
     checkpoint: Count = 10
@@ -328,3 +332,8 @@ class RunOptions(Section):
     """Write the curves for TensorBoard, too."""
     resources: Resources = Resources()
     """What the jobs ask the cluster for."""
+
+    @property
+    def cores_per_process(self) -> int:
+        """Cores that each process is given, for loading clips and for itself."""
+        return self.resources.cores or self.n_threads + 1

@@ -11,15 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -30,14 +28,14 @@ from r3d.codeversion import code_version
 from r3d.device import autocast, choose_device, choose_dtype, share_cores
 from r3d.distributed import World, join_world
 from r3d.errors import InputError, Stopped
-from r3d.loader import ClipBatch, ClipLoader, EpochSampler, make_loader
-from r3d.mixing import class_probabilities, mix_clips
+from r3d.loader import ClipLoader, EpochSampler, make_loader
 from r3d.modelinput import model_input
 from r3d.optim import step_scheduler
 from r3d.options import FileType, RunOptions, TrainingOptions
 from r3d.runfolder import RunFolder, TrainingLogs, fingerprint
 from r3d.stores import open_store
 from r3d.trainstate import TrainState
+from r3d.trainstep import TrainStep, batch_sums
 
 # Losses are fetched from the device and logged every so many steps, so that it need not wait.
 _FLUSH_STEPS = 10
@@ -98,7 +96,7 @@ def train(
             validation = read_annotation(annotation, subset="validation", store=store)
             validation_clips = ValidationClips(validation, store, options)
 
-        state = TrainState(options, samples.labels, pretrained, device)
+        state = TrainState(options, samples.labels, pretrained, device, run.memory_format)
         inputs = [annotation, *([pretrained] if pretrained else [])]
         folder = RunFolder(checkpoints / fingerprint(options, inputs))
         training = Training(
@@ -212,9 +210,7 @@ class Training:
             self.logs = TrainingLogs(
                 self.folder.path, progress.epoch, progress.step, tensorboard=self.run.tensorboard
             )
-        self.parallel = self.world.wrap(
-            self.state.network, self.device, batchnorm_sync=self.options.batchnorm_sync
-        )
+        self.train_step = TrainStep(self.state, run=self.run, device=self.device, world=self.world)
         if self.world.is_main:
             _log.info(
                 "training on %d clips in batches of %d, in %s on %s, %d processes",
@@ -240,8 +236,9 @@ class Training:
         self.order.set_epoch(progress.epoch, start=progress.step * self.options.batch_size)
         remaining = islice(self.training_batches, self.n_steps - progress.step)
         for step, batch in enumerate(remaining, start=progress.step + 1):
-            self.losses.append(self._train_step(batch, step))
-            self.bar.update(self._batch_size(step))
+            n_clips = self._batch_size(step)
+            self.losses.append(self.train_step(batch, number=step, n_clips=n_clips))
+            self.bar.update(n_clips)
             stop = self._anyone_asks_to_stop()
             if stop or step == self.n_steps or len(self.losses) == _FLUSH_STEPS:
                 self._flush()
@@ -253,48 +250,6 @@ class Training:
                 raise Stopped(
                     f"stopped in epoch {progress.epoch + 1} after step {step}; the state is saved"
                 )
-
-    def _train_step(self, batch: ClipBatch, step: int) -> Tensor:
-        """One step of the optimiser: the sum of the losses, the correct clips and their number."""
-        options, state = self.options, self.state
-        clips = model_input(batch, options, self.device)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        targets = labels
-        if options.mixup_alpha or options.cutmix_alpha:
-            seed = [options.manual_seed, state.progress.epoch, step, self.world.rank]
-            clips, targets = mix_clips(
-                clips,
-                class_probabilities(labels, len(state.labels)),
-                mixup_alpha=options.mixup_alpha,
-                cutmix_alpha=options.cutmix_alpha,
-                rng=np.random.default_rng(seed),
-            )
-        state.optimizer.zero_grad(set_to_none=True)
-        # Batch norm has no statistics of a single clip.
-        n_parts = min(options.accumulate_steps, max(1, len(clips) // 2))
-        # Dealt out like a batch to processes: so many parts give the same batch-norm statistics,
-        # and the same weights, as so many processes.
-        parts = [
-            [tensor[first::n_parts] for first in range(n_parts)]
-            for tensor in (clips, targets, labels)
-        ]
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for number, (part, target, label) in enumerate(zip(*parts, strict=True), start=1):
-            with self._synchronised(last=number == n_parts):
-                with autocast(self.device, self.dtype):
-                    scores = self.parallel(part).float()
-                loss = functional.cross_entropy(
-                    scores, target, label_smoothing=options.label_smoothing, reduction="sum"
-                )
-                # Processes average their gradients; the loss is the mean over the whole batch.
-                (loss * (self.world.size / self._batch_size(step))).backward()
-            sums += _sums(loss.detach(), scores.detach(), label)
-        if options.clip_grad_norm:
-            torch.nn.utils.clip_grad_norm_(state.network.parameters(), options.clip_grad_norm)
-        state.optimizer.step()
-        if state.average is not None:
-            state.average.update_parameters(state.network)
-        return sums
 
     def _flush(self) -> None:
         """Fetch the losses since the last flush from the device, log them and count the steps."""
@@ -356,11 +311,13 @@ class Training:
         self.world.share_buffers(network)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for batch in batches:
-            clips = model_input(batch, self.options, self.device)
+            clips = model_input(batch, self.options, self.device, self.run.memory_format)
             labels = batch.labels.to(self.device, non_blocking=True)
             with autocast(self.device, self.dtype):
                 scores = network(clips).float()
-            sums += _sums(functional.cross_entropy(scores, labels, reduction="sum"), scores, labels)
+            sums += batch_sums(
+                functional.cross_entropy(scores, labels, reduction="sum"), scores, labels
+            )
         loss, correct, seen = self.world.sum(sums).tolist()
         return loss / seen, correct / seen
 
@@ -369,12 +326,6 @@ class Training:
         before = (step - 1) * self.options.batch_size
         return min(self.options.batch_size, self.n_clips - before)
 
-    def _synchronised(self, *, last: bool) -> AbstractContextManager[None]:
-        """Exchange gradients with the other processes only after the last part of a batch."""
-        if last or not isinstance(self.parallel, DistributedDataParallel):
-            return nullcontext()
-        return self.parallel.no_sync()
-
     def _anyone_asks_to_stop(self) -> bool:
         asked = torch.tensor(float(self.stop_requested()), device=self.device)
         return bool(self.world.sum(asked) > 0)
@@ -382,12 +333,6 @@ class Training:
     def _save(self, path: Path) -> None:
         if self.world.is_main:
             write_checkpoint(path, self.state.checkpoint(self.code))
-
-
-def _sums(loss: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-    """The summed loss of a batch, its correct clips and its size, in one tensor on the device."""
-    correct = (scores.argmax(1) == labels).sum()
-    return torch.stack([loss.double(), correct.double(), correct.new_tensor(len(labels)).double()])
 
 
 def steps_per_epoch(n_clips: int, batch_size: int, world_size: int) -> int:

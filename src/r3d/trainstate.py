@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from r3d.checkpoint import Checkpoint, describe, load_weights, read_checkpoint
-from r3d.device import place
+from r3d.device import Layout, place
 from r3d.errors import InputError
 from r3d.modelinput import input_normalisation
 from r3d.models import VideoModel, build_model, freeze_before, replace_head
@@ -78,12 +78,14 @@ class TrainState:
         labels: list[str],
         pretrained: Path | None,
         device: torch.device,
+        layout: Layout = "auto",
     ) -> None:
         """Begin a training: draw the weights or load them.
 
         Args:
             labels: the classes in the order of the outputs.
             pretrained: checkpoint to start from; its head is replaced by a fresh one.
+            layout: of the weights in memory.
 
         Raises:
             InputError: if the checkpoint does not fit the options.
@@ -91,7 +93,7 @@ class TrainState:
         self.options, self.labels = options, labels
         torch.manual_seed(options.manual_seed)
         self.network = _build_network(options, len(labels), pretrained)
-        place(self.network, device)
+        place(self.network, device, layout)
         self.optimizer = build_optimizer(self.network.parameters(), options, device)
         self.scheduler = build_scheduler(self.optimizer, options)
         self.average: AveragedModel | None = None

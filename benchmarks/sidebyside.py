@@ -56,8 +56,8 @@ def compare(
     if warm_up:
         for run in variants.values():
             run()
-    timed = {name: partial(_rate, run, clock) for name, run in variants.items()}
-    return take_turns(timed, rounds=rounds)
+    turns_of = {name: partial(_rate, run, clock) for name, run in variants.items()}
+    return take_turns(turns_of, rounds=rounds)
 
 
 def ratio(rates: Rates, name: str, baseline: str) -> str:
@@ -115,7 +115,8 @@ def parse(description: str | None, **defaults: int | str) -> argparse.Namespace:
 def _rate(run: Callable[[], float], clock: Callable[[], float]) -> float:
     """Units a second."""
     begin = clock()
-    return run() / (clock() - begin)
+    units = run()
+    return units / (clock() - begin)
 
 
 def _version(package: str) -> str:

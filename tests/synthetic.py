@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+import torch
 
 LABELS = ["down", "up"]
 
@@ -32,3 +33,16 @@ def write_frames(
     path = folder / "annotation.json"
     path.write_text(json.dumps({"labels": LABELS, "database": database}))
     return path
+
+
+def assert_same_training(
+    initial: dict[str, torch.Tensor],
+    one: dict[str, torch.Tensor],
+    other: dict[str, torch.Tensor],
+) -> None:
+    """Check that two trainings have changed the initial weights alike, but for rounding."""
+    for name, value in one.items():
+        if value.is_floating_point():
+            change = (value - initial[name]).norm()
+            assert change > 0, name
+            assert (other[name] - value).norm() < 0.02 * change, name

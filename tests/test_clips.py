@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 import simplejpeg
 import torch
@@ -508,3 +509,35 @@ def test_a_data_set_is_small_to_send(jpg: JpgStore) -> None:
     n = 20_000
     clips = TrainingClips(annotation([9] * n), jpg, TRAINING)
     assert len(pickle.dumps(clips)) < 100 * n
+
+
+# Which of them is Python's default depends on its version.
+@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
+def test_workers_share_the_lists(jpg: JpgStore, start_method: str) -> None:
+    few, many = 1_000, 300_000
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(start_method, force=True)
+    try:
+        own = {n: _largest_own_memory(jpg, n) for n in (few, many)}
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    copy = many * (3 * 16 + len(LONG_ID.format(0)) + 3 * 4)
+    assert copy > 25e6
+    assert own[many] < own[few] + copy / 3
+
+
+LONG_ID = "video_{:030}"
+
+
+def _largest_own_memory(jpg: JpgStore, n: int) -> int:
+    """What the largest of two workers has for itself after some batches of n videos, in bytes."""
+    ids = np.array([LONG_ID.format(i) for i in range(n)], dtype=np.dtypes.StringDType())
+    clips = TrainingClips(replace(annotation([9] * n), ids=ids), jpg, TRAINING)
+    sampler = EpochSampler(n, seed=1)
+    parts = iter(make_loader(clips, sampler, batch_size=16, n_workers=2))
+    for _ in range(20):
+        next(parts)
+    return max(
+        psutil.Process(worker.pid).memory_full_info().uss
+        for worker in multiprocessing.active_children()
+    )

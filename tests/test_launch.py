@@ -1,8 +1,10 @@
 """Several processes on this machine: they do what one does, and fail with one line."""
 
 import json
+import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-from synthetic import write_frames
+from synthetic import assert_same_training, write_frames
 
 from r3d.checkpoint import read_checkpoint
 from r3d.infer import infer
+from r3d.models import build_model
 from r3d.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.train import train
 
@@ -143,6 +146,20 @@ def test_an_error_is_one_line(tmp_path: Path, options: dict[str, Any], message: 
     assert process.wait(timeout=120) == 1
     (line,) = unusual_lines(tmp_path / "log")
     assert message in line
+
+
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
+def test_two_processes_compile(data: Path, tmp_path: Path):
+    folders = plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    for folder in folders:
+        # The first part of a batch is not exchanged with the other process.
+        options = {"batch_size": 16, "accumulate_steps": 2, "learning_rate": 1e-3}
+        arguments = training(data, folder, **options)
+        arguments["run"] = RunOptions(n_threads=0, compile=folder == compiled)
+        assert start(train, arguments, folder).wait(timeout=300) == 0
+    torch.manual_seed(arguments["options"].manual_seed)
+    initial = build_model(n_classes=2, **arguments["options"].network()).state_dict()
+    assert_same_training(initial, weights(plain), weights(compiled))
 
 
 def test_two_processes_stop_and_one_goes_on(data: Path, tmp_path: Path):

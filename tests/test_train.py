@@ -1,6 +1,8 @@
 """Training: it learns, it resumes exactly, its options do what they say."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from synthetic import LABELS, write_frames
+from synthetic import LABELS, assert_same_training, write_frames
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from r3d.checkpoint import read_checkpoint, write_checkpoint
@@ -56,6 +58,7 @@ def fit(
     n_threads: int = 0,
     tensorboard: bool = False,
     checkpoint: int = 1,
+    compile: bool = False,
     memory_format: Any = "auto",
     **options: Any,
 ) -> dict[str, torch.Tensor]:
@@ -66,6 +69,7 @@ def fit(
         no_cuda=True,
         tensorboard=tensorboard,
         memory_format=memory_format,
+        compile=compile,
     )
     chosen = TrainingOptions(**{**TINY, **options})
     train(
@@ -88,6 +92,13 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
     assert one.keys() == other.keys()
     for name in one:
         assert torch.equal(one[name], other[name]), name
+
+
+def initial_weights() -> dict[str, torch.Tensor]:
+    """What a training of `TINY` begins with."""
+    torch.manual_seed(TrainingOptions().manual_seed)
+    options = {"model": "resnet", "model_depth": 10, "resnet_widen_factor": 0.0625}
+    return build_model(**options, n_classes=2).state_dict()
 
 
 def run_folder(output: Path) -> Path:
@@ -264,12 +275,9 @@ def test_fine_tuning_moves_nothing_before_its_module(data: Path, tmp_path: Path)
 
 
 def test_weight_averages_follow_the_weights_slowly(data: Path, tmp_path: Path):
-    start = build_model(model="resnet", model_depth=10, resnet_widen_factor=0.0625, n_classes=2)
-    torch.manual_seed(TrainingOptions().manual_seed)
-    start = build_model(model="resnet", model_depth=10, resnet_widen_factor=0.0625, n_classes=2)
     plain = fit(data, tmp_path / "plain", n_epochs=1)
     average = fit(data, tmp_path / "average", n_epochs=1, ema_decay=0.99)
-    first = start.state_dict()["fc.weight"]
+    first = initial_weights()["fc.weight"]
     assert 0 < (average["fc.weight"] - first).norm() < 0.5 * (plain["fc.weight"] - first).norm()
 
 
@@ -592,6 +600,31 @@ def test_batches_of_one_clip_train(data: Path, tmp_path: Path):
 )
 def test_steps_of_an_epoch(n_clips: int, batch_size: int, world_size: int, steps: int):
     assert steps_per_epoch(n_clips, batch_size, world_size) == steps
+
+
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
+def test_compiling_changes_nothing_but_rounding(data: Path, tmp_path: Path):
+    plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    # Few steps of whole batches: rounding grows fast where batch norm sees two clips.
+    options = {"n_epochs": 1, "batch_size": 6, "learning_rate": 1e-3, "ema_decay": 0.5}
+    expected = fit(data, plain, **options)
+    given = fit(data, compiled, compile=True, **options)
+    assert list(given) == list(expected)
+    assert_same_training(initial_weights(), expected, given)
+    states = [read_checkpoint(run_folder(output) / "latest.pth") for output in (plain, compiled)]
+    assert list(states[0].state_dict) == list(states[1].state_dict)
+    assert states[0].training["average"].keys() == states[1].training["average"].keys()
+    losses = [pd.read_csv(output / "val.log", sep="\t")["loss"][0] for output in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    # Without compiling, too, it goes on from there.
+    fit(data, compiled, **{**options, "n_epochs": 2})
+    assert len(pd.read_csv(compiled / "train.log", sep="\t")) == 2
+
+
+def test_compiling_needs_a_compiler(data: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"compile: true needs a compiler \(no-such-compiler\)"):
+        fit(data, tmp_path, compile=True)
 
 
 def test_tensorboard_has_the_curves(data: Path, tmp_path: Path):

@@ -2,10 +2,14 @@
 
 import contextlib
 import os
-from typing import Literal
+import shutil
+from importlib.util import find_spec
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
+
+from r3d.errors import InputError
 
 Layout = Literal["auto", "contiguous", "channels_last"]
 
@@ -28,7 +32,10 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 
 
 def memory_format(device: torch.device, layout: Layout = "auto") -> torch.memory_format:
-    """The layout of clips and weights; `auto` is channels last on CUDA, contiguous on the CPU."""
+    """The layout of clips and weights; `auto` is channels last on CUDA, contiguous on the CPU.
+
+    On the CPU, in bf16 and with several threads, channels last makes a NaN now and then.
+    """
     if layout == "auto":
         layout = "channels_last" if device.type == "cuda" else "contiguous"
     return torch.channels_last_3d if layout == "channels_last" else torch.contiguous_format
@@ -39,6 +46,33 @@ def place(network: nn.Module, device: torch.device, layout: Layout = "auto") -> 
     network.to(device)
     network.to(memory_format=memory_format(device, layout))
     return network
+
+
+def compiled(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network with its computation compiled, for each size of batch anew.
+
+    It shares the weights of `network`, which stays what it is: its names go into checkpoints.
+
+    Raises:
+        InputError: if there is nothing to compile with.
+    """
+    names = ["cc", "gcc", "clang"] if device.type == "cuda" else ["g++"]
+    variable = "CC" if device.type == "cuda" else "CXX"
+    candidates = [os.environ[variable]] if variable in os.environ else names
+    if not any(map(shutil.which, candidates)):
+        raise InputError(
+            f"compile: true needs a compiler ({' or '.join(candidates)}) in the PATH, or its name "
+            f"in {variable}; accepted without: false"
+        )
+    if device.type == "cuda" and not find_spec("triton"):
+        raise InputError(
+            "compile: true needs the package triton on a GPU, which is not installed; accepted "
+            "without: false"
+        )
+    # Inductor prefers channels last on CPUs, where that and bf16 make NaNs (see `memory_format`).
+    options: dict[str, Any] = {"layout_optimization": False} if device.type == "cpu" else {}
+    # Without symbolic sizes: besides the whole batch only the last one of an epoch has its own.
+    return cast(nn.Module, torch.compile(network, dynamic=False, options=options))
 
 
 def share_cores(n_workers: int, n_cores: int | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,6 +14,10 @@ from torch.utils.data import DataLoader, default_collate
 
 from r3d.clips import Clip, ClipDataset
 from r3d.errors import InputError
+
+# A forked worker shares lists and libraries with this process. Python's choice from 3.14 on would
+# have each load torch anew (0.4 GB) and keep its own copy of the lists. Elsewhere forks are unsafe.
+_START_METHOD = "fork" if sys.platform == "linux" else None
 
 
 class ClipBatch(NamedTuple):
@@ -117,6 +122,7 @@ def make_loader(
         dataset,
         batch_sampler=dataset.batches(keys, batch_size),
         num_workers=n_workers,
+        multiprocessing_context=_START_METHOD if n_workers else None,
         collate_fn=_collate,
         pin_memory=pin_memory,
         worker_init_fn=_init_worker,

@@ -324,6 +324,9 @@ class RunOptions(Section):
     """Use the CPU even where there is a GPU."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Layout of clips and weights in memory; auto is channels last on GPUs, contiguous on CPUs."""
+    compile: bool = False
+    """Compile the network for training (`torch.compile`), which takes a minute or more at first and
+    needs a C++ compiler; on a GPU, triton and a C compiler."""
     inference_batch_size: CountOrZero = 0
     """Clips of a batch in inference; 0 takes batch_size."""
     checkpoint: Count = 10

@@ -169,6 +169,7 @@ class Training:
         self.dtype = choose_dtype(self.options.precision, device)
         self.n_steps = steps_per_epoch(self.n_clips, self.options.batch_size, world.size)
         self.losses: list[Tensor] = []  # of the steps since the last flush, still on the device
+        self.asked_to_stop: Tensor | None = None  # how many processes, as of the last step
 
         local_batch_size = self.options.batch_size // world.size
         pin_memory = device.type == "cuda"
@@ -327,8 +328,17 @@ class Training:
         return min(self.options.batch_size, self.n_clips - before)
 
     def _anyone_asks_to_stop(self) -> bool:
-        asked = torch.tensor(float(self.stop_requested()), device=self.device)
-        return bool(self.world.sum(asked) > 0)
+        """Whether any process was told to stop, as all of them know it.
+
+        With several, it is what they said a step ago: this step's answer is still being computed
+        behind the step itself, and no GPU is to wait for it.
+        """
+        if self.world.size == 1:
+            return self.stop_requested()
+        earlier = self.asked_to_stop
+        asked = torch.full((), float(self.stop_requested()), device=self.device)
+        self.asked_to_stop = self.world.sum(asked)
+        return earlier is not None and bool(earlier > 0)
 
     def _save(self, path: Path) -> None:
         if self.world.is_main:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from r3d.device import autocast, choose_dtype
+from r3d.device import autocast, choose_dtype, compiled
 from r3d.distributed import World
 from r3d.loader import ClipBatch
 from r3d.mixing import class_probabilities, mix_clips
@@ -26,9 +26,12 @@ class TrainStep:
         self.state, self.options, self.run = state, state.options, run
         self.device, self.world = device, world
         self.dtype = choose_dtype(self.options.precision, device)
+        # All clips have one size, so it pays to try out cuDNN's algorithms for it.
+        torch.backends.cudnn.benchmark = True
         self.parallel = world.wrap(
             state.network, device, batchnorm_sync=self.options.batchnorm_sync
         )
+        self.forward = compiled(self.parallel, device) if run.compile else self.parallel
 
     def __call__(self, batch: ClipBatch, *, number: int, n_clips: int) -> Tensor:
         """Change the weights once; the sum of the losses, the correct clips and their number.
@@ -64,7 +67,7 @@ class TrainStep:
         for index, (part, target, label) in enumerate(zip(*parts, strict=True), start=1):
             with self._synchronised(last=index == n_parts):
                 with autocast(self.device, self.dtype):
-                    scores = self.parallel(part).float()
+                    scores = self.forward(part).float()
                 loss = functional.cross_entropy(
                     scores, target, label_smoothing=options.label_smoothing, reduction="sum"
                 )

@@ -24,7 +24,7 @@ from r3d.device import Layout, choose_device, choose_dtype, memory_format
 from r3d.errors import InputError
 from r3d.fitting import MemoryModel, fewest_parts, free, memory_margin
 from r3d.machine import free_memory, n_cores, peak_memory
-from r3d.options import FileType, RunOptions
+from r3d.options import FileType
 from r3d.stores import open_store
 from r3d.trials import (
     Inference,
@@ -133,8 +133,7 @@ class _Tuner:
         self._choose_batch()
         self._compare_steps("precision", self._precisions())
         self._compare_steps("memory_format", self._layouts())
-        if "compile" in RunOptions.model_fields:
-            self._compare_steps("compile", [not self._options().model_dump()["compile"]])
+        self._compare_steps("compile", [not self._options().compile])
         self._find_parts()
         self._compare_trainings(loading)
         self._compare_cores()

@@ -121,7 +121,8 @@ def name_videos(
 ) -> pd.DataFrame:
     """Complete `video_rows` by ids and keys; a key is `<label>/<id>` unless `keys` says another."""
     if keys is None:
-        keys = [frame_key(label, name) for label, name in zip(rows["label"], ids, strict=True)]
+        labels = rows["label"].tolist()
+        keys = [frame_key(label, name) for label, name in zip(labels, ids, strict=True)]
     return rows.assign(id=ids, key=keys)[[*COLUMNS, "file", "line"]]
 
 

@@ -88,9 +88,10 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     # The released weights number the classes by their first appearance in the training list.
     labels = [label for label in subsets[0]["label"].unique().tolist() if label]
     rows = pd.concat(subsets, ignore_index=True)
-    folders = rows["label"].mask(rows["subset"] == "testing", "test")
-    ids = [path[len(folder) + 1 :] for folder, path in zip(folders, rows["path"], strict=True)]
-    return VideoList(labels, name_videos(rows, ids, rows["path"].tolist()))
+    folders = rows["label"].mask(rows["subset"] == "testing", "test").tolist()
+    paths = rows["path"].tolist()
+    ids = [path[len(folder) + 1 :] for folder, path in zip(folders, paths, strict=True)]
+    return VideoList(labels, name_videos(rows, ids, paths))
 
 
 def _testing_has_labels(folder: Path) -> bool | None:

@@ -72,21 +72,22 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
     return [(number, text) for number, line in enumerate(lines, 1) if (text := line.strip())]
 
 
-def read_rows(file: Path) -> tuple[list[int], list[list[str]]]:
+def read_rows(file: Path) -> tuple[list[int], list[tuple[str, ...]]]:
     """The rows of a CSV file that are not blank, after their line numbers from 1."""
-    lines, rows = [], []
+    lines: list[int] = []
+    rows: list[tuple[str, ...]] = []  # a million lists would keep the garbage collector at work
     reader = csv.reader(io.StringIO(read_text(file), newline=None), strict=True)
     try:
         for row in reader:
             if row:
                 lines.append(reader.line_num)
-                rows.append(row)
+                rows.append(tuple(row))
     except csv.Error as error:
         raise InputError(f"{file}, line {reader.line_num}: not a CSV row: {error}") from None
     return lines, rows
 
 
-def need_fields(file: Path, lines: list[int], rows: list[list[str]], n_fields: int) -> None:
+def need_fields(file: Path, lines: list[int], rows: list[tuple[str, ...]], n_fields: int) -> None:
     """Refuse rows of another number of fields."""
     for line, row in zip(lines, rows, strict=True):
         if len(row) != n_fields:

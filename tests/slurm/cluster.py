@@ -63,12 +63,12 @@ class Cluster:
             list(command), env=self.environment, check=True, capture_output=True, text=True
         ).stdout
 
-    def jobs(self) -> dict[str, str]:
-        """The state of each job of the last minutes, by its number."""
-        rows = self.run("squeue", "--noheader", "--states=all", "--format=%i %T").splitlines()
+    def nodes(self) -> dict[str, str]:
+        """The nodes of each job and array task of the last minutes, by its number."""
+        rows = self.run("squeue", "--noheader", "--states=all", "--format=%i %N").splitlines()
         return dict(row.split() for row in rows)
 
-    def wait_until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = 300) -> None:
         """Wait for something to become true.
 
         Raises:

@@ -35,7 +35,7 @@ def interrupt() -> Iterator[list[subprocess.Popen[str]]]:
     yield running
     for process in running:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
 
 
 def pytest_configure() -> None:

@@ -42,40 +42,43 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "two": {"resources": {"nodes": 2, "mem_mb": 1000}},
     },
 }
-# To wait less: the plugin asks only now and then whether a job is done.
-_SNAKEFILE = f"""
-include: "{ROOT}/Snakefile"
+# The plugin asks only now and then whether a job is done: no cluster job for what takes a second.
+_FEWER_JOBS = """\
+include: "Snakefile"
 localrules: list_split, shard_videos, gather_ledger, annotate_split
 """
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """A folder in which snakemake runs the workflow on the cluster."""
+    """A folder laid out as the repository, in which snakemake runs on the cluster."""
 
     folder: Path
     cluster: Cluster
 
+    def __post_init__(self) -> None:
+        for name in ("Snakefile", "rules", "workflow", "profiles", "environment.yml"):
+            (self.folder / name).symlink_to(ROOT / name)
+        (self.folder / "config").mkdir()
+        (self.folder / "fewer_jobs.smk").write_text(_FEWER_JOBS)
+
     def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[str]:
-        """Start snakemake with the profile and a config with more in these sections."""
+        """Start what a user types, with a config with more in these sections."""
         config = {name: {**values, **changes.get(name, {})} for name, values in _CONFIG.items()}
-        path = self.folder / "config.yaml"
-        path.write_text(yaml.safe_dump(config))
-        (self.folder / "Snakefile").write_text(_SNAKEFILE)
+        (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "snakemake", *arguments, "--profile", "profiles/slurm"]
         return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "snakemake", "--configfile", str(path)),
-                *("--profile", str(ROOT / "profiles/slurm")),
-                *("--workflow-profile", str(ROOT / "profiles/default")),
-                *("--slurm-init-seconds-before-status-checks", "6", "--latency-wait", "5"),
-                *arguments,
-            ],
+            [*command, "--slurm-init-seconds-before-status-checks", "8"],
             cwd=self.folder,
             env=self.cluster.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def start_few(self, *targets: str, **changes: Any) -> subprocess.Popen[str]:
+        """Start the same for these targets, with the smallest steps in snakemake's own process."""
+        return self.start(*targets, "--snakefile", "fewer_jobs.smk", **changes)
 
     def log(self, step: str) -> str:
         """The messages of a step so far."""

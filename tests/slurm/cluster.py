@@ -12,7 +12,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMANDS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
+COMMANDS = (
+    *("slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol"),
+    *("squeue", "sinfo", "sacct"),
+)
 _SEARCH_PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 # Everything is in one folder and on the loopback interface; a limit on memory is not enforced.

@@ -68,7 +68,7 @@ def test_two_nodes_infer_every_video_once(output: str, workflow: Workflow):
 
 def test_a_drained_node_and_failing_shards(output: str, workflow: Workflow, cluster: Cluster):
     # Of two shards the first video fails: a file lies where the folder of its frames belongs.
-    shards = sorted((workflow.folder / "results/datasets/motion/shards").iterdir())
+    shards = sorted((workflow.folder / "results/datasets/motion/shards").glob("*.tsv"))
     obstacles = []
     for path in shards[:2]:
         obstacle = workflow.folder / "data/other" / pd.read_csv(path, sep="\t")["key"][0]
@@ -98,9 +98,10 @@ def test_a_drained_node_and_failing_shards(output: str, workflow: Workflow, clus
 
     for obstacle in obstacles:
         obstacle.unlink()
-    process = workflow.start_few(ledger, datasets=other)
+    process = workflow.start_few(ledger, "--slurm-array-jobs=", datasets=other)
     report, _ = process.communicate(timeout=_SECONDS)
     assert process.returncode == 0, report
+    assert "Submitted array job" not in report
     assert report.count("rule extract_shard:") == 2
     assert set(pd.read_csv(workflow.folder / ledger, sep="\t")["status"]) == {"ok"}
 
@@ -108,37 +109,42 @@ def test_a_drained_node_and_failing_shards(output: str, workflow: Workflow, clus
 def test_stopped_trainings_go_on(
     output: str, workflow: Workflow, cluster: Cluster, interrupt: list[subprocess.Popen[str]]
 ):
-    # One is cancelled, one reaches its time limit, of which it is warned, one has to give way.
+    # The memory tells whose job a job is.
     long = {
-        "cancelled": {"n_epochs": 100_000, "resources": {"nodes": 2, "mem_mb": 1000}},
-        "overtime": {"n_epochs": 100_000, "resources": {"runtime": 1, "mem_mb": 1000}},
-        "preempted": {"n_epochs": 100_000, "resources": {"mem_mb": 1001}},
+        "cancelled": {"resources": {"nodes": 2, "mem_mb": 1000}},
+        "overtime": {"resources": {"mem_mb": 1001}},
+        "preempted": {"resources": {"mem_mb": 1002}},
     }
-    interrupt.append(
-        workflow.start_few(
-            *(f"results/experiments/{name}/01/model.pth" for name in long),
-            "--set-resources=train_model:slurm_extra=--signal=TERM@30",
-            experiments=long,
-        )
-    )
-    for name, (command, mark) in {
-        "cancelled": (["scancel"], "2 1000M"),
-        "preempted": (["scontrol", "requeue"], "1 1001M"),
-    }.items():
+    models = [f"results/experiments/{name}/01/model.pth" for name in long]
+    experiments = {name: {**options, "n_epochs": 100_000} for name, options in long.items()}
+    interrupt.append(workflow.start_few(*models, experiments=experiments))
+    jobs = {}
+    for name, options in long.items():
         cluster.wait_until(lambda: rows(workflow, name) > 20, _SECONDS)  # noqa: B023
-        running = cluster.run("squeue", "--noheader", "--states=running", "--format=%i %D %m")
-        (job,) = (row.split()[0] for row in running.splitlines() if row.endswith(mark))
-        cluster.run(*command, job)
+        running = cluster.run("squeue", "--noheader", "--states=running", "--format=%i %m")
+        memory = f"{options['resources']['mem_mb']}M"
+        (jobs[name],) = (row.split()[0] for row in running.splitlines() if row.endswith(memory))
 
-    for name in long:
-        saved = r"stopped in epoch (\d+) after step (\d+); the state is saved"
-        epoch, step = map(int, wait_for_message(workflow, name, saved))
-        resumed = r"resumed from \S+: (\d+) epochs and (\d+) steps are done"
-        assert [*map(int, wait_for_message(workflow, name, resumed))] == [epoch - 1, step]
+    # No job starts again, and its log anew, before all have been looked at.
+    cluster.run("scontrol", "update", "partition=test", "state=down")
+    cluster.run("scancel", jobs["cancelled"])
+    # As if it had been asked for: SLURM warns the job, or ends it if more time has passed.
+    cluster.run("scontrol", "update", f"jobid={jobs['overtime']}", "timelimit=3")
+    cluster.run("scontrol", "requeue", jobs["preempted"])
+    stopped = r"stopped in epoch (\d+) after step (\d+); the state is saved"
+    done = {name: wait_for_numbers(workflow, name, stopped) for name in long}
+    cluster.run("scontrol", "update", "partition=test", "state=up")
+    # Without this SLURM waits for two minutes before it starts a job again.
+    state = ["squeue", "--noheader", f"--jobs={jobs['preempted']}", "--format=%T"]
+    cluster.wait_until(lambda: cluster.run(*state).strip() == "PENDING", _SECONDS)
+    cluster.run("scontrol", "update", f"jobid={jobs['preempted']}", "starttime=now")
+    resumed = r"resumed from \S+: (\d+) epochs and (\d+) steps are done"
+    for name, (epoch, step) in done.items():
+        assert wait_for_numbers(workflow, name, resumed) == [epoch - 1, step]
 
 
-def wait_for_message(workflow: Workflow, experiment: str, pattern: str) -> tuple[str, ...]:
-    """The groups of a message of a training, when there is one."""
+def wait_for_numbers(workflow: Workflow, experiment: str, pattern: str) -> list[int]:
+    """The numbers in a message of a training, as soon as there is one."""
 
     def found() -> re.Match[str] | None:
         return re.search(pattern, workflow.log(f"train_model/{experiment}_01"))
@@ -146,7 +152,7 @@ def wait_for_message(workflow: Workflow, experiment: str, pattern: str) -> tuple
     workflow.cluster.wait_until(found, _SECONDS)
     match = found()
     assert match is not None
-    return match.groups()
+    return [int(number) for number in match.groups()]
 
 
 def rows(workflow: Workflow, experiment: str) -> int:

@@ -66,7 +66,9 @@ class Workflow:
         """Start what a user types, with a config with more in these sections."""
         config = {name: {**values, **changes.get(name, {})} for name, values in _CONFIG.items()}
         (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "snakemake", *arguments, "--profile", "profiles/slurm"]
+        # Ctrl-C has to work even if these tests run in the background, where it is ignored.
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "snakemake", *arguments]
+        command += ["--profile", "profiles/slurm"]
         return subprocess.Popen(
             [*command, "--slurm-init-seconds-before-status-checks", "8"],
             cwd=self.folder,

@@ -38,6 +38,15 @@ def test_from_lists_to_the_accuracy_table(output: str, workflow: Workflow):
     assert re.findall(r"^local\w* (\w+):", output, re.MULTILINE) == ["all"]
 
 
+def test_trainings_are_given_gpus(output: str, cluster: Cluster):
+    given = cluster.run("squeue", "--states=all", "--noheader", "--Format=tres-alloc:200")
+    # Of a training and an inference on one node, and of both on two nodes.
+    assert (
+        sorted(re.findall(r"node=(\d).*gres/gpu=(\d)", given))
+        == [("1", "1")] * 2 + [("2", "2")] * 2
+    )
+
+
 def test_shards_are_one_array(output: str):
     assert re.search(r"Submitted array job .* The individual task IDs are 1-3", output)
 
@@ -91,6 +100,7 @@ def test_a_drained_node_and_failing_shards(output: str, workflow: Workflow, clus
     # The third shard has nothing to do with what befalls the others of its array.
     assert len(re.findall(r"SLURM-job '\S+' failed", report)) == 4, report
     assert report.count("Trying to restart job") == 2
+    assert report.count("mem_mb=8000,") == 2  # twice as much as at first
     for obstacle in obstacles:
         assert f"error: {obstacle.relative_to(workflow.folder)}: " in report
     manifests = workflow.folder / "results/datasets/other/manifests"

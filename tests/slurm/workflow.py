@@ -35,11 +35,12 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "n_val_samples": 1,
         "n_threads": 0,
         "precision": "fp32",
+        "no_cuda": True,
     },
     "experiments": {
-        # Both take batch-norm statistics over halves of a batch.
-        "one": {"accumulate_steps": 2, "resources": {"mem_mb": 1000}},
-        "two": {"resources": {"nodes": 2, "mem_mb": 1000}},
+        # Both take batch-norm statistics over halves of a batch, and ask for GPUs that are none.
+        "one": {"accumulate_steps": 2, "resources": {"gpus": 1, "mem_mb": 1000}},
+        "two": {"resources": {"nodes": 2, "gpus": 1, "mem_mb": 1000}},
     },
 }
 # The plugin asks only now and then whether a job is done: no cluster job for what takes a second.

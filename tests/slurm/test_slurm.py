@@ -10,19 +10,16 @@ import torch
 from cluster import Cluster
 
 from r3d.checkpoint import read_checkpoint
-from workflow import MOTION, Workflow
+from workflow import FEWER_JOBS, MOTION, SECONDS, Workflow
 
 pytestmark = pytest.mark.slurm
-
-_SECONDS = 1200  # nothing takes that long, but the machine may be a busy one
 
 
 @pytest.fixture(scope="module")
 def output(workflow: Workflow) -> str:
     """What snakemake said while it went from rendered videos to the accuracy table."""
-    process = workflow.start()
-    output, _ = process.communicate(timeout=_SECONDS)
-    assert process.returncode == 0, output
+    status, output = workflow.run()
+    assert status == 0, output
     return output
 
 
@@ -89,14 +86,13 @@ def test_a_drained_node_and_failing_shards(output: str, workflow: Workflow, clus
     before = cluster.nodes()
     cluster.run("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
     try:
-        process = workflow.start_few(ledger, "--retries=1", datasets=other)
-        report, _ = process.communicate(timeout=_SECONDS)
+        status, report = workflow.run(ledger, "--retries=1", *FEWER_JOBS, datasets=other)
     finally:
         cluster.run("scontrol", "update", "nodename=n2", "state=resume")
     nodes = [node for job, node in cluster.nodes().items() if job not in before]
     assert nodes == ["n1"] * 5  # three shards, and two of them again
 
-    assert process.returncode != 0
+    assert status == 1
     # The third shard has nothing to do with what befalls the others of its array.
     assert len(re.findall(r"SLURM-job '\S+' failed", report)) == 4, report
     assert report.count("Trying to restart job") == 2
@@ -108,16 +104,15 @@ def test_a_drained_node_and_failing_shards(output: str, workflow: Workflow, clus
 
     for obstacle in obstacles:
         obstacle.unlink()
-    process = workflow.start_few(ledger, "--slurm-array-jobs=", datasets=other)
-    report, _ = process.communicate(timeout=_SECONDS)
-    assert process.returncode == 0, report
+    status, report = workflow.run(ledger, "--slurm-array-jobs=", *FEWER_JOBS, datasets=other)
+    assert status == 0, report
     assert "Submitted array job" not in report
     assert report.count("rule extract_shard:") == 2
     assert set(pd.read_csv(workflow.folder / ledger, sep="\t")["status"]) == {"ok"}
 
 
 def test_stopped_trainings_go_on(
-    output: str, workflow: Workflow, cluster: Cluster, interrupt: list[subprocess.Popen[str]]
+    output: str, workflow: Workflow, cluster: Cluster, interrupt: list[subprocess.Popen[bytes]]
 ):
     # The memory tells whose job a job is.
     long = {
@@ -127,10 +122,10 @@ def test_stopped_trainings_go_on(
     }
     models = [f"results/experiments/{name}/01/model.pth" for name in long]
     experiments = {name: {**options, "n_epochs": 100_000} for name, options in long.items()}
-    interrupt.append(workflow.start_few(*models, experiments=experiments))
+    interrupt.append(workflow.start(*models, *FEWER_JOBS, experiments=experiments))
     jobs = {}
     for name, options in long.items():
-        cluster.wait_until(lambda: rows(workflow, name) > 20, _SECONDS)  # noqa: B023
+        cluster.wait_until(lambda: rows(workflow, name) > 20, SECONDS)  # noqa: B023
         running = cluster.run("squeue", "--noheader", "--states=running", "--format=%i %m")
         memory = f"{options['resources']['mem_mb']}M"
         (jobs[name],) = (row.split()[0] for row in running.splitlines() if row.endswith(memory))
@@ -146,7 +141,7 @@ def test_stopped_trainings_go_on(
     cluster.run("scontrol", "update", "partition=test", "state=up")
     # Without this SLURM waits for two minutes before it starts a job again.
     state = ["squeue", "--noheader", f"--jobs={jobs['preempted']}", "--format=%T"]
-    cluster.wait_until(lambda: cluster.run(*state).strip() == "PENDING", _SECONDS)
+    cluster.wait_until(lambda: cluster.run(*state).strip() == "PENDING", SECONDS)
     cluster.run("scontrol", "update", f"jobid={jobs['preempted']}", "starttime=now")
     resumed = r"resumed from \S+: (\d+) epochs and (\d+) steps are done"
     for name, (epoch, step) in done.items():
@@ -159,7 +154,7 @@ def wait_for_numbers(workflow: Workflow, experiment: str, pattern: str) -> list[
     def found() -> re.Match[str] | None:
         return re.search(pattern, workflow.log(f"train_model/{experiment}_01"))
 
-    workflow.cluster.wait_until(found, _SECONDS)
+    workflow.cluster.wait_until(found, SECONDS)
     match = found()
     assert match is not None
     return [int(number) for number in match.groups()]

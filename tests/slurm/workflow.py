@@ -10,6 +10,9 @@ import yaml
 from cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 1200  # nothing takes that long, but the machine may be a busy one
+# The plugin asks only now and then whether a job is done: no cluster job for what takes a second.
+FEWER_JOBS = ("--snakefile", "fewer_jobs.smk")
 MOTION = {
     "format": "ucf101",
     "render": {"videos_per_class": 5, "n_frames": 16},
@@ -43,7 +46,6 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "two": {"resources": {"nodes": 2, "gpus": 1, "mem_mb": 1000}},
     },
 }
-# The plugin asks only now and then whether a job is done: no cluster job for what takes a second.
 _FEWER_JOBS = """\
 include: "Snakefile"
 localrules: list_split, shard_videos, gather_ledger, annotate_split
@@ -63,25 +65,30 @@ class Workflow:
         (self.folder / "config").mkdir()
         (self.folder / "fewer_jobs.smk").write_text(_FEWER_JOBS)
 
-    def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[bytes]:
         """Start what a user types, with a config with more in these sections."""
         config = {name: {**values, **changes.get(name, {})} for name, values in _CONFIG.items()}
         (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
         # Ctrl-C has to work even if these tests run in the background, where it is ignored.
         command = ["env", "--default-signal=INT", sys.executable, "-m", "snakemake", *arguments]
         command += ["--profile", "profiles/slurm"]
-        return subprocess.Popen(
-            [*command, "--slurm-init-seconds-before-status-checks", "8"],
-            cwd=self.folder,
-            env=self.cluster.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with self._output.open("wb") as output:
+            return subprocess.Popen(
+                [*command, "--slurm-init-seconds-before-status-checks", "8"],
+                cwd=self.folder,
+                env=self.cluster.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
 
-    def start_few(self, *targets: str, **changes: Any) -> subprocess.Popen[str]:
-        """Start the same for these targets, with the smallest steps in snakemake's own process."""
-        return self.start(*targets, "--snakefile", "fewer_jobs.smk", **changes)
+    def run(self, *arguments: str, **changes: Any) -> tuple[int, str]:
+        """Do the same to the end: the exit status, and what snakemake said."""
+        status = self.start(*arguments, **changes).wait(timeout=SECONDS)
+        return status, self._output.read_text()
+
+    @property
+    def _output(self) -> Path:
+        return self.folder / "output"
 
     def log(self, step: str) -> str:
         """The messages of a step so far."""

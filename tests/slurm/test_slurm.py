@@ -36,12 +36,10 @@ def test_from_lists_to_the_accuracy_table(output: str, workflow: Workflow):
 
 
 def test_trainings_are_given_gpus(output: str, cluster: Cluster):
-    given = cluster.run("squeue", "--states=all", "--noheader", "--Format=tres-alloc:200")
-    # Of a training and an inference on one node, and of both on two nodes.
-    assert (
-        sorted(re.findall(r"node=(\d).*gres/gpu=(\d)", given))
-        == [("1", "1")] * 2 + [("2", "2")] * 2
-    )
+    given = cluster.run("squeue", "--states=all", "--noheader", "--Format=numnodes,tres-per-job")
+    gpus = sorted(row.split() for row in given.splitlines() if "gpu" in row)
+    # A training and an inference on one node, and both on two nodes.
+    assert gpus == [["1", "gres:gpu:1"]] * 2 + [["2", "gres:gpu:2"]] * 2
 
 
 def test_shards_are_one_array(output: str):

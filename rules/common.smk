@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from r3d.arraytask import become_own_job
 from r3d.codeversion import code_version
 from r3d.config import NAME_PATTERN, load_config
 from r3d.errors import InputError
@@ -15,6 +16,7 @@ from r3d.motion import SPLITS, list_names
 from r3d.options import InferenceOptions, TrainingOptions
 from r3d.shards import shard_name
 
+become_own_job()
 # With `--software-deployment-method conda`, environment.yml brings all but the library itself.
 export_package()
 

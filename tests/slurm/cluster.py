@@ -66,10 +66,10 @@ class Cluster:
             list(command), env=self.environment, check=True, capture_output=True, text=True
         ).stdout
 
-    def nodes(self) -> dict[str, str]:
-        """The nodes of each job and array task of the last minutes, by its number."""
-        rows = self.run("squeue", "--noheader", "--states=all", "--format=%i %N").splitlines()
-        return dict(row.split() for row in rows)
+    def jobs(self, column: str) -> dict[str, str]:
+        """A column of squeue for each job and array task of the last minutes, by its number."""
+        rows = self.run("squeue", "--noheader", "--states=all", f"--format=%i {column}")
+        return dict(row.split() for row in rows.splitlines())
 
     def wait_until(self, condition: Callable[[], object], seconds: float = 300) -> None:
         """Wait for something to become true.

@@ -81,20 +81,23 @@ def test_a_drained_node_and_failing_shards(output: str, workflow: Workflow, clus
         obstacles.append(obstacle)
     other = {"other": {**MOTION, "frames": "data/other"}}
     ledger = "results/datasets/other/ledger.tsv"
-    before = cluster.nodes()
+    before = cluster.jobs("%N")
     cluster.run("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
     try:
         status, report = workflow.run(ledger, "--retries=1", *FEWER_JOBS, datasets=other)
     finally:
         cluster.run("scontrol", "update", "nodename=n2", "state=resume")
-    nodes = [node for job, node in cluster.nodes().items() if job not in before]
-    assert nodes == ["n1"] * 5  # three shards, and two of them again
+    nodes, memory = (
+        [value for job, value in cluster.jobs(column).items() if job not in before]
+        for column in ("%N", "%m")
+    )
+    assert nodes == ["n1"] * 5  # three shards, and two of them again with twice the memory
+    assert [int(size[:-1]) // 1000 for size in sorted(memory)] == [4, 4, 4, 8, 8]
 
     assert status == 1
     # The third shard has nothing to do with what befalls the others of its array.
     assert len(re.findall(r"SLURM-job '\S+' failed", report)) == 4, report
     assert report.count("Trying to restart job") == 2
-    assert report.count("mem_mb=8000,") == 2  # twice as much as at first
     for obstacle in obstacles:
         assert f"error: {obstacle.relative_to(workflow.folder)}: " in report
     manifests = workflow.folder / "results/datasets/other/manifests"

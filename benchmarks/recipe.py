@@ -49,7 +49,7 @@ def extract(
         ffmpeg, ffprobe: the programs; an empty ffprobe is left out.
     """
     if CHECKOUT:
-        _extract_by_checkout(videos[0].parents[1], folder, ffmpeg, ffprobe, n_jobs)
+        _extract_by_checkout(videos, folder, ffmpeg, ffprobe, n_jobs)
         return
 
     def run(command: list[str]) -> str:
@@ -75,20 +75,34 @@ def extract(
 
 
 def _extract_by_checkout(
-    videos: Path, folder: Path, ffmpeg: str, ffprobe: str, n_jobs: int
+    videos: Sequence[Path], folder: Path, ffmpeg: str, ffprobe: str, n_jobs: int
 ) -> None:
-    """Run the original script, which calls its programs by their names."""
+    """Run the original script, which calls its programs by their names.
+
+    It works on `n_jobs` classes at a time. The dataset tells it the suffix of the videos: it leaves
+    out all others without a word, so what it made is looked at.
+    """
+    dataset = "kinetics" if videos[0].suffix == ".mp4" else "ucf101"
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as programs:
         for name, program in (("ffmpeg", ffmpeg), ("ffprobe", ffprobe)):
             if program:
                 (Path(programs) / name).symlink_to(Path(program).resolve())
-        script = ["-m", "util_scripts.generate_video_jpgs", str(videos), str(folder), "kinetics"]
-        subprocess.run(
-            [sys.executable, *script, "--n_jobs", str(n_jobs)],
-            check=True,
+        script = ["-m", "util_scripts.generate_video_jpgs", videos[0].parents[1], folder, dataset]
+        done = subprocess.run(
+            [sys.executable, *map(str, script), "--n_jobs", str(n_jobs)],
+            check=False,
             cwd=CHECKOUT,
-            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": ""},
-            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+    made = [folder / video.parent.name / video.stem / "image_00001.jpg" for video in videos]
+    n_missing = sum(not path.exists() for path in made)
+    if done.returncode or n_missing:
+        sys.exit(
+            f"{done.stderr.decode(errors='replace')[-2000:]}\n"
+            f"error: {CHECKOUT}: no frames of {n_missing} of {len(videos)} videos"
         )
 
 

@@ -131,7 +131,8 @@ class ClipOptions(Section):
     frozen: bool = False
     """Control: replace each clip by copies of its first frame, which takes its motion away."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """What convolutions compute in; auto is bf16 where the hardware multiplies in it."""
+    """What convolutions compute in; auto is bf16 on GPUs that multiply in it and on CPUs with AMX,
+    else fp32."""
 
 
 class TrainOptions(Section):

@@ -38,7 +38,7 @@ class Assumptions:
     videos: int = 650_000
     shards: int = 1024
     slots: int = 64
-    array: int = 500
+    array: int = 50
     video_seconds: float = 0.14
     start_seconds: float = 8.0
     submit_seconds: float = 1.0
@@ -122,7 +122,7 @@ def main() -> None:
                 outcomes = [simulate(assumed, np.random.default_rng(seed)) for seed in range(runs)]
                 print(
                     f"{loss_rate:8g}  {retries:7}  {shards:6}"
-                    f"  {np.mean([o.hours for o in outcomes]):5.2f}"
+                    f"  {np.mean([o.hours for o in outcomes]):5.3f}"
                     f"  {np.mean([o.overhead for o in outcomes]):8.1%}"
                     f"  {np.mean([o.given_up > 0 for o in outcomes]):8.0%}"
                 )

@@ -37,12 +37,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small = folder / "small"
-        copies(real_clip("ucf101_clip.avi"), small, options.clips)
+        n_classes = n_cores()  # what the original works on at a time
+        copies(real_clip("ucf101_clip.avi"), small, options.clips, n_classes=n_classes)
         large = folder / "large"
         cuts(
             real_clip("kinetics_clip.mp4"),
             large,
             options.large,
+            n_classes=n_classes,
             seconds=2,
             filters="scale=1920:1080",
         )
@@ -61,7 +63,8 @@ def _variants(videos: Path, frames: Path, old: tuple[str, str]) -> dict[str, Cal
     paths = sorted(videos.rglob("*.*"))
     table_path, labels = frames / "list.tsv", frames / "labels.txt"
     frames.mkdir(exist_ok=True)
-    save_list(read_list("folders", videos, "all", SplitOptions()), table_path, labels)
+    split = SplitOptions(validation_fraction=0)
+    save_list(read_list("folders", videos, "all", split), table_path, labels)
     (shard,) = write_shards([table_path], frames / "shards", 1)
     new = ffmpeg_binary()
 

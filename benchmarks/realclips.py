@@ -24,11 +24,13 @@ def real_clip(name: str) -> Path:
     return path
 
 
-def copies(clip: Path, folder: Path, n: int) -> list[Path]:
-    """`n` copies of a clip in a class folder of its name."""
-    target = folder / clip.stem
-    target.mkdir(parents=True)
-    return [Path(shutil.copy(clip, target / f"{i:04d}{clip.suffix}")) for i in range(n)]
+def copies(clip: Path, folder: Path, n: int, *, n_classes: int = 1) -> list[Path]:
+    """`n` copies of a clip in class folders of its name."""
+    folders = _class_folders(clip, folder, n, n_classes)
+    return [
+        Path(shutil.copy(clip, target / f"{i:04d}{clip.suffix}"))
+        for i, target in enumerate(folders)
+    ]
 
 
 def cuts(
@@ -36,21 +38,29 @@ def cuts(
     folder: Path,
     n: int,
     *,
+    n_classes: int = 1,
     seconds: float,
     step: float = 0.04,
     filters: str = "null",
     quality: int = 20,
 ) -> list[Path]:
-    """`n` pieces of a clip, each beginning `step` seconds later, as H.264 in its class folder."""
-    target = folder / clip.stem
-    target.mkdir(parents=True)
-    paths = [target / f"{clip.stem}_{i:04d}.mp4" for i in range(n)]
+    """`n` pieces of a clip, each beginning `step` seconds later, as H.264 in its class folders."""
+    folders = _class_folders(clip, folder, n, n_classes)
+    paths = [target / f"{clip.stem}_{i:04d}.mp4" for i, target in enumerate(folders)]
     for i, path in enumerate(paths):
         part = ["-ss", f"{i * step:.3f}", "-t", f"{seconds}"]
         coding = ["-vf", filters, "-c:v", "libx264", "-crf", str(quality), "-pix_fmt", "yuv420p"]
         source = ["-loglevel", "error", "-nostdin", *part, "-i", str(clip), "-an"]
         subprocess.run([ffmpeg_binary(), *source, *coding, str(path)], check=True)
     return paths
+
+
+def _class_folders(clip: Path, folder: Path, n: int, n_classes: int) -> list[Path]:
+    """A class folder for each of `n` videos, the classes in turns."""
+    folders = [folder / f"{clip.stem}_{i % n_classes}" for i in range(n)]
+    for target in folders:
+        target.mkdir(parents=True, exist_ok=True)
+    return folders
 
 
 def extract_all(

@@ -49,7 +49,7 @@ def extract(
         ffmpeg, ffprobe: the programs; an empty ffprobe is left out.
     """
     if CHECKOUT:
-        _extract_by_checkout(videos[0].parents[1], folder, ffmpeg, ffprobe, n_jobs)
+        _extract_by_checkout(videos, folder, ffmpeg, ffprobe, n_jobs)
         return
 
     def run(command: list[str]) -> str:
@@ -75,20 +75,34 @@ def extract(
 
 
 def _extract_by_checkout(
-    videos: Path, folder: Path, ffmpeg: str, ffprobe: str, n_jobs: int
+    videos: Sequence[Path], folder: Path, ffmpeg: str, ffprobe: str, n_jobs: int
 ) -> None:
-    """Run the original script, which calls its programs by their names."""
+    """Run the original script, which calls its programs by their names.
+
+    It works on `n_jobs` classes at a time. The dataset tells it the suffix of the videos: it leaves
+    out all others without a word, so what it made is looked at.
+    """
+    dataset = "kinetics" if videos[0].suffix == ".mp4" else "ucf101"
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as programs:
         for name, program in (("ffmpeg", ffmpeg), ("ffprobe", ffprobe)):
             if program:
                 (Path(programs) / name).symlink_to(Path(program).resolve())
-        script = ["-m", "util_scripts.generate_video_jpgs", str(videos), str(folder), "kinetics"]
-        subprocess.run(
-            [sys.executable, *script, "--n_jobs", str(n_jobs)],
-            check=True,
+        script = ["-m", "util_scripts.generate_video_jpgs", videos[0].parents[1], folder, dataset]
+        done = subprocess.run(
+            [sys.executable, *map(str, script), "--n_jobs", str(n_jobs)],
+            check=False,
             cwd=CHECKOUT,
-            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": ""},
-            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+    made = [folder / video.parent.name / video.stem / "image_00001.jpg" for video in videos]
+    n_missing = sum(not path.exists() for path in made)
+    if done.returncode or n_missing:
+        sys.exit(
+            f"{done.stderr.decode(errors='replace')[-2000:]}\n"
+            f"error: {CHECKOUT}: no frames of {n_missing} of {len(videos)} videos"
         )
 
 
@@ -143,13 +157,23 @@ def frame_folders(annotation: Path, frames: Path, subset: str) -> list[tuple[Pat
 
 
 class Clips(Dataset[tuple[Tensor, int]]):
-    """Training clips: one a video, a random window of frames, one random crop for all of them."""
+    """Training clips: one a video, a random window of frames, one random crop for all of them.
 
-    def __init__(self, folders: Sequence[tuple[Path, int]], *, duration: int, size: int) -> None:
+    Without `augment` the middle of the frame, never mirrored.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[tuple[Path, int]],
+        *,
+        duration: int,
+        size: int,
+        augment: bool = True,
+    ) -> None:
         self._videos = [
             (folder, label, len(list(folder.glob("image_*.jpg")))) for folder, label in folders
         ]
-        self._duration, self._size = duration, size
+        self._duration, self._size, self._augment = duration, size, augment
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -159,6 +183,8 @@ class Clips(Dataset[tuple[Tensor, int]]):
         start = int(torch.randint(max(1, n_frames - self._duration), ()))
         numbers = [start + (i % (n_frames - start)) for i in range(self._duration)]
         images = _read_images(folder, numbers)
+        if not self._augment:
+            return _middle(images, self._size), label
         width, height = images[0].size
         box = _random_box(height, width)
         flip = bool(torch.rand(()) < 0.5)
@@ -184,12 +210,14 @@ class Windows(Dataset[Tensor]):
         clips = []
         for start in range(0, n_frames, self._duration):
             numbers = [start + i % (n_frames - start) for i in range(self._duration)]
-            frames = [
-                _to_input(pixels.center_crop(pixels.resize(image, self._size), self._size))
-                for image in _read_images(folder, numbers)
-            ]
-            clips.append(torch.stack(frames, 0).permute(1, 0, 2, 3))
+            clips.append(_middle(_read_images(folder, numbers), self._size))
         return torch.stack(clips)
+
+
+def _middle(images: Sequence[Image.Image], size: int) -> Tensor:
+    """The short side resized, the middle square cut out: (c, t, h, w)."""
+    frames = [_to_input(pixels.center_crop(pixels.resize(image, size), size)) for image in images]
+    return torch.stack(frames, 0).permute(1, 0, 2, 3)
 
 
 def _read_images(folder: Path, numbers: Sequence[int]) -> list[Image.Image]:

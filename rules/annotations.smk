@@ -5,8 +5,8 @@ rule annotations:
     input:
         [
             ANNOTATION.format(dataset=name, split=split)
-            for name, dataset in CONFIG.datasets.items()
-            for split in dataset.all_splits
+            for name in [*CONFIG.datasets, *CONFIG.merged]
+            for split in CONFIG.dataset(name).all_splits
         ],
     localrule: True
 
@@ -23,13 +23,40 @@ rule annotate_split:
         f"{LOGS}/annotate_split/{{dataset}}_{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/annotate_split/{{dataset}}_{{split}}.tsv"
+    wildcard_constraints:
+        dataset=one_of(CONFIG.datasets),
     conda:
         "../environment.yml"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
+        frames=option(dataset_of, "frames"),
         file_type=option(dataset_of, "file_type"),
         code=code_version("annotations"),
     script:
         "../workflow/scripts/annotate_split.py"
+
+
+rule merge_annotations:
+    input:
+        part_annotations,
+    output:
+        ANNOTATION,
+    log:
+        f"{LOGS}/merge_annotations/{{dataset}}_{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/merge_annotations/{{dataset}}_{{split}}.tsv"
+    wildcard_constraints:
+        dataset=one_of(CONFIG.merged),
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=30,
+    params:
+        frames=part_frames,
+        file_type=option(dataset_of, "file_type"),
+        code=code_version("annotations"),
+    script:
+        "../workflow/scripts/merge_annotations.py"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from r3d.arraytask import become_own_job
 from r3d.codeversion import code_version
 from r3d.config import NAME_PATTERN, load_config
 from r3d.errors import InputError
@@ -15,6 +16,7 @@ from r3d.motion import SPLITS, list_names
 from r3d.options import InferenceOptions, TrainingOptions
 from r3d.shards import shard_name
 
+become_own_job()
 # With `--software-deployment-method conda`, environment.yml brings all but the library itself.
 export_package()
 
@@ -49,8 +51,8 @@ wildcard_constraints:
 def dataset_of(wildcards):
     """The config of the data set that a job works on, by its own name or its experiment's."""
     if hasattr(wildcards, "dataset"):
-        return CONFIG.datasets[wildcards.dataset]
-    return CONFIG.datasets[experiment_of(wildcards).dataset]
+        return CONFIG.dataset(wildcards.dataset)
+    return CONFIG.dataset(experiment_of(wildcards).dataset)
 
 
 def experiment_of(wildcards):
@@ -143,6 +145,19 @@ def official_json(wildcards):
     return file
 
 
+def part_annotations(wildcards):
+    """The annotations of the data sets that a merged one consists of."""
+    parts = dataset_of(wildcards).parts.items()
+    return [
+        ANNOTATION.format(dataset=name, split=part.all_splits[0])
+        for name, part in parts
+    ]
+
+
+def part_frames(wildcards):
+    return {name: part.frames for name, part in dataset_of(wildcards).parts.items()}
+
+
 def experiment_annotation(wildcards):
     dataset = experiment_of(wildcards).dataset
     return ANNOTATION.format(dataset=dataset, split=wildcards.split)
@@ -190,7 +205,7 @@ def runs_and_subsets(evaluated=False):
         )
         for name, experiment in CONFIG.experiments.items()
         if not evaluated
-        or has_labels(CONFIG.datasets[experiment.dataset], experiment.inference_subset)
+        or has_labels(CONFIG.dataset(experiment.dataset), experiment.inference_subset)
         for split in CONFIG.experiment_splits(name)
     ]
 

@@ -49,6 +49,15 @@ class Videos:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, path)
 
+    def put_frames(self, folder: Path, **options: Any) -> None:
+        """Write the frames of a video as the reference keeps them, without the video."""
+        video = folder.with_suffix(".mp4")
+        self.put(video, **options)
+        folder.mkdir()
+        command = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-i", str(video)]
+        subprocess.run([*command, str(folder / "image_%05d.jpg")], check=True)
+        video.unlink()
+
     def put_all(self, folder: Path, names: Sequence[str], **options: Any) -> None:
         for name in names:
             self.put(folder / name, **options)
@@ -137,14 +146,16 @@ def kinetics(
     return {**_places(folder), "n_classes": 2}
 
 
-def mit(folder: Path, videos: Videos) -> dict[str, Any]:
+def mit(folder: Path, videos: Videos, *, same_names: bool = False) -> dict[str, Any]:
+    """With `same_names` every class has videos of the same names."""
     classes = ["clapping", "arresting"]
     _write(folder / "moments_categories.txt", [f"{label},{i}" for i, label in enumerate(classes)])
     for file, n_videos in (("trainingSet.csv", 2), ("validationSet.csv", 1)):
         rows = []
         for kind, label in enumerate(classes):
             for number in range(n_videos):
-                name = f"{label}/flickr-{file[0]}-{number}_{kind}.mp4"
+                own = "" if same_names else f"_{kind}"
+                name = f"{label}/flickr-{file[0]}-{number}{own}.mp4"
                 rows.append(f"{name},{label},3,0")
                 videos.put(folder / "videos" / name, kind=kind)
         _write(folder / file, rows)
@@ -171,7 +182,12 @@ def activitynet(folder: Path, videos: Videos) -> dict[str, Any]:
                 "annotations": [{"segment": segment, "label": label} for segment in segments],
             }
             extension = (".mp4", ".mkv", ".webm")[number]
-            videos.put(folder / f"videos/v_{name}{extension}", kind=kind, seconds=4)
+            if (kind, number) == (0, 0):
+                # Its frames and its rate are all that the reference has left.
+                database[name]["fps"] = RATE
+                videos.put_frames(folder / f"frames/v_{name}", kind=kind, seconds=4)
+            else:
+                videos.put(folder / f"videos/v_{name}{extension}", kind=kind, seconds=4)
     content = {"version": "VERSION 1.3", "taxonomy": taxonomy, "database": database}
     _write(folder / "activity_net.v1-3.min.json", [json.dumps(content)])
     return {**_places(folder, "activity_net.v1-3.min.json"), "n_classes": 2}
@@ -237,7 +253,7 @@ MINIATURES: dict[str, dict[str, Callable[[Path, Videos], dict[str, Any]]]] = {
             extensions=(".mp4", ".mkv", ".webm"),
         )
     },
-    "mit": {"mit": mit},
+    "mit": {"mit": partial(mit, same_names=True)},
     "activitynet": {"activitynet": activitynet},
     "stair": {"stair": stair},
     "own": {"from_folders": own_folders, "from_csv": own_csv},

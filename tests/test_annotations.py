@@ -8,10 +8,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import simplejpeg
 
-from r3d.annotations import Annotation, read_annotation, write_activitynet, write_annotation
+from r3d.annotations import (
+    Annotation,
+    merge_annotations,
+    read_annotation,
+    write_activitynet,
+    write_annotation,
+)
 from r3d.errors import InputError
 from r3d.lists import COLUMNS, VideoList, save_list
+from r3d.options import FileType
+from r3d.stores import VideoRecord, open_store, partial_folder
 
 VIDEOS = [  # id, label, subset, status, frames
     ("a", "run", "training", "ok", "16"),
@@ -19,7 +28,9 @@ VIDEOS = [  # id, label, subset, status, frames
     ("gone", "run", "training", "missing", "0"),
     ("c", "run", "validation", "ok", "300"),
     ("t", "", "testing", "ok", "20"),
+    ("walk_1", "run", "validation", "ok", "9"),
 ]
+PLACES = {"walk_1": "run/1"}  # whose file name another class has, too
 
 
 def refusal(read: Callable[[], object]) -> str:
@@ -32,9 +43,11 @@ def refusal(read: Callable[[], object]) -> str:
 
 def save_ledger(path: Path, rows: list[tuple[str, str, str]]) -> Path:
     """A ledger of (id, frames, fps)."""
+    keys = {name: f"{label or 'test'}/{name}" for name, label, *_ in VIDEOS} | PLACES
     columns = [*("id", "label", "key", "status", "reason"), *("frames", "fps", "width", "height")]
     table = pd.DataFrame(
-        [(name, "", "", "", "", n, fps, "", "") for name, n, fps in rows], columns=columns
+        [(name, "", keys.get(name, ""), "", "", n, fps, "", "") for name, n, fps in rows],
+        columns=columns,
     )
     table.sort_values("id").to_csv(path, sep="\t", index=False)
     return path
@@ -50,7 +63,8 @@ def write_all(folder: Path, store: str = "jpg") -> Path:
     ledger = [(name, n, "25.0" if n != "0" else "") for name, _, _, _, n in VIDEOS]
     save_ledger(folder / "ledger.tsv", [*ledger, ("of another split", "7", "25")])
     inputs = (folder / "list.tsv", folder / "labels.txt", folder / "ledger.tsv")
-    write_annotation(*inputs, folder / "annotation.json", file_type=store)  # type: ignore[arg-type]
+    output, frames = folder / "annotation.json", Path("my frames")
+    write_annotation(*inputs, output, file_type=store, frames=frames)  # type: ignore[arg-type]
     return folder / "annotation.json"
 
 
@@ -74,6 +88,11 @@ def test_written_as_the_reference_does(tmp_path: Path, store: str, first: int) -
                 "annotations": {"label": "run", "segment": [first, first + 300]},
             },
             "t": {"subset": "testing", "annotations": {"segment": [first, first + 20]}},
+            "walk_1": {
+                "subset": "validation",
+                "annotations": {"label": "run", "segment": [first, first + 9]},
+                "video_path": {"jpg": "my frames/run/1", "hdf5": "my frames/run/1.hdf5"}[store],
+            },
         },
     }
     assert list(json.loads(text)["database"]) == [name for name, *_ in VIDEOS]
@@ -107,6 +126,50 @@ def test_read_back(tmp_path: Path) -> None:
 def test_short_names_of_subsets(tmp_path: Path, short: str, full: str) -> None:
     path = write_all(tmp_path)
     assert rows(read_annotation(path, subset=short)) == rows(read_annotation(path, subset=full))
+
+
+@pytest.mark.parametrize(("store", "suffix"), [("jpg", ""), ("hdf5", ".hdf5")])
+def test_merged_annotations(tmp_path: Path, store: FileType, suffix: str) -> None:
+    """Equal classes and ids of two data sets stay two."""
+    first = write_all(tmp_path, store)
+    second = tmp_path / "second.json"
+    database = {"a": {"subset": "train", "annotations": {"label": "run", "segment": [1, 3]}}}
+    second.write_text(json.dumps({"labels": ["jump", "run"], "database": database}))
+    parts = {"k": (first, tmp_path / "f"), "m-1": (second, Path("g"))}
+    merge_annotations(parts, tmp_path / "merged.json", file_type=store)
+    merged = read_annotation(tmp_path / "merged.json", subset="training")
+    assert merged.labels == ['k/wa"lk', "k/run", "m-1/jump", "m-1/run"]
+    alone = read_annotation(first, subset="training")
+    assert merged.begins.tolist() == [*alone.begins, 1]
+    assert merged.ids.tolist() == ["k/a", "k/b#é", "m-1/a"]
+    assert merged.targets.tolist() == [1, 0, 3]
+    assert merged.video_paths.tolist() == [
+        f"{tmp_path}/f/run/a{suffix}",
+        f'{tmp_path}/f/wa"lk/b#é{suffix}',
+        f"g/run/a{suffix}",
+    ]
+    assert merged.n_without_frames == 1
+    elsewhere = read_annotation(tmp_path / "merged.json", subset="validation")
+    assert elsewhere.video_paths.tolist()[1] == f"my frames/run/1{suffix}"
+    (test,) = rows(read_annotation(tmp_path / "merged.json", subset="test"))
+    assert test[2:4] == (f"{tmp_path}/f/test/t{suffix}", -1)
+
+
+def test_activitynet_is_not_merged(tmp_path: Path) -> None:
+    part = (save_activitynet(tmp_path, "jpg"), tmp_path)
+    message = refusal(
+        lambda: merge_annotations({"a": part}, tmp_path / "merged.json", file_type="jpg")
+    )
+    assert "ActivityNet" in message
+
+
+def test_frames_elsewhere_need_the_folder_of_the_store(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    paths = (tmp_path / "list.tsv", tmp_path / "labels.txt", tmp_path / "ledger.tsv")
+    output = tmp_path / "out.json"
+    message = refusal(lambda: write_annotation(*paths, output, file_type="jpg", frames=None))
+    assert "'walk_1'" in message
+    assert "'run/1'" in message
 
 
 def save_json(folder: Path, data: object) -> Path:
@@ -188,7 +251,7 @@ def test_lists_and_ledgers_that_do_not_match(tmp_path: Path) -> None:
     paths = (tmp_path / "list.tsv", tmp_path / "labels.txt", tmp_path / "ledger.tsv", output)
 
     def write() -> None:
-        write_annotation(*paths, file_type="jpg")
+        write_annotation(*paths, file_type="jpg", frames=tmp_path)
 
     (tmp_path / "labels.txt").write_text("run\n")
     message = refusal(write)
@@ -197,11 +260,11 @@ def test_lists_and_ledgers_that_do_not_match(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text('run\nwa"lk\n')
     save_ledger(tmp_path / "ledger.tsv", [("a", "3", "25"), ("t", "3", "25")])
     message = refusal(write)
-    assert "3 videos" in message
+    assert "4 videos" in message
     assert "'b#é'" in message
     save_ledger(tmp_path / "ledger.tsv", [(name, "x", "25") for name, *_ in VIDEOS])
     assert "frames and fps" in refusal(write)
-    (tmp_path / "ledger.tsv").write_text("id\tlabel\n")
+    (tmp_path / "ledger.tsv").write_text("id\tkey\n")
     assert "'frames'" in refusal(write)
     assert not output.exists()
 
@@ -210,8 +273,20 @@ def test_frames_that_came_without_their_video_need_no_rate(tmp_path: Path) -> No
     write_all(tmp_path)
     save_ledger(tmp_path / "ledger.tsv", [(name, "3", "") for name, *_ in VIDEOS])
     paths = (tmp_path / "list.tsv", tmp_path / "labels.txt", tmp_path / "ledger.tsv")
-    write_annotation(*paths, tmp_path / "out.json", file_type="jpg")
+    write_annotation(*paths, tmp_path / "out.json", file_type="jpg", frames=tmp_path)
     assert len(read_annotation(tmp_path / "out.json", subset="train")) > 0
+
+
+def test_activitynet_frames_without_videos_have_the_rate_of_the_reference(tmp_path: Path) -> None:
+    data = activitynet()
+    data["database"]["a"]["fps"] = 12.5  # type: ignore[index]
+    source, ledger = save_json(tmp_path, data), tmp_path / "ledger.tsv"
+    save_ledger(ledger, [("a", "120", ""), ("gone", "0", ""), ("v", "119", "30"), ("t", "9", "")])
+    write_activitynet(source, ledger, tmp_path / "out.json", file_type="jpg")
+    written = json.loads((tmp_path / "out.json").read_text())["database"]
+    assert (written["a"]["fps"], written["v"]["fps"]) == (12.5, 30)
+    assert written["t"]["frames"] == [1, 10]  # whose segments nobody asks for
+    assert rows(read_annotation(tmp_path / "out.json", subset="train"))[1][-2:] == (26, 51)
 
 
 def test_activitynet_needs_the_rate_of_frames(tmp_path: Path) -> None:
@@ -324,6 +399,33 @@ def test_activitynet_file_of_the_reference(tmp_path: Path) -> None:
     assert rows(annotation) == [("a", "v_a", "", 1, 1, 251)]
     assert annotation.n_without_frames == 1
     assert rows(read_annotation(path, subset="training"))[1] == ("a", "v_a", "", 0, 52, 101)
+
+
+@pytest.mark.parametrize(("store", "first"), [("jpg", 1), ("hdf5", 0)])
+def test_activitynet_file_of_the_reference_beside_its_frames(
+    tmp_path: Path, store: FileType, first: int
+) -> None:
+    """Of which there are fewer than duration and rate make believe."""
+    frames = open_store(tmp_path / "frames", store)
+    jpeg = simplejpeg.encode_jpeg(np.zeros((24, 32, 3), np.uint8))
+    with partial_folder(frames.folder) as partial, frames.writer(partial / "a") as writer:
+        for _ in range(240):
+            writer.append(jpeg)
+        writer.commit(frames.path("v_a"), VideoRecord("ok", "", 240, None, 32, 24, None))
+    data = activitynet()
+    data["database"]["a"]["fps"] = 25  # type: ignore[index]
+    path = save_json(tmp_path, data)
+    whole = read_annotation(path, subset="training", untrimmed=True, store=frames)
+    assert rows(whole) == [("a", "v_a", "", 1, first, first + 240)]
+    assert whole.n_without_frames == 1
+    trimmed = read_annotation(path, subset="training", store=frames)
+    assert max(trimmed.ends) == first + 240
+    del data["database"]["a"]["fps"]  # type: ignore[index]
+    path = save_json(tmp_path, data)
+    assert len(read_annotation(path, subset="train", untrimmed=True, store=frames)) == 1
+    message = refusal(lambda: read_annotation(path, subset="train", store=frames))
+    assert "'a'" in message
+    assert "fps" in message
 
 
 def test_bad_activitynet(tmp_path: Path) -> None:

@@ -464,3 +464,24 @@ def test_options_that_no_shape_depends_on(
         "a.pth",
         architecture=checkpoint.architecture,
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ({"model": "resnet", "model_depth": 50, "n_classes": 700}, "it is the released resnet-50"),
+        ({"model": "resnet", "model_depth": 10, "n_classes": 700}, "its content is another"),
+    ],
+)
+def test_a_mismatch_says_what_a_released_file_is_by_its_name(
+    content: dict[str, Any], part: str
+) -> None:
+    state_dict = on_meta(**content).state_dict()
+    here = on_meta(model="resnet", model_depth=18, n_classes=700)
+    with pytest.raises(InputError) as caught:
+        load_weights(here, state_dict, Path("models/r3d50_K_200ep.pth"))
+    message = str(caught.value)
+    assert part in message
+    assert "released resnet-50 of Kinetics-700" in message
+    assert f"set model_depth: {content['model_depth']}" in message
+    assert "\n" not in message

@@ -441,12 +441,6 @@ def test_labels_are_needed_where_they_are_used(jpg: JpgStore) -> None:
     assert InferenceClips(samples, jpg, options)[1].label == -1
 
 
-def test_colour_jitter_of_flow_is_refused(hdf5: Hdf5Store) -> None:
-    options = replace(TRAINING, input_type="flow", colorjitter=True)
-    with pytest.raises(InputError, match=r"colorjitter: .* rgb"):
-        TrainingClips(annotation([9]), hdf5, options)
-
-
 def test_videos_without_frames_are_counted_in_the_log(
     jpg: JpgStore, caplog: pytest.LogCaptureFixture
 ) -> None:

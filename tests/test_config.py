@@ -45,6 +45,41 @@ def set_at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return edit
 
 
+def flow(**options: Any) -> Callable[[dict[str, Any]], None]:
+    """Optical flow, with options."""
+
+    def edit(raw: dict[str, Any]) -> None:
+        raw["datasets"]["ucf"]["file_type"] = "hdf5"
+        raw["experiments"]["base"] = {"input_type": "flow", **options}
+
+    return edit
+
+
+def both(**options: Any) -> Callable[[dict[str, Any]], None]:
+    """The two data sets merged, the second with options."""
+
+    def edit(raw: dict[str, Any]) -> None:
+        raw["datasets"]["ucf"] |= {"splits": ["01"], "n_classes": 101}
+        raw["datasets"]["hmdb"] |= {"splits": ["1"], **options}
+        raw["merged"] = {"both": ["ucf", "hmdb"]}
+        raw["experiments"] = {"base": {"dataset": "both"}}
+
+    return edit
+
+
+def test_a_merged_data_set_is_one_to_an_experiment():
+    raw = edited(both(n_classes=51))
+    raw["experiments"]["tuned"] = {"dataset": "ucf", "pretrain": "base", "n_pretrain_classes": 152}
+    config = load_config(raw)
+    assert config.experiment_splits("base") == ("all",)
+    assert config.pretrain_split("tuned", "01") == "all"
+    assert config.dataset("both").n_classes == 152
+    assert load_config(edited(both())).dataset("both").n_classes is None
+    raw["experiments"]["tuned"]["n_pretrain_classes"] = 101
+    with pytest.raises(InputError, match=r"n_pretrain_classes: 101 .* 152 classes"):
+        load_config(raw)
+
+
 def test_defaults_reach_experiments_that_do_not_say_otherwise():
     config = load_config(edited(set_at("experiments.base.batch_size", 8)))
     assert config.experiments["base"].batch_size == 8
@@ -74,6 +109,12 @@ def test_splits_of_an_experiment():
     assert config.experiment_splits("base") == ("01", "02", "03")
     assert config.experiment_splits("tuned") == ("02",)
     assert config.pretrain_split("tuned", "02") == "02"
+
+
+def test_what_starts_from_another_experiment_may_see_other_clips():
+    raw = edited(set_at("experiments.tuned.sample_duration", 64))
+    set_at("experiments.tuned.mean_dataset", "activitynet")(raw)
+    assert load_config(raw).experiments["tuned"].sample_duration == 64
 
 
 def test_pretraining_on_another_data_set_takes_its_only_split():
@@ -108,8 +149,42 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
         (set_at("experiments.base.splits", ["01"]), ["tuned.pretrain", "'02'", "'01'"]),
         (set_at("experiments.tuned.dataset", "hmdb"), ["tuned.splits", "'02'", "'1', '2', '3'"]),
         (set_at("experiments.base.no_train", True), ["no_train", "pretrain"]),
-        (set_at("experiments.base.input_type", "flow"), ["base.input_type", "hdf5", "ucf.file_type",
+        (set_at("experiments.base.input_type", "flow"), ["base.input_type", "hdf5", "of ucf is",
                                                          "'jpg'"]),
+        (set_at("experiments.base", {"model": "densenet", "model_depth": 121,
+                                     "resnet_shortcut": "A"}), ["base.resnet_shortcut", "'A'",
+                                                                "densenet", "'B' only"]),
+        (set_at("defaults.wide_resnet_k", 4), ["experiments.base.wide_resnet_k", "4", "resnet,"]),
+        (set_at("experiments.base.resnext_cardinality", 8), ["resnext_cardinality", "8"]),
+        (set_at("experiments.base.resnet_widen_factor", 0.01), ["widen_factor", "0.01", "1/64"]),
+        (flow(colorjitter=True), ["experiments.base.colorjitter", "'flow'", "'rgb'"]),
+        (flow(randaugment=9), ["experiments.base.randaugment: 9", "'flow'", "'rgb'"]),
+        (set_at("experiments.tuned.model_depth", 34), ["experiments.tuned.model_depth", "34",
+                                                       "'base'", "18"]),
+        (set_at("experiments.tuned.model", "preresnet"), ["experiments.tuned.model:", "'preresnet'",
+                                                          "'resnet'"]),
+        (set_at("experiments.tuned.no_max_pool", True), ["experiments.tuned.no_max_pool", "True"]),
+        (set_at("experiments.base.conv1_t_stride", 2), ["experiments.tuned.conv1_t_stride", "2"]),
+        (set_at("experiments.tuned", {"pretrain": "base", "no_train": True, "value_scale": 255}),
+         ["experiments.tuned.value_scale", "255", "'base'"]),
+        (lambda raw: (set_at("datasets.ucf.n_classes", 101)(raw),
+                      set_at("experiments.tuned.n_pretrain_classes", 400)(raw)),
+         ["experiments.tuned.n_pretrain_classes", "400", "101"]),
+        (lambda raw: (both(n_classes=51)(raw), raw["experiments"].update(
+            applied={"dataset": "ucf", "pretrain": "base", "no_train": True})),
+         ["experiments.applied.no_train", "101", "152"]),
+        (set_at("experiments.base", {"batchnorm_sync": True, "no_cuda": True,
+                                     "resources": {"processes": 2}}), ["batchnorm_sync",
+                                                                       "no_cuda"]),
+        (set_at("experiments.base.resources", {"processes": 3}), ["base.batch_size", "32", "3"]),
+        (set_at("merged.ucf", ["ucf", "hmdb"]), ["merged.ucf", "already"]),
+        (set_at("merged.u f", ["ucf", "hmdb"]), ["merged", "'u f'", "letters"]),
+        (set_at("merged.both", ["ucf"]), ["merged.both", "['ucf']", "two data sets"]),
+        (set_at("merged.both", ["k", "ucf"]), ["merged.both", "'k'", "ucf, hmdb"]),
+        (set_at("merged.both", ["ucf", "hmdb"]), ["merged.both", "'ucf'", "several splits"]),
+        (set_at("merged.both", 3), ["merged.both", "3", "list"]),
+        (both(file_type="hdf5"), ["merged.both", "file_type", "ucf: jpg, hmdb: hdf5"]),
+        (both(format="activitynet", splits=None), ["merged.both", "'hmdb'", "activitynet"]),
         (set_at("experiments.base.resources", {"gpu": 1}), ["resources.gpu", "gpus"]),
         (set_at("experiments.base", 3), ["experiments.base", "3"]),
         (set_at("experiment", {}), ["experiment", "experiments"]),
@@ -183,6 +258,34 @@ def test_inputs_that_are_there(inputs):
 def test_inputs_that_are_not_there(inputs, path: str, value: Any, parts: list[str]):
     set_at(path, value)(inputs)
     with pytest.raises(InputError) as caught:
+        check_inputs(load_config(inputs))
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({}, ["model_depth: 18", "released resnet-50 of Kinetics-700", "model_depth: 50"]),
+        ({"model": "resnext", "model_depth": 50}, ["model: resnext", "model: resnet"]),
+        ({"model_depth": 50, "n_pretrain_classes": 339}, ["n_classes: 339", "n_classes: 700"]),
+        ({"model_depth": 50, "input_type": "rgb", "conv1_t_size": 3}, ["conv1_t_size: 3"]),
+        ({"model_depth": 50, "no_train": True}, ["n_classes: 2", "n_classes: 700"]),
+        ({"model_depth": 50, "n_pretrain_classes": 700}, []),
+        ({"model_depth": 50}, []),
+    ],
+)
+def test_options_that_do_not_fit_a_released_file(
+    inputs, tmp_path: Path, options: dict[str, Any], parts: list[str]
+):
+    (tmp_path / "r3d50_K_200ep.pth").touch()
+    base = {"dataset": "ucf", "pretrain_path": "r3d50_K_200ep.pth", **options}
+    set_at("experiments.base", base)(inputs)
+    if not parts:
+        check_inputs(load_config(inputs))
+        return
+    with pytest.raises(InputError, match=r"experiments\.base\.pretrain_path") as caught:
         check_inputs(load_config(inputs))
     assert "\n" not in str(caught.value)
     for part in parts:

@@ -93,8 +93,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         }
     datasets["flow"] = {**flow(folder / "flow"), **TINY_DATASET}
     experiments["flow"] = {"dataset": "flow", "input_type": "flow", **TINY}
+    merged = {"KM": ["kinetics700", "mit"]}
+    experiments["merged"] = {"dataset": "KM", **TINY}
+    experiments["merged-tuned"] = {"dataset": "stair", "pretrain": "merged", **TINY}
     config = folder / "config.yaml"
-    raw = {"results": "results", "datasets": datasets, "experiments": experiments}
+    raw = {"results": "results", "datasets": datasets, "merged": merged, "experiments": experiments}
     config.write_text(yaml.safe_dump(raw), encoding="utf-8")
     done = snakemake(folder, config, "results/summary.tsv", "infer", options=["--quiet", "rules"])
     assert done.returncode == 0, done.stderr[-5000:]
@@ -125,6 +128,8 @@ def test_every_video_has_its_frames(run: Run, dataset: str) -> None:
         ("own-folders-test", ["all"], 2),
         ("own-csv", ["all"], 2),
         ("flow", ["all"], 2),
+        ("merged", ["all"], 4),
+        ("merged-tuned", ["all"], 2),
     ],
 )
 def test_every_experiment_has_its_accuracy(
@@ -136,6 +141,19 @@ def test_every_experiment_has_its_accuracy(
         if split != "mean":
             assert (row["listed"], row["found"]) == (str(listed), str(listed))
         assert 0 <= float(row["top1"]) <= float(row["top5"]) == 1
+
+
+def test_merged_classes_come_one_list_after_the_other(run: Run) -> None:
+    content = json.loads(run.annotation("KM").read_text(encoding="utf-8"))
+    names = ("kinetics700", "mit")
+    parts = [json.loads(run.annotation(name).read_text(encoding="utf-8")) for name in names]
+    assert content["labels"] == [
+        f"{name}/{label}"
+        for name, part in zip(names, parts, strict=True)
+        for label in part["labels"]
+    ]
+    assert len(content["database"]) == sum(len(part["database"]) for part in parts)
+    assert len(run.result("merged")) == 4
 
 
 def test_ucf101_splits_share_their_frames(run: Run) -> None:

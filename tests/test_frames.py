@@ -227,8 +227,9 @@ def test_options_and_segments(bench: Bench, clips: Path) -> None:
     shutil.copy(clips / "clip.mp4", bench.videos)
     bench.add("whole", "clip.mp4")
     bench.add("part", "clip.mp4", "0.5", "1.5")
+    bench.add("rest", "clip.mp4", "1", "")
     table = bench.run(FrameOptions(short_side=24, fps=5, quality=5))
-    assert table["frames"].to_dict() == {"whole": "10", "part": "5"}
+    assert table["frames"].to_dict() == {"whole": "10", "part": "5", "rest": "5"}
     assert set(table["fps"]) == {"5"}
     assert set(table["width"] + "x" + table["height"]) == {"32x24"}
     assert bench.run(FrameOptions(fps=99)).loc["whole", "fps"] == "10"
@@ -502,3 +503,26 @@ def test_options_out_of_range_are_refused(options: dict) -> None:
     (name,) = options
     with pytest.raises(InputError, match=f"^{name}: .* is not accepted: "):
         FrameOptions(**options)
+
+
+@pytest.mark.parametrize("frames", ["test", "run", None])
+@pytest.mark.parametrize("video", ["test", "run", None])
+def test_labelled_test_videos_may_lie_in_the_folder_of_their_label(
+    bench: Bench, clips: Path, video: str | None, frames: str | None
+) -> None:
+    """Frames are made in `test`, and kept where they are."""
+    source = clips / "clip.avi"
+    if frames:
+        (bench.videos / "t.avi").symlink_to(source)
+        make_like_the_reference(bench, "t", "jpg")
+        (bench.videos / "t.avi").unlink()
+        (bench.frames / "a b").rename(bench.frames / frames)
+    if video:
+        (bench.videos / video).mkdir()
+        shutil.copy(source, bench.videos / video / "t.avi")
+    bench.rows.append(("t", "run", "test/t", "test/t", "", ""))
+    row = bench.run().loc["t"]
+    assert row["status"] == ("ok" if video or frames else "missing")
+    assert row["key"] == f"{frames or 'test'}/t"
+    kept = [path.parent.relative_to(bench.frames) for path in bench.frames.rglob("image_00001.jpg")]
+    assert kept == [Path(row["key"])] * (row["status"] == "ok")

@@ -12,10 +12,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from synthetic import assert_same_training, write_frames
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
 
+from r3d import distributed
 from r3d.checkpoint import read_checkpoint
 from r3d.infer import infer
 from r3d.models import build_model
@@ -42,7 +48,8 @@ from r3d.options import Resources
 log = Path(sys.argv[2])
 function, arguments = pickle.loads(Path(sys.argv[1]).read_bytes())
 with job(log):
-    launch(function, resources=Resources(processes=2), log=log, n_cores=2, **arguments)
+    resources = Resources(processes=int(sys.argv[3]))
+    launch(function, resources=resources, log=log, n_cores=2, **arguments)
 """
 
 
@@ -75,12 +82,18 @@ def training(data: Path, output: Path, **options: Any) -> dict[str, Any]:
     }
 
 
-def start(function: Any, arguments: dict[str, Any], folder: Path) -> subprocess.Popen[bytes]:
-    """Call a function in two processes; messages go to `folder`/log."""
+def start(
+    function: Any, arguments: dict[str, Any], folder: Path, processes: int = 2
+) -> subprocess.Popen[bytes]:
+    """Call a function in so many processes; messages go to `folder`/log."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "call").write_bytes(pickle.dumps((function, arguments)))
     command = [sys.executable, "-c", SCRIPT, str(folder / "call"), str(folder / "log")]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [*command, str(processes)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -93,7 +106,7 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path):
     alone, both = tmp_path / "alone", tmp_path / "both"
     # In two parts, for batch norm takes its statistics over the clips of a process.
     train(**training(data, alone, accumulate_steps=2), n_cores=1)
-    assert start(train, training(data, both), both).wait(timeout=120) == 0
+    assert start(train, training(data, both), both).wait(timeout=300) == 0
     for name, value in weights(alone).items():
         torch.testing.assert_close(weights(both)[name], value)
     assert (both / "train.log").read_text() == (alone / "train.log").read_text()
@@ -114,7 +127,7 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path):
         if folder == alone:
             infer(**arguments, n_cores=1)
         else:
-            assert start(infer, arguments, folder).wait(timeout=120) == 0
+            assert start(infer, arguments, folder).wait(timeout=300) == 0
         results[folder] = json.loads((folder / "val.json").read_text())["results"]
     assert list(results[both]) == list(results[alone])
     for name, classes in results[alone].items():
@@ -143,7 +156,7 @@ def test_an_error_is_one_line(tmp_path: Path, options: dict[str, Any], message: 
         for frame in (tmp_path / "jpg/up/up_3").iterdir():
             frame.write_bytes(b"no JPEG")
     process = start(train, training(tmp_path, tmp_path, **options), tmp_path)
-    assert process.wait(timeout=120) == 1
+    assert process.wait(timeout=300) == 1
     (line,) = unusual_lines(tmp_path / "log")
     assert message in line
 
@@ -162,19 +175,75 @@ def test_two_processes_compile(data: Path, tmp_path: Path):
     assert_same_training(initial, weights(plain), weights(compiled))
 
 
-def test_two_processes_stop_and_one_goes_on(data: Path, tmp_path: Path):
-    process = start(train, training(data, tmp_path, n_epochs=100_000), tmp_path)
-    log, deadline = tmp_path / "checkpoints", time.monotonic() + 60
-    while not any(len(path.read_text().splitlines()) > 9 for path in log.glob("*/train_batch.log")):
+def test_another_number_of_processes_goes_on(data: Path, tmp_path: Path):
+    """Two processes are stopped, one takes over, then three: the result is that of one alone."""
+    train(**training(data, tmp_path / "base", n_epochs=1), n_cores=1)
+
+    def tuning(output: Path, n_epochs: int) -> dict[str, Any]:
+        # Batch norms are frozen, so that the numbers do not depend on who sees which clips.
+        pretrained = tmp_path / "base/model.pth"
+        tune = {"pretrain_path": str(pretrained), "ft_begin_module": "fc"}
+        return {**training(data, output, n_epochs=n_epochs, **tune), "pretrained": pretrained}
+
+    output = tmp_path / "changing"
+    process = start(train, tuning(output, 100_000), output)
+    states, deadline = output / "checkpoints", time.monotonic() + 300
+    while not any(
+        len(path.read_text().splitlines()) > 9 for path in states.glob("*/train_batch.log")
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    (line,) = unusual_lines(tmp_path / "log")
+    assert process.wait(timeout=300) == 128 + signal.SIGTERM
+    (line,) = unusual_lines(output / "log")
     assert "the state is saved" in line
-
-    (state,) = log.glob("*/latest.pth")
+    (state,) = states.glob("*/latest.pth")
     epoch = read_checkpoint(state).epoch
-    train(**training(data, tmp_path, n_epochs=epoch + 1), n_cores=1)
-    rows = (tmp_path / "train.log").read_text().splitlines()
-    assert len(rows) == 1 + epoch + 1
+
+    train(**tuning(output, epoch + 1), n_cores=1)
+    assert start(train, tuning(output, epoch + 2), output, processes=3).wait(timeout=300) == 0
+    (line,) = unusual_lines(output / "log")
+    assert f"latest.pth: {epoch + 1} epochs and 0 steps are done" in line
+
+    train(**tuning(tmp_path / "alone", epoch + 2), n_cores=1)
+    for name, value in weights(tmp_path / "alone").items():
+        torch.testing.assert_close(weights(output)[name], value, rtol=1e-4, atol=1e-6)
+    for log in ("train.log", "val.log"):
+        changing, alone = (
+            np.loadtxt(folder / log, skiprows=1) for folder in (output, tmp_path / "alone")
+        )
+        assert len(alone) == epoch + 2
+        np.testing.assert_allclose(changing, alone, rtol=1e-3)
+
+
+class CountingParallel(DistributedDataParallel):
+    """Writes a line for each exchange of gradients."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register_comm_hook(None, self.count_and_average)
+
+    @staticmethod
+    def count_and_average(_: None, bucket: GradBucket) -> Future[torch.Tensor]:
+        with Path(f"{os.environ['EXCHANGES']}_{os.environ['RANK']}").open("a") as file:
+            file.write("exchange\n")
+        return allreduce_hook(None, bucket)
+
+
+def train_counting(**arguments: Any) -> None:
+    distributed.DistributedDataParallel = CountingParallel
+    train(**arguments)
+
+
+def test_gradients_are_exchanged_once_a_step(data: Path, tmp_path: Path, monkeypatch):
+    exchanges = []
+    for parts in (1, 3):
+        output = tmp_path / str(parts)
+        monkeypatch.setenv("EXCHANGES", str(tmp_path / f"exchanges{parts}"))
+        options = {"batch_size": 12, "n_epochs": 1, "accumulate_steps": parts}
+        assert start(train_counting, training(data, output, **options), output).wait(300) == 0
+        exchanges.append(
+            [path.read_text() for path in sorted(tmp_path.glob(f"exchanges{parts}_*"))]
+        )
+    assert len(exchanges[0]) == 2
+    assert exchanges[1] == exchanges[0]

@@ -266,7 +266,9 @@ def test_kinetics_test_list_with_labels(tmp_path: Path) -> None:
         f"{name}.csv": f"{HEADER}run,{name},0,10,{name}\n" for name in ("train", "val", "test")
     }
     video_list = read_list("kinetics", write(tmp_path, lists), "all")
-    assert row(video_list, "test_000000_000010")["key"] == "run/test_000000_000010"
+    video = row(video_list, "test_000000_000010")
+    assert video["label"] == "run"
+    assert video["key"] == video["path"] == "test/test_000000_000010"
 
 
 @pytest.mark.parametrize(
@@ -345,9 +347,9 @@ def test_moments_in_time(tmp_path: Path) -> None:
     ]
     video_list = read_list("mit", tmp_path, "all")
     assert video_list.labels == ["walking", "adult+male+singing", "bending"]
-    # Two videos are named b.mp4, so their folders become part of their ids.
+    # Two videos are named b.mp4, so their folders become part of their ids, not of their frames'.
     assert video_list.videos["id"].tolist() == ["a-1", "walking_b", "bending_b", "c"]
-    assert row(video_list, "bending_b")["key"] == "bending/bending_b"
+    assert row(video_list, "bending_b")["key"] == "bending/b"
     assert row(video_list, "bending_b")["path"] == "bending/b.mp4"
     assert row(video_list, "c")["key"] == "test/c"
     assert row(video_list, "c")["path"] == "test/c.mp4"
@@ -458,11 +460,57 @@ def test_folders_with_subsets(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
         ("a", "training", "run/a"),
         ("b", "validation", "run/b"),
         ("c", "testing", "walk/c"),
-        ("train_run_001", "training", "run/train_run_001"),
-        ("train_walk_001", "training", "walk/train_walk_001"),
+        ("train_run_001", "training", "run/001"),
+        ("train_walk_001", "training", "walk/001"),
     ]
     assert "2 entries ignored" in caplog.text
     assert "loose.mp4" in caplog.text
+
+
+def test_own_segments_open_at_one_end(tmp_path: Path) -> None:
+    rows = ["./a.mp4,x,train,2.5,", "b.mp4,x,train,,4", "c.mp4,x,val,,"]
+    text = "".join(f"{row}\n" for row in ["path,label,subset,start,end", *rows])
+    videos = read_list("csv", write(tmp_path, {"list.csv": text}), "all").videos
+    columns = ["id", "path", "start", "end"]
+    assert videos[columns].to_numpy().tolist() == [
+        ["a_0002500_end", "a.mp4", "2.5", ""],
+        ["b_0000000_0004000", "b.mp4", "0", "4"],
+        ["c", "c.mp4", "", ""],
+    ]
+
+
+def test_ids_of_repeated_names_are_the_names_of_no_other_file(tmp_path: Path) -> None:
+    rows = ["a/1.mp4,x,train", "b/1.mp4,x,train", "c/a_1.mp4,x,val", "c/b_1.avi,x,val"]
+    text = "".join(f"{row}\n" for row in ["path,label,subset", *rows])
+    videos = read_list("csv", write(tmp_path, {"list.csv": text}), "all").videos
+    assert videos["id"].tolist() == ["a_1", "b_1", "c_a_1", "c_b_1"]
+
+
+@pytest.mark.parametrize(
+    "release", ["kinetics_600_", "kinetics600_", "kinetics700_2020_", "kinetics-700-2020_"]
+)
+def test_kinetics_under_the_names_of_other_releases(tmp_path: Path, release: str) -> None:
+    lists = {f"{release}{name}.csv": f"{HEADER}run,{name},0,10,x\n" for name in ("train", "val")}
+    assert len(read_list("kinetics", write(tmp_path, lists), "all").videos) == 2
+
+
+def test_a_line_is_named_by_a_whole_number(tmp_path: Path) -> None:
+    """Whatever an empty list beside it makes of the column of line numbers."""
+    lists = {"train.csv": f"{HEADER}a/b,c,1,2,train\n", "val.csv": HEADER}
+    message = refusal(lambda: read_list("kinetics", write(tmp_path, lists), "all"))
+    assert "train.csv, line 2: label 'a/b'" in message
+
+
+def test_frames_are_named_by_ids_where_a_class_has_a_name_twice(tmp_path: Path) -> None:
+    names = ["train/run/1.mp4", "val/run/1.mp4", "val/walk/1.mp4", "train/walk/2.mp4"]
+    write(tmp_path, dict.fromkeys(names, ""))
+    videos = read_list("folders", tmp_path, "all").videos
+    assert dict(zip(videos["id"], videos["key"], strict=True)) == {
+        "train_run_1": "run/train_run_1",
+        "val_run_1": "run/val_run_1",
+        "val_walk_1": "walk/1",
+        "2": "walk/2",
+    }
 
 
 def test_folders_without_subsets(tmp_path: Path) -> None:
@@ -525,8 +573,8 @@ def test_own_csv(tmp_path: Path) -> None:
                 ("0002500_0004000", "validation", "2.5", "4"),
             ]
         ],
-        ("y_001", "", "testing", "test/y_001", "y/001", "", ""),
-        ("z_001", "NA", "testing", "NA/z_001", "z/001", "", ""),
+        ("y_001", "", "testing", "test/001", "y/001", "", ""),
+        ("z_001", "NA", "testing", "NA/001", "z/001", "", ""),
     ]
     assert list(video_list.videos.itertuples(index=False, name=None)) == expected
     assert read_list("csv", tmp_path, "all").videos.equals(video_list.videos)
@@ -555,7 +603,8 @@ def test_own_csv(tmp_path: Path) -> None:
         ("path,label,subset\na,x,val\nb,,test\n", ["no classes", "training videos"]),
         ("path,label,subset\na,x,train\na,x,val\n", ["line 3", "line 2", "'a'", "once"]),
         ("path,label,subset\na,x,train\na,y,train\n", ["line 3", "line 2", "'a'", "once"]),
-        ("path,label,start,end\na,x,1,\n", ["line 2", "start '1'", "end ''", "both empty"]),
+        ("path,label,start,end\na,x,0:10,\n", ["line 2", "start '0:10'", "end ''", "or empty"]),
+        ("path,label\n", ["no classes", "training videos"]),
         ("path,label,start,end\na,x,2,2\n", ["line 2", "start '2'", "start < end"]),
         ("path,label,start,end\na,x,-1,2\n", ["line 2", "start '-1'", "0 <= start"]),
         ("path,label,start,end\na,x,0,nan\n", ["line 2", "end 'nan'"]),

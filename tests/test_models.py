@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from running import r3d
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -578,3 +579,17 @@ def test_released_weights() -> None:
     names = [class_list.name for class_list in merged.class_lists]
     assert names == ["Kinetics-700", "Moments in Time", "STAIR-Actions"]
     assert released_weights("save_200.pth") is None
+
+
+def test_the_released_files_are_listed_with_all_that_fits_them(tmp_path: Path) -> None:
+    done = r3d(tmp_path, "released")
+    assert done.returncode == 0
+    table = done.stdout.partition("\n\n")[0].splitlines()[1:]
+    assert [line.split()[0] for line in table] == list(RELEASED)
+    for line, weights in zip(table, RELEASED.values(), strict=True):
+        network = weights.architecture
+        assert f"--model resnet --model_depth {network.model_depth}  " in line
+        assert f"  {network.n_classes} " in line
+        assert all(class_list.name in line for class_list in weights.class_lists)
+    assert "first appearance in the official training list" in done.stdout
+    assert "moments_categories.txt" in done.stdout

@@ -331,17 +331,21 @@ def test_a_variant_that_does_not_work_is_refused():
     def fails() -> Trial:
         raise RuntimeError("no compiler\nand many more lines")
 
+    def is_refused() -> Trial:
+        raise InputError("compile: true needs a compiler")
+
     def is_too_large() -> Trial:
         raise torch.OutOfMemoryError
 
     def works() -> Trial:
         return FakeTrial(lambda *_: 1.0, "", experiment(), 1)
 
-    variants = {"a": works, "b": fails, "c": is_too_large}
+    variants = {"a": works, "b": fails, "c": is_too_large, "d": is_refused}
     comparison = compare("work", variants, baseline="a", seconds=0)
     assert comparison.refused == {
         "b": "does not work here (no compiler)",
         "c": "does not work here (not enough memory)",
+        "d": "does not work here (compile: true needs a compiler)",
     }
     with pytest.raises(RuntimeError, match="no compiler"):
         compare("work", variants, baseline="b", seconds=0)

@@ -25,6 +25,7 @@ from r3d.architectures import FAMILIES, Architecture
 from r3d.errors import InputError
 from r3d.files import atomic_path
 from r3d.models import VideoModel
+from r3d.released import released_weights
 
 # Data parallelism and torch.compile put these before every name.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
@@ -147,7 +148,7 @@ def load_weights(
     if architecture is not None:
         difference = difference or _hidden_difference(architecture, model.architecture)
     if difference:
-        advice = _advice(state_dict, architecture, model)
+        advice = _advice(state_dict, architecture, model) + _by_its_name(source, state_dict)
         raise InputError(f"checkpoint {source}: {difference}; {advice}")
     model.load_state_dict(dict(state_dict))
 
@@ -268,6 +269,20 @@ def _advice(
     if not changes:
         return f"the file holds a damaged {architecture.name}: no option makes it fit"
     return f"the file holds a {architecture.name}: set {', '.join(changes)}"
+
+
+def _by_its_name(source: str | os.PathLike[str], state_dict: Mapping[str, Tensor]) -> str:
+    """What to know of a file that is called as a released one."""
+    released = released_weights(source)
+    if released is None:
+        return ""
+    try:
+        found = describe(state_dict)
+    except InputError:
+        found = None
+    if found == released.architecture:
+        return f"; it is {released}"
+    return f"; its name is that of {released}, but its content is another"
 
 
 def _setting(option: str, value: Any) -> str:

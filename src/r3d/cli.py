@@ -11,7 +11,7 @@ import click
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from r3d.annotations import write_activitynet, write_annotation
+from r3d.annotations import merge_annotations, write_activitynet, write_annotation
 from r3d.config import Config, Experiment, one_line, read_config
 from r3d.errors import InputError
 from r3d.evaluate import evaluate
@@ -30,6 +30,7 @@ from r3d.options import (
     TrainingOptions,
 )
 from r3d.plots import plot_confusion, plot_curves
+from r3d.released import released_table
 from r3d.shards import write_shards
 from r3d.summary import format_table
 
@@ -161,11 +162,37 @@ def ledger_command(
 @click.argument("ledger", type=_FOUND)
 @click.argument("output", type=_NEW)
 @click.option("--file-type", type=_FILE_TYPE, default="jpg", show_default=True)
+@click.option(
+    "--frames",
+    type=_FOUND,
+    help="Folder of the frames, needed where file names repeat over class folders.",
+)
 def annotations_command(
-    table: Path, labels: Path, ledger: Path, output: Path, file_type: FileType
+    table: Path, labels: Path, ledger: Path, output: Path, file_type: FileType, frames: Path | None
 ) -> None:
     """Write the annotation JSON of a split from its TABLE, LABELS and the data set's LEDGER."""
-    write_annotation(table, labels, ledger, output, file_type=file_type)
+    write_annotation(table, labels, ledger, output, file_type=file_type, frames=frames)
+
+
+@cli.command("merge")
+@click.argument("output", type=_NEW)
+@click.option(
+    "--part",
+    "parts",
+    type=(str, _FOUND, _FOUND),
+    multiple=True,
+    required=True,
+    help="Name of a data set, its annotation JSON and the folder of its frames; in order.",
+)
+@click.option("--file-type", type=_FILE_TYPE, default="jpg", show_default=True)
+def merge_command(
+    output: Path, parts: tuple[tuple[str, Path, Path], ...], file_type: FileType
+) -> None:
+    """Write the annotation JSONs of several data sets as one, OUTPUT, with the classes of all."""
+    by_name = {name: (annotation, frames) for name, annotation, frames in parts}
+    if len(by_name) < len(parts):
+        raise InputError("--part: each data set needs a name of its own")
+    merge_annotations(by_name, output, file_type=file_type)
 
 
 @cli.command("activitynet")
@@ -413,6 +440,12 @@ def evaluate_command(
             experiment=save.parent.name,
             split="",
         )
+
+
+@cli.command("released")
+def released_command() -> None:
+    """List the weight files that the authors of the reference released, with what fits them."""
+    click.echo(released_table())
 
 
 @cli.command("curves")

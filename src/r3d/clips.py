@@ -202,14 +202,11 @@ class TrainingClips(ClipDataset):
         """Take samples, the store of their frames, and options as in `TrainingClipOptions`.
 
         Raises:
-            InputError: if a sample has no label, or colours of optical flow are to be changed.
+            InputError: if a sample has no label.
         """
         self._options = TrainingClipOptions.of(options)
         super().__init__(samples, store, self._options)
         _require_labels(samples)
-        for name in ("colorjitter", "randaugment"):
-            if getattr(self._options, name) and self._options.input_type == "flow":
-                raise InputError(f"{name}: goes with input_type: rgb only, not flow")
 
     def __len__(self) -> int:
         return len(self._samples)

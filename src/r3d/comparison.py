@@ -91,7 +91,7 @@ def compare(
         try:
             trials[name] = make()
             trials[name].prepare(turn_seconds)
-        except RuntimeError as error:  # of torch: no memory, or no compiler
+        except (RuntimeError, InputError) as error:  # no memory, or nothing to compile with
             if name == baseline:
                 raise
             trials.pop(name, None)
@@ -114,7 +114,7 @@ def compare(
     return comparison
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "not enough memory"
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]

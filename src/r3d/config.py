@@ -10,8 +10,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -24,6 +25,7 @@ from r3d.options import (
     FileType,
     Fraction,
     InferenceOptions,
+    ModelOptions,
     Number,
     Positive,
     Resources,
@@ -128,6 +130,35 @@ class Dataset(Section):
         return tuple(self.splits) if self.splits else FORMATS[self.format].splits
 
 
+@dataclass(frozen=True)
+class MergedDataset:
+    """The union of data sets, with what an experiment asks of a data set."""
+
+    parts: Mapping[str, Dataset]
+
+    all_splits: ClassVar[tuple[str, ...]] = ("all",)
+
+    @property
+    def file_type(self) -> FileType:
+        """The same in all parts."""
+        return self._first.file_type
+
+    @property
+    def frames(self) -> str:
+        """A store of the right layout; where the frames are says each entry of the annotation."""
+        return self._first.frames
+
+    @property
+    def n_classes(self) -> int | None:
+        """The classes of all parts, as far as the config states them."""
+        counts = [part.n_classes for part in self.parts.values()]
+        return None if None in counts else sum(filter(None, counts))
+
+    @property
+    def _first(self) -> Dataset:
+        return next(iter(self.parts.values()))
+
+
 class Experiment(TrainingOptions, InferenceOptions, RunOptions):
     """One training with all options, or with `no_train` one application of a trained model."""
 
@@ -145,6 +176,17 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
         if self.no_train and not (self.pretrain or self.pretrain_path):
             raise ValueError(
                 "no_train: true needs pretrain (an experiment) or pretrain_path (a file)"
+            )
+        processes = self.resources.nodes * self.resources.processes_per_node
+        if self.batch_size % processes and not self.no_train:
+            raise ValueError(
+                f"batch_size: {self.batch_size} is the whole batch and must be a multiple of the "
+                f"{processes} processes that share it (resources)"
+            )
+        if self.batchnorm_sync and self.no_cuda and processes > 1:
+            raise ValueError(
+                f"batchnorm_sync: true works on GPUs only, and no_cuda: true puts {processes} "
+                "processes on the CPU"
             )
         return self
 
@@ -164,32 +206,76 @@ class Config(Section):
     results: str = "results"
     """Folder of all results but the frames."""
     datasets: Annotated[dict[str, Dataset], Field(min_length=1)]
+    merged: dict[str, list[str]] = Field(default_factory=dict)
+    """Data sets that are the union of some of `datasets`."""
     experiments: dict[str, Experiment] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for kind, names in (("datasets", self.datasets), ("experiments", self.experiments)):
-            for name in names:
+        for kind in ("datasets", "merged", "experiments"):
+            for name in getattr(self, kind):
                 if not re.fullmatch(NAME_PATTERN, name):
                     raise ValueError(
                         f"{kind}: the name {name!r} may hold letters, digits, '_' and '-' only"
                     )
+        for name, parts in self.merged.items():
+            self._check_merged(name, parts)
         for name, experiment in self.experiments.items():
             self._check_experiment(f"experiments.{name}", experiment)
+        for name, experiment in self.experiments.items():
+            if experiment.pretrain is not None:
+                self._check_start(f"experiments.{name}", experiment, experiment.pretrain)
         self._check_cycles()
         return self
 
+    def dataset(self, name: str) -> Dataset | MergedDataset:
+        """The data set of a name."""
+        if name in self.merged:
+            return MergedDataset({part: self.datasets[part] for part in self.merged[name]})
+        return self.datasets[name]
+
+    def _check_merged(self, name: str, parts: list[str]) -> None:
+        where = f"merged.{name}"
+        if name in self.datasets:
+            raise ValueError(f"{where}: {name!r} is the name of a data set already")
+        if len(parts) < 2 or len(set(parts)) < len(parts):
+            raise ValueError(f"{where}: {parts} must name two data sets or more, each once")
+        file_types = {}
+        for part in parts:
+            if part not in self.datasets:
+                raise ValueError(
+                    f"{where}: {part!r} is not one of the data sets: {', '.join(self.datasets)}"
+                )
+            dataset = self.datasets[part]
+            if dataset.format == "activitynet":
+                raise ValueError(
+                    f"{where}: {part!r} has segments in seconds (format: activitynet), which "
+                    "cannot be merged with whole videos"
+                )
+            if len(dataset.all_splits) > 1:
+                raise ValueError(
+                    f"{where}: {part!r} has several splits "
+                    f"({', '.join(map(repr, dataset.all_splits))}): give it one (its splits)"
+                )
+            file_types[part] = dataset.file_type
+        if len(set(file_types.values())) > 1:
+            raise ValueError(
+                f"{where}: its data sets differ in file_type "
+                f"({', '.join(f'{part}: {kind}' for part, kind in file_types.items())})"
+            )
+
     def _check_experiment(self, where: str, experiment: Experiment) -> None:
-        if experiment.dataset not in self.datasets:
+        names = [*self.datasets, *self.merged]
+        if experiment.dataset not in names:
             raise ValueError(
                 f"{where}.dataset: {experiment.dataset!r} is not one of the data sets: "
-                f"{', '.join(self.datasets)}"
+                f"{', '.join(names)}"
             )
-        dataset = self.datasets[experiment.dataset]
+        dataset = self.dataset(experiment.dataset)
         if experiment.input_type == "flow" and dataset.file_type != "hdf5":
             raise ValueError(
                 f"{where}.input_type: 'flow' is read from frames of file_type: hdf5 only, and "
-                f"datasets.{experiment.dataset}.file_type is {dataset.file_type!r}"
+                f"that of {experiment.dataset} is {dataset.file_type!r}"
             )
         accepted = dataset.all_splits
         splits = experiment.splits
@@ -200,27 +286,52 @@ class Config(Section):
                     f"{where}.splits: {split!r} is not a split in use of {experiment.dataset}; "
                     f"accepted: {', '.join(map(repr, accepted))}"
                 )
-        if experiment.pretrain is None:
-            return
-        if experiment.pretrain not in self.experiments:
+        if experiment.pretrain not in (None, *self.experiments):
             raise ValueError(
                 f"{where}.pretrain: {experiment.pretrain!r} is not one of the experiments: "
                 f"{', '.join(self.experiments)}"
             )
-        source = self.experiments[experiment.pretrain]
-        available = self.experiment_splits(experiment.pretrain)
+
+    def _check_start(self, where: str, experiment: Experiment, start: str) -> None:
+        """Refuse what does not fit the experiment that another one starts from."""
+        source = self.experiments[start]
+        available = self.experiment_splits(start)
         if source.dataset == experiment.dataset:
-            wanted = tuple(splits) if splits else accepted
+            wanted = experiment.splits or self.dataset(experiment.dataset).all_splits
             missing = [split for split in wanted if split not in available]
             if missing:
                 raise ValueError(
-                    f"{where}.pretrain: {experiment.pretrain!r} does not train on split "
-                    f"{missing[0]!r}; it trains on {', '.join(map(repr, available))}"
+                    f"{where}.pretrain: {start!r} does not train on split {missing[0]!r}; "
+                    f"it trains on {', '.join(map(repr, available))}"
                 )
         elif len(available) > 1:
             raise ValueError(
-                f"{where}.pretrain: {experiment.pretrain!r} trains on another data set and on "
-                f"several splits ({', '.join(map(repr, available))}): give it one"
+                f"{where}.pretrain: {start!r} trains on another data set and on several splits "
+                f"({', '.join(map(repr, available))}): give it one"
+            )
+        names = list(ModelOptions.model_fields)
+        if experiment.no_train:  # else the inputs may be others
+            names += ["no_mean_norm", "no_std_norm", "value_scale"]
+            if not (experiment.no_mean_norm and experiment.no_std_norm):
+                names.append("mean_dataset")
+        for name in names:
+            here, there = getattr(experiment, name), getattr(source, name)
+            if here != there:
+                raise ValueError(
+                    f"{where}.{name}: {here!r} does not fit pretrain: {start!r}, "
+                    f"whose {name} is {there!r}"
+                )
+        known = self.dataset(source.dataset).n_classes
+        own = self.dataset(experiment.dataset).n_classes
+        if experiment.no_train and None not in (known, own) and known != own:
+            raise ValueError(
+                f"{where}.no_train: true, but {experiment.dataset} has {own} classes and "
+                f"pretrain: {start!r} was trained on {known}"
+            )
+        if experiment.n_pretrain_classes and known not in (None, experiment.n_pretrain_classes):
+            raise ValueError(
+                f"{where}.n_pretrain_classes: {experiment.n_pretrain_classes} does not fit "
+                f"pretrain: {start!r}, which has {known} classes; 0 takes them from its model"
             )
 
     def _check_cycles(self) -> None:
@@ -237,7 +348,7 @@ class Config(Section):
     def experiment_splits(self, name: str) -> tuple[str, ...]:
         """The splits that an experiment runs on: its own choice, or all of its data set."""
         experiment = self.experiments[name]
-        return tuple(experiment.splits or self.datasets[experiment.dataset].all_splits)
+        return tuple(experiment.splits or self.dataset(experiment.dataset).all_splits)
 
     def annotation(self, dataset: str, split: str) -> str:
         """The annotation JSON of a split of a data set."""

@@ -84,5 +84,6 @@ def share_cores(n_workers: int, n_cores: int | None = None) -> None:
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Emulated bf16 is slower than fp32 on a CPU; torch has no public name for this question yet.
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # Without tiles (AMX) a CPU is slower in bf16 than in fp32, even one with bf16 instructions of
+    # AVX-512 (docs/benchmarks.md). torch has no public name for this question yet.
+    return torch.cpu._is_amx_tile_supported()

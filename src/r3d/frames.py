@@ -114,9 +114,9 @@ def extract_shard(
             finally:
                 cancelled.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-    records = [future.result() for future in futures]
-    _write_manifest(rows, records, manifest)
-    counts = Counter(record.status for record in records)
+    done = [future.result() for future in futures]
+    _write_manifest(done, manifest)
+    counts = Counter(record.status for _, record in done)
     summary = ", ".join(f"{n} {status}" for status, n in counts.most_common())
     _log.info("%s: %d videos%s", manifest, len(rows), f": {summary}" if summary else "")
 
@@ -145,9 +145,29 @@ class _Extractor:
         self._binary = ffmpeg_binary()
         self._cancelled = cancelled
 
-    def __call__(self, row: _Row, partial: str) -> VideoRecord:
+    def __call__(self, row: _Row, partial: str) -> tuple[_Row, VideoRecord]:
+        """The row, with the place where the frames are, and their record."""
         if self._cancelled.is_set():
             raise CancelledError
+        row = self._placed(row)
+        return row, self._record(row, partial)
+
+    def _placed(self, row: _Row) -> _Row:
+        """The row, with the folder of its label for `test` where frames or video are only there.
+
+        The test videos of Kinetics are in the folder `test`, but some people sort those whose label
+        they know.
+        """
+        folder, _, name = row.key.rpartition("/")
+        if folder != "test" or not row.label:
+            return row
+        places = (row.key, f"{row.label}/{name}")
+        return row._replace(
+            key=next((place for place in places if self._store.record(place)), row.key),
+            path=next((place for place in places if _exists(self._videos, place)), row.path),
+        )
+
+    def _record(self, row: _Row, partial: str) -> VideoRecord:
         selection = Selection(
             short_side=self._options.short_side,
             quality=self._options.quality,
@@ -249,6 +269,14 @@ def _find(videos: Path, listed: str) -> tuple[Path, os.stat_result]:
     raise VideoError("missing", f"no file {listed}{also}")
 
 
+def _exists(videos: Path, listed: str) -> bool:
+    try:
+        _find(videos, listed)
+    except VideoError as error:
+        return error.status != "missing"
+    return True
+
+
 def _failure(error: VideoError) -> VideoRecord:
     return VideoRecord(error.status, error.reason, 0, None, 0, 0, None)
 
@@ -288,7 +316,7 @@ def _where(selection: Selection) -> str:
     return f" from {selection.start or 0:g} s to {end}"
 
 
-def _write_manifest(rows: Sequence[_Row], records: Sequence[VideoRecord], path: Path) -> None:
+def _write_manifest(done: Sequence[tuple[_Row, VideoRecord]], path: Path) -> None:
     table = [
         (
             *(row.id, row.label, row.key, record.status, " ".join(record.reason.split())),
@@ -296,6 +324,6 @@ def _write_manifest(rows: Sequence[_Row], records: Sequence[VideoRecord], path: 
             "" if record.fps is None else f"{record.fps:.10g}",
             *((str(record.width), str(record.height)) if record.frames else ("", "")),
         )
-        for row, record in zip(rows, records, strict=True)
+        for row, record in done
     ]
     write_table(pd.DataFrame(table, columns=list(MANIFEST_COLUMNS)), path)

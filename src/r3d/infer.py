@@ -68,13 +68,14 @@ def infer(
     share_cores(run.n_threads, n_cores)
     with join_world(device) as world:
         device = world.own(device)
-        samples = read_annotation(annotation, subset=subset, untrimmed=True)
+        store = open_store(frames, file_type)
+        samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
         checkpoint = read_checkpoint(model)
         labels = _labels(checkpoint, samples, model)
         network = _load_network(options, checkpoint, len(labels), model)
         place(network, device, run.memory_format).eval()
 
-        clips = InferenceClips(samples, open_store(frames, file_type), options)
+        clips = InferenceClips(samples, store, options)
         loader = make_loader(
             clips,
             clips.shard(world.rank, world.size),

@@ -6,10 +6,11 @@ they are asked for): nothing grows with the data set.
 
 from pathlib import Path
 
-from r3d.config import Config, Dataset
+from r3d.config import Config, Dataset, Experiment, MergedDataset
 from r3d.errors import InputError
 from r3d.lists import FORMATS
 from r3d.motion import CLASSES, list_names
+from r3d.released import released_weights
 
 
 def list_files(dataset: Dataset, split: str) -> list[Path]:
@@ -24,7 +25,7 @@ def list_files(dataset: Dataset, split: str) -> list[Path]:
     return FORMATS[dataset.format].files(folder, split)
 
 
-def has_labels(dataset: Dataset, subset: str) -> bool | None:
+def has_labels(dataset: Dataset | MergedDataset, subset: str) -> bool | None:
     """Whether a subset (train, val or test) can be evaluated; None if it has no videos.
 
     Raises:
@@ -32,6 +33,10 @@ def has_labels(dataset: Dataset, subset: str) -> bool | None:
     """
     if subset != "test":
         return True
+    if isinstance(dataset, MergedDataset):
+        parts = [has_labels(part, subset) for part in dataset.parts.values()]
+        known = [labelled for labelled in parts if labelled is not None]
+        return all(known) if known else None
     if dataset.render:
         return None
     return FORMATS[dataset.format].testing_has_labels(Path(dataset.lists))
@@ -43,8 +48,8 @@ def check_inputs(config: Config) -> None:
     Raises:
         InputError: naming the key, its value and what is missing or does not match.
     """
-    for name, dataset in config.datasets.items():
-        _check_dataset(f"config: datasets.{name}", dataset)
+    for name, part in config.datasets.items():
+        _check_dataset(f"config: datasets.{name}", part)
     for name, experiment in config.experiments.items():
         for key in ("pretrain_path", "resume_path"):
             path = getattr(experiment, key)
@@ -53,12 +58,30 @@ def check_inputs(config: Config) -> None:
                     f"config: experiments.{name}.{key}: {path!r} is no file; "
                     "give the path of a checkpoint"
                 )
-        dataset = config.datasets[experiment.dataset]
+        dataset = config.dataset(experiment.dataset)
+        _check_released(f"config: experiments.{name}", experiment, dataset)
         if has_labels(dataset, experiment.inference_subset) is None:
             raise InputError(
                 f"config: experiments.{name}.inference_subset: 'test' has no videos in the lists "
                 f"of {experiment.dataset}; accepted: train, val"
             )
+
+
+def _check_released(where: str, experiment: Experiment, dataset: Dataset | MergedDataset) -> None:
+    """What the name of a released file says of its network; the file itself is not opened."""
+    released = experiment.pretrain_path and released_weights(experiment.pretrain_path)
+    if not released:
+        return
+    options = experiment.network()
+    # Without a training the last layer stays, and its outputs are the classes of the data set.
+    n_classes = dataset.n_classes if experiment.no_train else experiment.n_pretrain_classes
+    if n_classes:
+        options["n_classes"] = n_classes
+    if misfit := released.misfit(options):
+        raise InputError(
+            f"{where}.pretrain_path: {experiment.pretrain_path!r} is by its name {released}: "
+            f"{misfit} (rename the file if it is another)"
+        )
 
 
 def _check_dataset(where: str, dataset: Dataset) -> None:

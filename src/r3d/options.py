@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from r3d.architectures import MODEL_DEPTHS, begin_modules
+from r3d.architectures import MODEL_DEPTHS, Architecture, begin_modules
+from r3d.errors import InputError
 
 
 def _scalar(text: str) -> bool | int | float | str:
@@ -91,13 +92,11 @@ class ModelOptions(Section):
     """Colour frames, or the two components of optical flow (hdf5 only)."""
 
     @model_validator(mode="after")
-    def _check_depth(self) -> Self:
-        depths = MODEL_DEPTHS[self.model]
-        if self.model_depth not in depths:
-            raise ValueError(
-                f"model_depth: {self.model_depth} is not a depth of {self.model}; "
-                f"accepted: {', '.join(map(str, depths))}"
-            )
+    def _check_network(self) -> Self:
+        try:
+            Architecture(n_classes=1, **self.network())
+        except InputError as error:
+            raise ValueError(str(error)) from None
         return self
 
     @property
@@ -132,7 +131,8 @@ class ClipOptions(Section):
     frozen: bool = False
     """Control: replace each clip by copies of its first frame, which takes its motion away."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """What convolutions compute in; auto is bf16 where the hardware multiplies in it."""
+    """What convolutions compute in; auto is bf16 on GPUs that multiply in it and on CPUs with AMX,
+    else fp32."""
 
 
 class TrainOptions(Section):
@@ -257,7 +257,7 @@ class InferOptions(Section):
     """How a trained network is applied."""
 
     inference_stride: Count = 16
-    """Frames from the start of one clip to the next."""
+    """Frames from the start of one clip to the next, of those that sample_t_stride leaves."""
     inference_crop: Literal["center", "nocrop", "three"] = "center"
     """The square in the middle, the whole frame (fully convolutional), or three squares along the
     long side."""
@@ -274,13 +274,19 @@ class TrainingOptions(ModelOptions, ClipOptions, TrainOptions):
     """All that the trained weights depend on."""
 
     @model_validator(mode="after")
-    def _check_begin_module(self) -> Self:
+    def _check_combinations(self) -> Self:
         modules = begin_modules(self.model)
         if self.ft_begin_module and self.ft_begin_module not in modules:
             raise ValueError(
                 f"ft_begin_module: {self.ft_begin_module!r} is not a module of {self.model}; "
                 f"accepted: {', '.join(modules)} or '' (train everything)"
             )
+        for name in ("colorjitter", "randaugment"):
+            if getattr(self, name) and self.input_type == "flow":
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} changes colours, so it goes with input_type: "
+                    "'rgb' only, not 'flow'"
+                )
         return self
 
 

@@ -6,8 +6,10 @@ after the other.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 from r3d.architectures import Architecture
 
@@ -55,6 +57,22 @@ class ReleasedWeights:
     architecture: Architecture
     class_lists: tuple[ClassList, ...]
 
+    def __str__(self) -> str:
+        names = " and ".join(class_list.name for class_list in self.class_lists)
+        return f"the released {self.architecture.name} of {names}"
+
+    def misfit(self, options: Mapping[str, Any]) -> str:
+        """Which of the options of a network differs, with both values; "" if none does.
+
+        >>> RELEASED["r3d18_K_200ep.pth"].misfit({"model": "resnet", "model_depth": 50})
+        'model_depth: 50 does not fit, it has model_depth: 18'
+        """
+        for option, here in options.items():
+            there = getattr(self.architecture, option)
+            if here != there:
+                return f"{option}: {here} does not fit, it has {option}: {there}"
+        return ""
+
 
 def _released(depth: int, datasets: str) -> ReleasedWeights:
     class_lists = tuple(_CLASS_LISTS[letter] for letter in datasets)
@@ -71,6 +89,23 @@ RELEASED: dict[str, ReleasedWeights] = {
     for depth, trained_on in _TRAINED_ON.items()
     for weights in (_released(depth, datasets) for datasets in trained_on)
 }
+
+
+def released_table() -> str:
+    """The released files for reading: options of the network, class count, class lists."""
+    rows = [("file", "options", "classes", "outputs: the classes of")]
+    for weights in RELEASED.values():
+        network = weights.architecture
+        options = f"--model {network.model} --model_depth {network.model_depth}"
+        names = ", then ".join(class_list.name for class_list in weights.class_lists)
+        rows.append((weights.file, options, str(network.n_classes), names))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    sources = [
+        f"{class_list.name} ({class_list.n_classes}): {class_list.order}"
+        for class_list in _CLASS_LISTS.values()
+    ]
+    return "\n".join([*lines, "", *sources])
 
 
 def released_weights(path: str | os.PathLike[str]) -> ReleasedWeights | None:

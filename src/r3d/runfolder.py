@@ -15,7 +15,7 @@ import csv
 import hashlib
 import json
 import logging
-import shutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,30 @@ class RunFolder:
         periodic = [self.periodic(epoch) for epoch in sorted(kept, reverse=True)]
         return [path for path in (self.latest, *periodic) if path.is_file()]
 
+    def state_before(self, n_epochs: int, *, with_best: bool) -> Path | None:
+        """The furthest state of at most so many epochs, `None` if there is none to go on from.
+
+        Args:
+            with_best: the state of its best epoch has to be here, too. If a longer training has put
+                a later one in its place, a state before it is taken, so that it is trained again.
+        """
+        limit = (n_epochs, 0)
+        for path in self.states():
+            epoch, step, best_epoch = _progress(path)
+            if (epoch, step) > limit:
+                continue
+            if not with_best or best_epoch == 0 or self.state_of(best_epoch):
+                return path
+            limit, with_best = (best_epoch - 1, sys.maxsize), False
+        return None
+
+    def state_of(self, epoch: int) -> Path | None:
+        """The state after an epoch, if it is kept."""
+        for path in (self.best, self.periodic(epoch), self.latest):
+            if path.is_file() and _progress(path)[:2] == (epoch, 0):
+                return path
+        return None
+
     def lock(self) -> BaseFileLock:
         """Hold the folder for this process; the kernel lets go when the process ends.
 
@@ -128,11 +152,14 @@ class RunFolder:
         self.path.mkdir()
         _log.info("kept the finished training by earlier code in %s", target)
 
-    def copy_logs(self, train_log: Path, val_log: Path) -> None:
-        """Copy the logs by epoch."""
-        for name, output in (("train.log", train_log), ("val.log", val_log)):
-            with atomic_path(output) as partial:
-                shutil.copyfile(self.path / name, partial)
+    def copy_logs(self, train_log: Path, val_log: Path, *, n_epochs: int) -> None:
+        """Copy the logs by epoch, up to the last one."""
+
+        def is_asked(row: dict[str, str]) -> bool:
+            return int(row["epoch"]) <= n_epochs
+
+        _copy(self.path / "train.log", train_log, TRAIN_COLUMNS, is_asked)
+        _copy(self.path / "val.log", val_log, VAL_COLUMNS, is_asked)
 
 
 class TrainingLogs:
@@ -155,9 +182,12 @@ class TrainingLogs:
             last_step = row.get("batch", "inf")
             return (int(row["epoch"]) - 1, float(last_step)) <= (epoch, step)
 
-        _trim(self._train, TRAIN_COLUMNS, is_done)
-        _trim(self._batches, BATCH_COLUMNS, is_done)
-        _trim(self._val, VAL_COLUMNS, is_done)
+        for log, columns in (
+            (self._train, TRAIN_COLUMNS),
+            (self._batches, BATCH_COLUMNS),
+            (self._val, VAL_COLUMNS),
+        ):
+            _copy(log, log, columns, is_done)
 
     def epoch(self, train_row: Row, val_row: Row | None) -> None:
         """Log an epoch; without a validation only its training."""
@@ -176,18 +206,27 @@ class TrainingLogs:
         _append(self._batches, rows)
 
 
-def _trim(path: Path, columns: tuple[str, ...], keep: Callable[[dict[str, str]], bool]) -> None:
-    """Leave the header and the rows to keep; make the file if there is none."""
+def _progress(path: Path) -> tuple[int, int, int]:
+    """Epochs and steps that a state has done, and its best epoch."""
+    training = read_checkpoint(path).training
+    assert training is not None
+    return training["epoch"], training["step"], training.get("best_epoch", 0)
+
+
+def _copy(
+    log: Path, output: Path, columns: tuple[str, ...], keep: Callable[[dict[str, str]], bool]
+) -> None:
+    """Write the header and the rows to keep, those of a log that there may not be yet."""
     rows: list[dict[str, str]] = []
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
+    if log.is_file():
+        with log.open(newline="", encoding="utf-8") as file:
             # The last row of a killed process may be half a row.
             rows = [
                 row
                 for row in csv.DictReader(file, delimiter="\t")
                 if None not in row.values() and keep(row)
             ]
-    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -75,7 +75,7 @@ def _union(tables: Sequence[Path]) -> pd.DataFrame:
 def _check_distinct(videos: pd.DataFrame) -> None:
     """Refuse videos whose frames would overwrite each other, be it on a case-blind file system."""
     for values, clash in (
-        (videos["key"], "would share their frames"),
+        (videos["key"].str.casefold(), "would share their frames"),
         (videos["id"].str.casefold(), "have ids that differ only by case"),
     ):
         repeated = values.duplicated()

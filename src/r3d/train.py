@@ -84,7 +84,7 @@ def train(
                 f"the {world.size} processes that share it"
             )
         store = open_store(frames, file_type)
-        samples = read_annotation(annotation, subset="training")
+        samples = read_annotation(annotation, subset="training", store=store)
         training_clips = TrainingClips(samples, store, options)
         if len(training_clips) < world.size:
             raise InputError(
@@ -93,7 +93,7 @@ def train(
             )
         validation_clips = None
         if not options.no_val:
-            validation = read_annotation(annotation, subset="validation")
+            validation = read_annotation(annotation, subset="validation", store=store)
             validation_clips = ValidationClips(validation, store, options)
 
         state = TrainState(options, samples.labels, pretrained, device, run.memory_format)
@@ -117,30 +117,32 @@ def train(
             training.run_epochs()
             if world.is_main:
                 _write_model(state, folder, model)
-                folder.copy_logs(train_log, val_log)
+                folder.copy_logs(train_log, val_log, n_epochs=options.n_epochs)
 
 
 def _resume(state: TrainState, folder: RunFolder) -> None:
-    """Go on from the furthest state of the run folder, else from `resume_path`, if given."""
-    for path in folder.states():
-        checkpoint = read_checkpoint(path)
-        assert checkpoint.training is not None
-        if (checkpoint.epoch, checkpoint.training["step"]) <= (state.options.n_epochs, 0):
-            break  # else it is further than asked for now
+    """Go on from a state of the run folder, else from `resume_path`, if given."""
+    options = state.options
+    path = folder.state_before(options.n_epochs, with_best=options.final_model == "best")
+    if path is not None:
+        state.load(read_checkpoint(path), path)
+    elif options.resume_path:
+        path = Path(options.resume_path)
+        state.load(read_checkpoint(path), path)
+        state.progress.forget_best()  # the weights of which are elsewhere, if anywhere
     else:
-        if not state.options.resume_path:
-            return
-        path = Path(state.options.resume_path)
-        checkpoint = read_checkpoint(path)
-    state.load(checkpoint, path)
+        return
     done = (state.progress.epoch, state.progress.step)
     _log.info("resumed from %s: %d epochs and %d steps are done", path, *done)
 
 
 def _write_model(state: TrainState, folder: RunFolder, model: Path) -> None:
     """Write the final network: that of the last epoch, or of the best."""
-    if state.options.final_model == "best":
-        state.load(read_checkpoint(folder.best), folder.best)
+    best_epoch = state.progress.best_epoch
+    if state.options.final_model == "best" and best_epoch:
+        path = folder.state_of(best_epoch)
+        assert path is not None
+        state.load(read_checkpoint(path), path)
     write_checkpoint(model, state.final_model())
 
 
@@ -202,6 +204,8 @@ class Training:
             InputError: when the loss is no longer finite.
         """
         progress, n_epochs = self.state.progress, self.options.n_epochs
+        if progress.epoch == n_epochs:
+            return
         self.logs = None
         if self.world.is_main:
             self.logs = TrainingLogs(

@@ -1,13 +1,12 @@
 """All that changes while a network is trained, and its way into and out of a checkpoint."""
 
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from r3d.checkpoint import Checkpoint, describe, load_weights, read_checkpoint
@@ -15,7 +14,13 @@ from r3d.device import Layout, place
 from r3d.errors import InputError
 from r3d.modelinput import input_normalisation
 from r3d.models import VideoModel, build_model, freeze_before, replace_head
-from r3d.optim import build_optimizer, build_scheduler
+from r3d.optim import (
+    build_optimizer,
+    build_scheduler,
+    load_optimizer,
+    load_scheduler,
+    overwrite_milestones,
+)
 from r3d.options import TrainingOptions
 
 
@@ -31,6 +36,7 @@ class Progress:
         seen: how many clips that were.
         best_accuracy: highest validation accuracy of a finished epoch.
         best_loss: validation loss of that epoch, which decides between equal accuracies.
+        best_epoch: the number of that epoch from 1; 0 if none was validated.
     """
 
     epoch: int = 0
@@ -40,6 +46,7 @@ class Progress:
     seen: int = 0
     best_accuracy: float = -1.0
     best_loss: float = float("inf")
+    best_epoch: int = 0
 
     def add(self, loss: float, correct: float, seen: int) -> None:
         """Count one more step."""
@@ -50,12 +57,16 @@ class Progress:
 
     def finish_epoch(self, accuracy: float, loss: float) -> bool:
         """Go on to the next epoch; tell whether the validation of this one was the best so far."""
+        self.epoch += 1
         is_best = (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
         if is_best:
-            self.best_accuracy, self.best_loss = accuracy, loss
-        self.epoch += 1
+            self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, self.epoch
         self.step, self.loss, self.correct, self.seen = 0, 0.0, 0.0, 0
         return is_best
+
+    def forget_best(self) -> None:
+        """Let the next validated epoch be the best: of earlier ones the weights are not here."""
+        self.best_accuracy, self.best_loss, self.best_epoch = -1.0, float("inf"), 0
 
 
 class TrainState:
@@ -126,18 +137,20 @@ class TrainState:
         options = self.options
         load_weights(self.network, state.state_dict, path, architecture=state.architecture)
         try:
+            groups = None
             if state.optimizer is not None:
-                self.optimizer.load_state_dict(state.optimizer)
+                groups = load_optimizer(self.optimizer, state.optimizer, self.network.parameters())
             if state.scheduler is not None:
-                self.scheduler.load_state_dict(state.scheduler)
-                self._catch_up(state.epoch)
-        except (KeyError, ValueError) as error:
+                load_scheduler(self.scheduler, state.scheduler, groups)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise InputError(
                 f"checkpoint {path}: its optimizer or scheduler state does not fit optimizer: "
                 f"{options.optimizer}, lr_scheduler: {options.lr_scheduler} ({error})"
             ) from None
-        if options.overwrite_milestones and isinstance(self.scheduler, MultiStepLR):
-            self.scheduler.milestones = Counter(options.multistep_milestones)
+        if options.overwrite_milestones:
+            overwrite_milestones(self.scheduler, options)
+        if state.scheduler is not None:
+            self._catch_up(state.epoch)
         training = dict(state.training or {"epoch": state.epoch})
         training.pop("code", None)
         average = training.pop("average", None)

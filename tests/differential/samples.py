@@ -94,7 +94,9 @@ def annotate(
         refused=work / "refused.tsv",
     )
     output = work / "annotation.json"
-    write_annotation(list_table, labels, work / "ledger.tsv", output, file_type=file_type)
+    write_annotation(
+        list_table, labels, work / "ledger.tsv", output, file_type=file_type, frames=frames
+    )
     return output
 
 

@@ -26,6 +26,8 @@ class NoVideos:
 
     def put_all(self, folder: Path, names: list[str], **_: Any) -> None: ...
 
+    def put_frames(self, folder: Path, **_: Any) -> None: ...
+
 
 def make_lists(make: Callable[..., dict[str, Any]], folder: Path) -> Path:
     return Path(make(folder, NoVideos())["lists"])
@@ -105,7 +107,8 @@ def test_activitynet(reference: Reference, tmp_path: Path) -> None:
     more = [{"segment": segment, "label": "Archery"} for segment in ([2.5, 9.0], [0.0, 0.5])]
     next(iter(data["database"].values()))["annotations"] += more
     path.write_text(json.dumps(data))
-    ledger = ["id\tframes\tfps", *(f"{name}\t{n_frames}\t10.0" for name in data["database"])]
+    rows = [f"{name}\tv_{name}\t{n_frames}\t10.0" for name in data["database"]]
+    ledger = ["id\tkey\tframes\tfps", *rows]
     (tmp_path / "ledger.tsv").write_text("\n".join(ledger) + "\n")
     for name in data["database"]:
         (tmp_path / f"v_{name}").mkdir()

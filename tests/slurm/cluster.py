@@ -12,7 +12,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMANDS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
+COMMANDS = (
+    *("slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol"),
+    *("squeue", "sinfo", "sacct"),
+)
 _SEARCH_PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 # Everything is in one folder and on the loopback interface; a limit on memory is not enforced.
@@ -63,12 +66,12 @@ class Cluster:
             list(command), env=self.environment, check=True, capture_output=True, text=True
         ).stdout
 
-    def jobs(self) -> dict[str, str]:
-        """The state of each job of the last minutes, by its number."""
-        rows = self.run("squeue", "--noheader", "--states=all", "--format=%i %T").splitlines()
-        return dict(row.split() for row in rows)
+    def jobs(self, column: str) -> dict[str, str]:
+        """A column of squeue for each job and array task of the last minutes, by its number."""
+        rows = self.run("squeue", "--noheader", "--states=all", f"--format=%i {column}")
+        return dict(row.split() for row in rows.splitlines())
 
-    def wait_until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], object], seconds: float = 300) -> None:
         """Wait for something to become true.
 
         Raises:

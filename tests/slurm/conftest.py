@@ -19,8 +19,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             f"no SLURM to test with ({', '.join(missing)} not found; "
             "`make test-slurm` installs it on Debian when run by root)"
         )
+    # Whoever ends the tests ends the jobs with them.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with start_cluster(tmp_path_factory.mktemp("slurm")) as running:
         yield running
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")
@@ -29,13 +32,13 @@ def workflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Work
 
 
 @pytest.fixture
-def interrupt() -> Iterator[list[subprocess.Popen[str]]]:
+def interrupt() -> Iterator[list[subprocess.Popen[bytes]]]:
     """End what a test has put in here, as Ctrl-C does."""
-    running: list[subprocess.Popen[str]] = []
+    running: list[subprocess.Popen[bytes]] = []
     yield running
     for process in running:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        process.wait(timeout=300)
 
 
 def pytest_configure() -> None:

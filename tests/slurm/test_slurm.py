@@ -10,27 +10,40 @@ import torch
 from cluster import Cluster
 
 from r3d.checkpoint import read_checkpoint
-from workflow import MOTION, Workflow
+from workflow import FEWER_JOBS, MOTION, SECONDS, Workflow
 
 pytestmark = pytest.mark.slurm
-
-RESULTS = [f"results/experiments/{name}/01/val.json" for name in ("one", "two")]
 
 
 @pytest.fixture(scope="module")
 def output(workflow: Workflow) -> str:
-    """What snakemake said while it ran from rendered videos to accuracies."""
-    process = workflow.start(*RESULTS)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
+    """What snakemake said while it went from rendered videos to the accuracy table."""
+    status, output = workflow.run()
+    assert status == 0, output
     return output
 
 
-def test_shards_are_one_array(output: str, workflow: Workflow):
-    assert re.search(r"Submitted array job .* The individual task IDs are 1-3", output)
+def test_from_lists_to_the_accuracy_table(output: str, workflow: Workflow):
+    assert "Error in rule" not in output
+    summary = pd.read_csv(workflow.folder / "results/summary.tsv", sep="\t")
+    assert list(summary["experiment"]) == ["one", "two"]
+    assert list(summary["found"]) == list(summary["listed"]) == [8, 8]
     ledger = pd.read_csv(workflow.folder / "results/datasets/motion/ledger.tsv", sep="\t")
     assert len(ledger) == 40
     assert set(ledger["status"]) == {"ok"}
+    # Only what is no work is done outside of the cluster.
+    assert re.findall(r"^local\w* (\w+):", output, re.MULTILINE) == ["all"]
+
+
+def test_trainings_are_given_gpus(output: str, cluster: Cluster):
+    given = cluster.run("squeue", "--states=all", "--noheader", "--Format=numnodes,tres-per-job")
+    gpus = sorted(row.split() for row in given.splitlines() if "gpu" in row)
+    # A training and an inference on one node, and both on two nodes.
+    assert gpus == [["1", "gres:gpu:1"]] * 2 + [["2", "gres:gpu:2"]] * 2
+
+
+def test_shards_are_one_array(output: str):
+    assert re.search(r"Submitted array job .* The individual task IDs are 1-3", output)
 
 
 def test_two_nodes_train_what_one_does(output: str, workflow: Workflow):
@@ -57,70 +70,95 @@ def test_two_nodes_infer_every_video_once(output: str, workflow: Workflow):
     assert all(text.count(json.dumps(name)) == 1 for name in validation)
 
 
-def test_a_drained_node_and_a_failing_shard(output: str, workflow: Workflow, cluster: Cluster):
-    # A file lies where the folder of one video belongs.
-    shards = sorted((workflow.folder / "results/datasets/motion/shards").iterdir())
-    shard = pd.read_csv(shards[1], sep="\t")
-    obstacle = workflow.folder / "data/other" / shard["key"][0]
-    obstacle.parent.mkdir(parents=True)
-    obstacle.touch()
+def test_a_drained_node_and_failing_shards(output: str, workflow: Workflow, cluster: Cluster):
+    # Of two shards the first video fails: a file lies where the folder of its frames belongs.
+    shards = sorted((workflow.folder / "results/datasets/motion/shards").glob("*.tsv"))
+    obstacles = []
+    for path in shards[:2]:
+        obstacle = workflow.folder / "data/other" / pd.read_csv(path, sep="\t")["key"][0]
+        obstacle.parent.mkdir(parents=True, exist_ok=True)
+        obstacle.touch()
+        obstacles.append(obstacle)
     other = {"other": {**MOTION, "frames": "data/other"}}
+    ledger = "results/datasets/other/ledger.tsv"
+    before = cluster.jobs("%N")
     cluster.run("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
     try:
-        process = workflow.start("results/datasets/other/ledger.tsv", "--retries=1", datasets=other)
-        report, _ = process.communicate(timeout=300)
-        nodes = cluster.run("squeue", "--states=all", "--noheader", "--format=%i %N")
+        status, report = workflow.run(ledger, "--retries=1", *FEWER_JOBS, datasets=other)
     finally:
         cluster.run("scontrol", "update", "nodename=n2", "state=resume")
+    nodes, memory = (
+        [value for job, value in cluster.jobs(column).items() if job not in before]
+        for column in ("%N", "%m")
+    )
+    assert nodes == ["n1"] * 5  # three shards, and two of them again with twice the memory
+    assert [int(size[:-1]) // 1000 for size in sorted(memory)] == [4, 4, 4, 8, 8]
 
-    assert process.returncode != 0
-    assert len(re.findall(r"SLURM-job '\S+' failed", report)) == 2  # the shard, tried twice
-    assert "Trying to restart job" in report
+    assert status == 1
+    # The third shard has nothing to do with what befalls the others of its array.
+    assert len(re.findall(r"SLURM-job '\S+' failed", report)) == 4, report
+    assert report.count("Trying to restart job") == 2
+    for obstacle in obstacles:
+        assert f"error: {obstacle.relative_to(workflow.folder)}: " in report
     manifests = workflow.folder / "results/datasets/other/manifests"
-    assert {path.name for path in manifests.iterdir()} == {shards[0].name, shards[2].name}
-    newest = sorted(nodes.splitlines(), key=lambda row: int(re.split(r"\D", row)[0]))[-4:]
-    assert all(row.endswith(" n1") for row in newest), newest
+    assert [path.name for path in manifests.iterdir()] == [shards[2].name]
 
-    obstacle.unlink()
-    process = workflow.start("results/datasets/other/ledger.tsv", datasets=other)
-    report, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, report
-    assert report.count("rule extract_shard:") == 1
+    for obstacle in obstacles:
+        obstacle.unlink()
+    status, report = workflow.run(ledger, "--slurm-array-jobs=", *FEWER_JOBS, datasets=other)
+    assert status == 0, report
+    assert "Submitted array job" not in report
+    assert report.count("rule extract_shard:") == 2
+    assert set(pd.read_csv(workflow.folder / ledger, sep="\t")["status"]) == {"ok"}
 
 
 def test_stopped_trainings_go_on(
-    output: str, workflow: Workflow, cluster: Cluster, interrupt: list[subprocess.Popen[str]]
+    output: str, workflow: Workflow, cluster: Cluster, interrupt: list[subprocess.Popen[bytes]]
 ):
-    # One is cancelled, the other reaches its time limit, of which it is warned.
+    # The memory tells whose job a job is.
     long = {
-        "cancelled": {"n_epochs": 100_000, "resources": {"nodes": 2, "mem_mb": 1000}},
-        "overtime": {"n_epochs": 100_000, "resources": {"runtime": 1, "mem_mb": 1000}},
+        "cancelled": {"resources": {"nodes": 2, "mem_mb": 1000}},
+        "overtime": {"resources": {"mem_mb": 1001}},
+        "preempted": {"resources": {"mem_mb": 1002}},
     }
-    steps = {name: f"train_model/{name}_01" for name in long}
-    interrupt.append(
-        workflow.start(
-            *(f"results/experiments/{name}/01/model.pth" for name in long),
-            "--set-resources=train_model:slurm_extra=--signal=TERM@30",
-            experiments=long,
-        )
-    )
-    cluster.wait_until(lambda: rows(workflow, "cancelled") > 20)
-    running = cluster.run("squeue", "--noheader", "--states=running", "--format=%i %D")
-    (job,) = (row.split()[0] for row in running.splitlines() if row.endswith(" 2"))
-    cluster.run("scancel", job)
+    models = [f"results/experiments/{name}/01/model.pth" for name in long]
+    experiments = {name: {**options, "n_epochs": 100_000} for name, options in long.items()}
+    interrupt.append(workflow.start(*models, *FEWER_JOBS, experiments=experiments))
+    jobs = {}
+    for name, options in long.items():
+        cluster.wait_until(lambda: rows(workflow, name) > 20, SECONDS)  # noqa: B023
+        running = cluster.run("squeue", "--noheader", "--states=running", "--format=%i %m")
+        memory = f"{options['resources']['mem_mb']}M"
+        (jobs[name],) = (row.split()[0] for row in running.splitlines() if row.endswith(memory))
 
-    stopped, resumed = {}, {}
-    for name, step in steps.items():
-        pattern = r"stopped in epoch (\d+) after step (\d+); the state is saved"
-        cluster.wait_until(lambda: re.search(pattern, workflow.log(step)), 120)  # noqa: B023
-        stopped[name] = re.search(pattern, workflow.log(step))
-    for name, step in steps.items():
-        pattern = r"resumed from \S+: (\d+) epochs and (\d+) steps are done"
-        cluster.wait_until(lambda: re.search(pattern, workflow.log(step)), 120)  # noqa: B023
-        resumed[name] = re.search(pattern, workflow.log(step))
-    for name in long:
-        epoch, step = map(int, stopped[name].groups())
-        assert tuple(map(int, resumed[name].groups())) == (epoch - 1, step)
+    # No job starts again, and its log anew, before all have been looked at.
+    cluster.run("scontrol", "update", "partition=test", "state=down")
+    cluster.run("scancel", jobs["cancelled"])
+    # As if it had been asked for: SLURM warns the job, or ends it if more time has passed.
+    cluster.run("scontrol", "update", f"jobid={jobs['overtime']}", "timelimit=3")
+    cluster.run("scontrol", "requeue", jobs["preempted"])
+    stopped = r"stopped in epoch (\d+) after step (\d+); the state is saved"
+    done = {name: wait_for_numbers(workflow, name, stopped) for name in long}
+    cluster.run("scontrol", "update", "partition=test", "state=up")
+    # Without this SLURM waits for two minutes before it starts a job again.
+    state = ["squeue", "--noheader", f"--jobs={jobs['preempted']}", "--format=%T"]
+    cluster.wait_until(lambda: cluster.run(*state).strip() == "PENDING", SECONDS)
+    cluster.run("scontrol", "update", f"jobid={jobs['preempted']}", "starttime=now")
+    resumed = r"resumed from \S+: (\d+) epochs and (\d+) steps are done"
+    for name, (epoch, step) in done.items():
+        assert wait_for_numbers(workflow, name, resumed) == [epoch - 1, step]
+
+
+def wait_for_numbers(workflow: Workflow, experiment: str, pattern: str) -> list[int]:
+    """The numbers in a message of a training, as soon as there is one."""
+
+    def found() -> re.Match[str] | None:
+        return re.search(pattern, workflow.log(f"train_model/{experiment}_01"))
+
+    workflow.cluster.wait_until(found, SECONDS)
+    match = found()
+    assert match is not None
+    return [int(number) for number in match.groups()]
 
 
 def rows(workflow: Workflow, experiment: str) -> int:

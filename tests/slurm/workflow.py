@@ -10,6 +10,9 @@ import yaml
 from cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 1200  # nothing takes that long, but the machine may be a busy one
+# The plugin asks only now and then whether a job is done: no cluster job for what takes a second.
+FEWER_JOBS = ("--snakefile", "fewer_jobs.smk")
 MOTION = {
     "format": "ucf101",
     "render": {"videos_per_class": 5, "n_frames": 16},
@@ -35,47 +38,57 @@ _CONFIG: dict[str, dict[str, Any]] = {
         "n_val_samples": 1,
         "n_threads": 0,
         "precision": "fp32",
+        "no_cuda": True,
     },
     "experiments": {
-        # Both take batch-norm statistics over halves of a batch.
-        "one": {"accumulate_steps": 2, "resources": {"mem_mb": 1000}},
-        "two": {"resources": {"nodes": 2, "mem_mb": 1000}},
+        # Both take batch-norm statistics over halves of a batch, and ask for GPUs that are none.
+        "one": {"accumulate_steps": 2, "resources": {"gpus": 1, "mem_mb": 1000}},
+        "two": {"resources": {"nodes": 2, "gpus": 1, "mem_mb": 1000}},
     },
 }
-# To wait less: the plugin asks only now and then whether a job is done.
-_SNAKEFILE = f"""
-include: "{ROOT}/Snakefile"
+_FEWER_JOBS = """\
+include: "Snakefile"
 localrules: list_split, shard_videos, gather_ledger, annotate_split
 """
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """A folder in which snakemake runs the workflow on the cluster."""
+    """A folder laid out as the repository, in which snakemake runs on the cluster."""
 
     folder: Path
     cluster: Cluster
 
-    def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[str]:
-        """Start snakemake with the profile and a config with more in these sections."""
+    def __post_init__(self) -> None:
+        for name in ("Snakefile", "rules", "workflow", "profiles", "environment.yml"):
+            (self.folder / name).symlink_to(ROOT / name)
+        (self.folder / "config").mkdir()
+        (self.folder / "fewer_jobs.smk").write_text(_FEWER_JOBS)
+
+    def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[bytes]:
+        """Start what a user types, with a config with more in these sections."""
         config = {name: {**values, **changes.get(name, {})} for name, values in _CONFIG.items()}
-        path = self.folder / "config.yaml"
-        path.write_text(yaml.safe_dump(config))
-        (self.folder / "Snakefile").write_text(_SNAKEFILE)
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "snakemake", "--configfile", str(path)),
-                *("--profile", str(ROOT / "profiles/slurm")),
-                *("--workflow-profile", str(ROOT / "profiles/default")),
-                *("--slurm-init-seconds-before-status-checks", "6", "--latency-wait", "5"),
-                *arguments,
-            ],
-            cwd=self.folder,
-            env=self.cluster.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+        # Ctrl-C has to work even if these tests run in the background, where it is ignored.
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "snakemake", *arguments]
+        command += ["--profile", "profiles/slurm"]
+        with self._output.open("wb") as output:
+            return subprocess.Popen(
+                [*command, "--slurm-init-seconds-before-status-checks", "8"],
+                cwd=self.folder,
+                env=self.cluster.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def run(self, *arguments: str, **changes: Any) -> tuple[int, str]:
+        """Do the same to the end: the exit status, and what snakemake said."""
+        status = self.start(*arguments, **changes).wait(timeout=SECONDS)
+        return status, self._output.read_text()
+
+    @property
+    def _output(self) -> Path:
+        return self.folder / "output"
 
     def log(self, step: str) -> str:
         """The messages of a step so far."""

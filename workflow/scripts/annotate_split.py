@@ -15,4 +15,5 @@ with job(snakemake.log[0]):
             ledger,
             output,
             file_type=file_type,
+            frames=Path(snakemake.params.frames),
         )

@@ -119,15 +119,32 @@ def video_rows(
 def name_videos(
     rows: pd.DataFrame, ids: Sequence[str], keys: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Complete `video_rows` by ids and keys.
-
-    The frames of a video live under `<label>/<id>` unless `keys` says otherwise, of a video without
-    label under `test/<id>`.
-    """
+    """Complete `video_rows` by ids and keys; a key is `<label>/<id>` unless `keys` says another."""
     if keys is None:
         labels = rows["label"].tolist()
-        keys = [f"{label or 'test'}/{name}" for label, name in zip(labels, ids, strict=True)]
+        keys = [frame_key(label, name) for label, name in zip(labels, ids, strict=True)]
     return rows.assign(id=ids, key=keys)[[*COLUMNS, "file", "line"]]
+
+
+def frame_key(label: str, name: str) -> str:
+    """Where the reference keeps frames: `<label>/<name>`, without a label `test/<name>`."""
+    return f"{label or 'test'}/{name}"
+
+
+def distinct_keys(labels: Sequence[str], names: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """The keys of labels and names as far as they are distinct, else those of labels and ids.
+
+    As in `unique_ids`, case does not make a difference.
+
+    >>> distinct_keys(["run", "run", "walk"], ["1", "1", "1"], ["a_1", "b_1", "walk_1"])
+    ['run/a_1', 'run/b_1', 'walk/1']
+    """
+    keys = [frame_key(label, name) for label, name in zip(labels, names, strict=True)]
+    uses = Counter(key.casefold() for key in keys)
+    return [
+        key if uses[key.casefold()] == 1 else frame_key(label, video_id)
+        for key, label, video_id in zip(keys, labels, ids, strict=True)
+    ]
 
 
 def stem(path: str) -> str:
@@ -138,18 +155,25 @@ def stem(path: str) -> str:
 
 
 def unique_ids(paths: Iterable[str]) -> list[str]:
-    """Name videos by their file names, and by their whole paths where file names repeat.
+    """Name videos by their file names, and by their whole paths where names repeat.
 
     Names that differ only by case count as repeated, as some file systems take them for the same.
 
-    >>> unique_ids(["run/a.mp4", "run/001.mp4", "walk/001.mp4"])
-    ['a', 'run_001', 'walk_001']
+    >>> unique_ids(["run/a.mp4", "run/001.mp4", "walk/001.mp4", "jump/walk_001.mp4"])
+    ['a', 'run_001', 'walk_001', 'jump_walk_001']
     """
     paths = list(paths)
-    uses = Counter(stem(path).casefold() for path in dict.fromkeys(paths))
-    return [
-        name
-        if uses[(name := stem(path)).casefold()] == 1
-        else "_".join([*path.split("/")[:-1], name])
-        for path in paths
-    ]
+    names = {path: stem(path) for path in paths}
+    while True:
+        uses = Counter(name.casefold() for name in names.values())
+        longer = {
+            path: name if uses[name.casefold()] == 1 else _whole(path)
+            for path, name in names.items()
+        }
+        if longer == names:
+            return [names[path] for path in paths]
+        names = longer  # a whole path may be the name of another file
+
+
+def _whole(path: str) -> str:
+    return "_".join([*path.split("/")[:-1], stem(path)])

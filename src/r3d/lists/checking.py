@@ -41,7 +41,7 @@ def check_list(video_list: VideoList, source: Path, class_source: str) -> VideoL
 
 
 def _place(row: pd.Series) -> str:
-    return f"{row['file']}, line {row['line']}" if row["line"] else row["file"]
+    return f"{row['file']}, line {int(row['line'])}" if row["line"] else row["file"]
 
 
 def _first_match(values: Sequence[str], pattern: re.Pattern[str]) -> int | None:

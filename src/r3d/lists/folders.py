@@ -10,7 +10,9 @@ from r3d.lists.base import (
     ListFormat,
     SplitOptions,
     VideoList,
+    distinct_keys,
     name_videos,
+    stem,
     subset_name,
     unique_ids,
     video_rows,
@@ -104,7 +106,9 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     if not any(subsets):
         subsets = split_subsets(labels, paths, options, str(folder))
     rows = video_rows(folder, 0, labels=labels, subsets=subsets, paths=paths)
-    return VideoList(_labels(folder), name_videos(rows, unique_ids(paths)))
+    ids = unique_ids(paths)
+    keys = distinct_keys(labels, [stem(path) for path in paths], ids)
+    return VideoList(_labels(folder), name_videos(rows, ids, keys))
 
 
 def _testing_has_labels(folder: Path) -> bool | None:

@@ -19,7 +19,8 @@ from r3d.lists.base import (
 from r3d.lists.reading import Table, need_folder, read_table
 
 _FILE = re.compile(
-    r"(?P<release>(?:kinetics(?:-[467]00)?_)?)(?P<subset>train|val|validate|test)\.csv"
+    r"(?P<release>(?:kinetics(?:[-_]?[467]00(?:[-_]2020)?)?_)?)"
+    r"(?P<subset>train|val|validate|test)\.csv"
 )
 _EXPECTED = (
     "the training and validation lists of one Kinetics release: kinetics-700_train.csv and "
@@ -72,9 +73,11 @@ def _read_subset(file: Path, subset: str) -> pd.DataFrame:
     names = table.columns["youtube_id"]
     starts, ends = (_seconds(table, column).tolist() for column in times[1:])
     labels = table.columns.get("label", [""] * len(names))
+    # The videos and frames of the test list are in one folder, even where it tells their labels.
+    folders = ["test"] * len(names) if subset == "testing" else labels
     paths = [
-        f"{label or 'test'}/{name}_{start:06d}_{end:06d}"
-        for label, name, start, end in zip(labels, names, starts, ends, strict=True)
+        f"{folder}/{name}_{start:06d}_{end:06d}"
+        for folder, name, start, end in zip(folders, names, starts, ends, strict=True)
     ]
     return video_rows(file, table.lines, labels=labels, subsets=subset, paths=paths)
 
@@ -85,9 +88,10 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     # The released weights number the classes by their first appearance in the training list.
     labels = [label for label in subsets[0]["label"].unique().tolist() if label]
     rows = pd.concat(subsets, ignore_index=True)
-    columns = (rows[name].tolist() for name in ("label", "path"))
-    ids = [path[len(label or "test") + 1 :] for label, path in zip(*columns, strict=True)]
-    return VideoList(labels, name_videos(rows, ids))
+    folders = rows["label"].mask(rows["subset"] == "testing", "test").tolist()
+    paths = rows["path"].tolist()
+    ids = [path[len(folder) + 1 :] for folder, path in zip(folders, paths, strict=True)]
+    return VideoList(labels, name_videos(rows, ids, paths))
 
 
 def _testing_has_labels(folder: Path) -> bool | None:

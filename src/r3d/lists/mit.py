@@ -10,7 +10,9 @@ from r3d.lists.base import (
     ListFormat,
     SplitOptions,
     VideoList,
+    distinct_keys,
     name_videos,
+    stem,
     unique_ids,
     video_rows,
 )
@@ -53,7 +55,10 @@ def _read_subset(file: Path, subset: str) -> pd.DataFrame:
 def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     files = zip(SUBSETS, _files(folder, split)[1:], strict=False)
     rows = pd.concat([_read_subset(file, subset) for subset, file in files], ignore_index=True)
-    return VideoList(_labels(folder), name_videos(rows, unique_ids(rows["path"])))
+    # File names repeat over class folders, in which the frames lie.
+    ids = unique_ids(rows["path"])
+    keys = distinct_keys(rows["label"].tolist(), [stem(path) for path in rows["path"]], ids)
+    return VideoList(_labels(folder), name_videos(rows, ids, keys))
 
 
 def _testing_has_labels(folder: Path) -> bool | None:

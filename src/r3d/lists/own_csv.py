@@ -7,7 +7,9 @@ from r3d.lists.base import (
     ListFormat,
     SplitOptions,
     VideoList,
+    distinct_keys,
     name_videos,
+    stem,
     subset_name,
     unique_ids,
     video_rows,
@@ -35,7 +37,8 @@ def _subsets(table: Table) -> list[str]:
 def _segments(table: Table) -> list[tuple[str, str, str]]:
     """Start and end in seconds as plain decimals, and both in milliseconds as an end of the id.
 
-    Milliseconds keep dots out of ids, which are file names to which an extension is added.
+    Milliseconds keep dots out of ids, which are file names to which an extension is added. Without
+    a start it is 0, without an end that of the file.
     """
     blank = [""] * len(table.lines)
     starts, ends = (table.columns.get(name, blank) for name in ("start", "end"))
@@ -49,22 +52,29 @@ def _segment(start: str, end: str, where: str) -> tuple[str, str, str]:
     if not start and not end:
         return "", "", ""
     try:
-        begin_ms, end_ms = round(float(start) * 1000), round(float(end) * 1000)
+        begin_ms = round(float(start or 0) * 1000)
+        end_ms = round(float(end) * 1000) if end else None
     except (ValueError, OverflowError):
-        begin_ms, end_ms = 0, 0
-    if not 0 <= begin_ms < end_ms:
+        begin_ms, end_ms = -1, None
+    if begin_ms < 0 or (end_ms is not None and begin_ms >= end_ms):
         raise InputError(
             f"{where}: start {start!r} and end {end!r}; "
-            "expected seconds with 0 <= start < end, or both empty for the whole file"
+            "expected seconds with 0 <= start < end, or empty for those of the file"
         )
-    seconds = [f"{ms / 1000:.3f}".rstrip("0").rstrip(".") for ms in (begin_ms, end_ms)]
-    return seconds[0], seconds[1], f"_{begin_ms:07d}_{end_ms:07d}"
+    if end_ms is None:
+        return _seconds(begin_ms), "", f"_{begin_ms:07d}_end"
+    return _seconds(begin_ms), _seconds(end_ms), f"_{begin_ms:07d}_{end_ms:07d}"
+
+
+def _seconds(ms: int) -> str:
+    return f"{ms / 1000:.3f}".rstrip("0").rstrip(".")
 
 
 def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     (file,) = _files(folder, split)
     table = read_table(file, ("path", "label"), ("subset", "start", "end"))
     paths, labels = ([text.strip() for text in table.columns[name]] for name in ("path", "label"))
+    paths = [path.removeprefix("./") for path in paths]  # as `find .` gives them
     segments = _segments(table)
     if "subset" in table.columns:
         subsets = _subsets(table)
@@ -76,8 +86,9 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     rows = video_rows(
         file, table.lines, labels=labels, subsets=subsets, paths=paths, starts=starts, ends=ends
     )
-    names = zip(unique_ids(paths), suffixes, strict=True)
-    return VideoList(classes, name_videos(rows, [name + suffix for name, suffix in names]))
+    ids = [name + suffix for name, suffix in zip(unique_ids(paths), suffixes, strict=True)]
+    names = [stem(path) + suffix for path, suffix in zip(paths, suffixes, strict=True)]
+    return VideoList(classes, name_videos(rows, ids, distinct_keys(labels, names, ids)))
 
 
 def _testing_has_labels(folder: Path) -> bool | None:

@@ -21,7 +21,7 @@ def split_subsets(
     on the videos and the seed alone, neither on their order nor on the machine. `where` names the
     list in messages.
     """
-    if options.validation_fraction == 0:
+    if options.validation_fraction == 0 or not paths:
         return ["training"] * len(paths)
     groups = _group_names(paths, options.group_pattern, where)
     held_out = _hold_out(groups, labels, options)

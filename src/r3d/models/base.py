@@ -53,6 +53,21 @@ class Conv3d(nn.Conv3d):
         )
 
 
+class BatchNorm3d(nn.BatchNorm3d):
+    """Batch norm that also trains on a single value a channel: a small clip by itself, deep down.
+
+    One value has no variance, so there it is normalised as in evaluation, by the running
+    statistics, which stay as they are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.numel() > x.shape[1]:
+            return super().forward(x)
+        return functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
 def initialise(model: nn.Module) -> None:
     """Draw the convolutions as He et al. 2015 do (fan out); batch norms begin as the identity."""
     for module in model.modules():

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from r3d.architectures import Architecture
-from r3d.models.base import Conv3d, VideoModel, global_average, initialise
+from r3d.models.base import BatchNorm3d, Conv3d, VideoModel, global_average, initialise
 
 GROWTH_RATE = 32
 BOTTLENECK_SIZE = 4
@@ -20,9 +20,9 @@ class DenseLayer(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         middle = BOTTLENECK_SIZE * GROWTH_RATE
-        self.norm1 = nn.BatchNorm3d(in_channels)
+        self.norm1 = BatchNorm3d(in_channels)
         self.conv1 = Conv3d(in_channels, middle, kernel_size=1, bias=False)
-        self.norm2 = nn.BatchNorm3d(middle)
+        self.norm2 = BatchNorm3d(middle)
         self.conv2 = Conv3d(middle, GROWTH_RATE, kernel_size=3, padding=1, bias=False)
         self.relu = nn.ReLU(inplace=True)
 
@@ -41,7 +41,7 @@ class Transition(nn.Module):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm3d(in_channels)
+        self.norm = BatchNorm3d(in_channels)
         self.relu = nn.ReLU(inplace=True)
         self.conv = Conv3d(in_channels, in_channels // 2, kernel_size=1, bias=False)
 
@@ -69,7 +69,7 @@ class DenseNet(VideoModel):
             padding=(t_size // 2, 3, 3),
             bias=False,
         )
-        features["norm1"] = nn.BatchNorm3d(STEM_CHANNELS)
+        features["norm1"] = BatchNorm3d(STEM_CHANNELS)
         features["relu1"] = nn.ReLU(inplace=True)
         if not architecture.no_max_pool:
             features["pool1"] = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
@@ -83,7 +83,7 @@ class DenseNet(VideoModel):
                 layers[f"denselayer{layer}"] = DenseLayer(channels)
                 channels += GROWTH_RATE
             features[f"denseblock{block}"] = nn.Sequential(layers)
-        features["norm5"] = nn.BatchNorm3d(channels)
+        features["norm5"] = BatchNorm3d(channels)
         self.features = nn.Sequential(features)
         self.classifier = nn.Linear(channels, architecture.n_classes)
         initialise(self)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from r3d.architectures import Architecture
+from r3d.models.base import BatchNorm3d
 from r3d.models.resnet import ResNet, conv1x1x1, conv3x3x3, is_deep, widened
 
 
@@ -19,9 +20,9 @@ class PreActivationBasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, width: int, stride: int, shortcut: nn.Module) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm3d(in_channels)
+        self.bn1 = BatchNorm3d(in_channels)
         self.conv1 = conv3x3x3(in_channels, width, stride)
-        self.bn2 = nn.BatchNorm3d(width)
+        self.bn2 = BatchNorm3d(width)
         self.conv2 = conv3x3x3(width, width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut
@@ -44,11 +45,11 @@ class PreActivationBottleneck(nn.Module):
 
     def __init__(self, in_channels: int, width: int, stride: int, shortcut: nn.Module) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm3d(in_channels)
+        self.bn1 = BatchNorm3d(in_channels)
         self.conv1 = conv1x1x1(in_channels, width)
-        self.bn2 = nn.BatchNorm3d(width)
+        self.bn2 = BatchNorm3d(width)
         self.conv2 = conv3x3x3(width, width, stride)
-        self.bn3 = nn.BatchNorm3d(width)
+        self.bn3 = BatchNorm3d(width)
         self.conv3 = conv1x1x1(width, width * self.expansion)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from r3d.architectures import Architecture
-from r3d.models.base import Conv3d, VideoModel, global_average, initialise
+from r3d.models.base import BatchNorm3d, Conv3d, VideoModel, global_average, initialise
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -55,7 +55,7 @@ def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -
         return PadShortcut(out_channels - in_channels, stride)
     return nn.Sequential(
         conv1x1x1(in_channels, out_channels, stride),
-        nn.BatchNorm3d(out_channels),
+        BatchNorm3d(out_channels),
     )
 
 
@@ -67,9 +67,9 @@ class BasicBlock(nn.Module):
     def __init__(self, in_channels: int, width: int, stride: int, shortcut: nn.Module) -> None:
         super().__init__()
         self.conv1 = conv3x3x3(in_channels, width, stride)
-        self.bn1 = nn.BatchNorm3d(width)
+        self.bn1 = BatchNorm3d(width)
         self.conv2 = conv3x3x3(width, width)
-        self.bn2 = nn.BatchNorm3d(width)
+        self.bn2 = BatchNorm3d(width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut
 
@@ -106,11 +106,11 @@ class Bottleneck(nn.Module):
         super().__init__()
         middle = middle or width
         self.conv1 = conv1x1x1(in_channels, middle)
-        self.bn1 = nn.BatchNorm3d(middle)
+        self.bn1 = BatchNorm3d(middle)
         self.conv2 = conv3x3x3(middle, middle, stride, groups)
-        self.bn2 = nn.BatchNorm3d(middle)
+        self.bn2 = BatchNorm3d(middle)
         self.conv3 = conv1x1x1(middle, width * self.expansion)
-        self.bn3 = nn.BatchNorm3d(width * self.expansion)
+        self.bn3 = BatchNorm3d(width * self.expansion)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut
 
@@ -180,7 +180,7 @@ class ResNet(VideoModel):
             padding=(t_size // 2, 3, 3),
             bias=False,
         )
-        self.bn1 = nn.BatchNorm3d(width)
+        self.bn1 = BatchNorm3d(width)
 
     def _stem(self, x: Tensor) -> Tensor:
         x = self.conv1(x)

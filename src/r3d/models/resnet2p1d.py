@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from r3d.architectures import Architecture
-from r3d.models.base import Conv3d
+from r3d.models.base import BatchNorm3d, Conv3d
 from r3d.models.resnet import ResNet, conv1x1x1, is_deep, widened
 
 
@@ -59,13 +59,13 @@ class FactoredBasicBlock(nn.Module):
         middle1 = middle_width(in_channels, width)
         middle2 = middle_width(width, width)
         self.conv1_s = conv1x3x3(in_channels, middle1, stride)
-        self.bn1_s = nn.BatchNorm3d(middle1)
+        self.bn1_s = BatchNorm3d(middle1)
         self.conv1_t = conv3x1x1(middle1, width, stride)
-        self.bn1_t = nn.BatchNorm3d(width)
+        self.bn1_t = BatchNorm3d(width)
         self.conv2_s = conv1x3x3(width, middle2)
-        self.bn2_s = nn.BatchNorm3d(middle2)
+        self.bn2_s = BatchNorm3d(middle2)
         self.conv2_t = conv3x1x1(middle2, width)
-        self.bn2_t = nn.BatchNorm3d(width)
+        self.bn2_t = BatchNorm3d(width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut
 
@@ -94,13 +94,13 @@ class FactoredBottleneck(nn.Module):
         super().__init__()
         middle = middle_width(width, width)
         self.conv1 = conv1x1x1(in_channels, width)
-        self.bn1 = nn.BatchNorm3d(width)
+        self.bn1 = BatchNorm3d(width)
         self.conv2_s = conv1x3x3(width, middle, stride)
-        self.bn2_s = nn.BatchNorm3d(middle)
+        self.bn2_s = BatchNorm3d(middle)
         self.conv2_t = conv3x1x1(middle, width, stride)
-        self.bn2_t = nn.BatchNorm3d(width)
+        self.bn2_t = BatchNorm3d(width)
         self.conv3 = conv1x1x1(width, width * self.expansion)
-        self.bn3 = nn.BatchNorm3d(width * self.expansion)
+        self.bn3 = BatchNorm3d(width * self.expansion)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut
 
@@ -135,7 +135,7 @@ class ResNet2p1d(ResNet):
             padding=(0, 3, 3),
             bias=False,
         )
-        self.bn1_s = nn.BatchNorm3d(middle)
+        self.bn1_s = BatchNorm3d(middle)
         self.conv1_t = Conv3d(
             middle,
             width,
@@ -144,7 +144,7 @@ class ResNet2p1d(ResNet):
             padding=(t_size // 2, 0, 0),
             bias=False,
         )
-        self.bn1_t = nn.BatchNorm3d(width)
+        self.bn1_t = BatchNorm3d(width)
 
     def _stem(self, x: Tensor) -> Tensor:
         x = self.conv1_s(x)  # (b, middle, t, h / 2, w / 2)

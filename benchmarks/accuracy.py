@@ -1,0 +1,128 @@
+"""Accuracy of the fast path: the embedded data set trained both ways, from several seeds.
+
+The plain path is the recipe: Pillow, fp32, torch's own convolutions. The other is `r3d train` and
+`r3d infer` as the demo runs them. Same frames, same network and options.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import recipe
+import torch
+from sidebyside import n_cores, parse, publish, table
+
+from r3d.annotations import write_annotation
+from r3d.config import read_config
+from r3d.evaluate import evaluate
+from r3d.frames import FrameOptions, extract_shard
+from r3d.infer import infer
+from r3d.ledger import write_ledger
+from r3d.lists import read_list, save_list
+from r3d.motion import render_motion
+from r3d.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.shards import write_shards
+from r3d.train import train
+
+DEMO = Path(__file__).parents[1] / "config/config.yaml"
+RUN = RunOptions(n_threads=1, no_cuda=True)
+
+
+def main() -> None:
+    """Train and test with both paths from each seed."""
+    options = parse(__doc__, seeds=3)
+    experiment = read_config(DEMO).experiments["scratch"]
+    chosen = experiment.options(TrainingOptions)
+    found: dict[str, list[float]] = {recipe.NAME: [], "r3d": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        annotation = _motion(folder)
+        for seed in range(1, options.seeds + 1):
+            training = TrainingOptions(**{**chosen, "manual_seed": seed})
+            found[recipe.NAME].append(_plain(folder, annotation, training))
+            applied = InferenceOptions(**experiment.options(InferenceOptions))
+            found["r3d"].append(_ours(folder, annotation, training, applied))
+    rows = [
+        [name, *(f"{value:.3f}" for value in values), f"{np.mean(values):.3f}"]
+        for name, values in found.items()
+    ]
+    seeds = [f"seed {seed}" for seed in range(1, options.seeds + 1)]
+    publish("accuracy", table(["top-1 accuracy", *seeds, "mean"], rows), packages=("torch",))
+
+
+def _motion(folder: Path) -> Path:
+    """The embedded data set of the demo and its frames: the annotation of the first split."""
+    dataset = read_config(DEMO).datasets["motion"]
+    assert dataset.render is not None
+    settings = dataset.render.model_dump()
+    render_motion(folder / "videos", folder / "lists", threads=n_cores(), **settings)
+    listed, labels = folder / "list.tsv", folder / "labels.txt"
+    save_list(read_list("ucf101", folder / "lists", "01"), listed, labels)
+    (shard,) = write_shards([listed], folder / "shards", 1)
+    manifest, ledger = folder / "manifest.tsv", folder / "ledger.tsv"
+    extract_shard(
+        *(shard, folder / "videos", folder / "frames", manifest),
+        FrameOptions(**dataset.frame_options),
+        threads=n_cores(),
+        progress=False,
+    )
+    refused = folder / "refused.tsv"
+    write_ledger([manifest], {"01": listed}, ledger, max_failure_rate=0, refused=refused)
+    annotation = folder / "annotation.json"
+    write_annotation(listed, labels, ledger, annotation, file_type="jpg")
+    return annotation
+
+
+def _ours(
+    folder: Path, annotation: Path, training: TrainingOptions, applied: InferenceOptions
+) -> float:
+    work = folder / f"seed{training.manual_seed}"
+    train(
+        training,
+        annotation=annotation,
+        frames=folder / "frames",
+        file_type="jpg",
+        pretrained=None,
+        checkpoints=work / "checkpoints",
+        model=work / "model.pth",
+        train_log=work / "train.log",
+        val_log=work / "val.log",
+        run=RUN,
+    )
+    infer(
+        applied,
+        annotation=annotation,
+        subset="val",
+        frames=folder / "frames",
+        file_type="jpg",
+        model=work / "model.pth",
+        output=work / "val.json",
+        run=RUN,
+        batch_size=training.batch_size,
+    )
+    return evaluate(annotation, work / "val.json", subset="val", ks=[1]).accuracy(1)
+
+
+def _plain(folder: Path, annotation: Path, training: TrainingOptions) -> float:
+    torch.set_num_threads(n_cores())
+    torch.manual_seed(training.manual_seed)
+    shape = {"duration": training.sample_duration, "size": training.sample_size}
+    folders = recipe.frame_folders(annotation, folder / "frames", "training")
+    clips = recipe.Clips(folders, augment=False, **shape)
+    batches = recipe.make_loader(clips, batch_size=training.batch_size, n_workers=1)
+    n_classes = len({label for _, label in folders})
+    network = recipe.network(n_classes=n_classes, **training.network())
+    sgd = recipe.optimizer(network, training.learning_rate)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, training.multistep_milestones)
+    for _ in range(training.n_epochs):
+        for inputs, targets in batches:
+            recipe.train_step(network, sgd, inputs, targets)
+        schedule.step()
+    tested = recipe.frame_folders(annotation, folder / "frames", "validation")
+    windows = recipe.Windows([path for path, _ in tested], **shape)
+    scores = recipe.infer(network.eval(), (windows[i] for i in range(len(windows))))
+    return recipe.accuracy(scores, [label for _, label in tested])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+from r3d.annotations import merge_annotations
+from r3d.jobs import job
+
+with job(snakemake.log[0]):
+    merge_annotations(
+        {
+            name: (Path(annotation), Path(frames))
+            for annotation, (name, frames) in zip(
+                snakemake.input, snakemake.params.frames.items(), strict=True
+            )
+        },
+        Path(snakemake.output[0]),
+        file_type=snakemake.params.file_type,
+    )

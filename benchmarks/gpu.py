@@ -10,8 +10,8 @@ Where r3d is installed, too, it also measures how long the GPU waits for r3d's l
 
 Clips are noise: the time of a step does not depend on what they show. The variants are cumulative,
 each adds to the one before; each is measured by itself, as the median of several groups of steps.
-What is above a card's bf16 peak is measured twice: against a large matrix multiplication in the
-same run, and against the data sheet (dense), where the card is known.
+The share of the card's bf16 peak is given twice: of what a large matrix multiplication reaches in
+the same run, and of the data sheet (dense), where the card is known.
 """
 
 import argparse

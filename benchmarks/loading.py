@@ -104,7 +104,7 @@ def _plain(dataset: "torch.utils.data.Dataset", n_batches: int) -> Callable[[], 
 
     def run() -> float:
         for _ in range(n_batches):
-            default_collate([dataset[int(i)] for i in rng.permutation(len(dataset))[:BATCH]])
+            default_collate([dataset[int(i)] for i in rng.integers(len(dataset), size=BATCH)])
         return BATCH * n_batches
 
     return run
@@ -118,7 +118,7 @@ def _ours(dataset: TrainingClips, n_batches: int, *, as_input: bool = False) -> 
         nonlocal epoch
         epoch += 1
         n = BATCH * n_batches
-        keys = [(epoch, int(i)) for i in rng.permutation(len(dataset))[:n]]
+        keys = [(epoch, int(i)) for i in rng.integers(len(dataset), size=n)]
         for batch in make_loader(dataset, keys, batch_size=BATCH):
             if as_input:
                 model_input(batch, OPTIONS, torch.device("cpu"))

@@ -28,7 +28,7 @@ def copies(clip: Path, folder: Path, n: int, *, n_classes: int = 1) -> list[Path
     """`n` copies of a clip in class folders of its name."""
     folders = _class_folders(clip, folder, n, n_classes)
     return [
-        Path(shutil.copy(clip, target / f"{i:04d}{clip.suffix}"))
+        Path(shutil.copy(clip, target / f"{clip.stem}_{i:04d}{clip.suffix}"))
         for i, target in enumerate(folders)
     ]
 

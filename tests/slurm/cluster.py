@@ -4,11 +4,12 @@ import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def start_cluster(folder: Path) -> Iterator[Cluster]:
     }
     cluster = Cluster(folder, environment)
     with ExitStack() as daemons:
+        daemons.callback(_end_lost_processes, folder)
 
         def start(*command: str) -> None:
             log = (folder / f"{Path(command[0]).name}.out.log").open("ab")
@@ -174,6 +176,14 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
+
+
+def _end_lost_processes(folder: Path) -> None:
+    """End the jobs' processes that SLURM has lost: it knows a process by its parent, if alive."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it has ended meanwhile
+            if f"{folder}/bin:".encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def _free_ports(n: int) -> list[int]:

@@ -75,7 +75,8 @@ def _variants(depth: int) -> dict[str, Step]:
     found: dict[str, Step] = {
         recipe.NAME: lambda clips, labels: recipe.train_step(plain, sgd, clips, labels)
     }
-    used = (choose_dtype("auto", CPU), memory_format(CPU))
+    dtype = choose_dtype("auto", CPU)
+    used = (dtype, memory_format(CPU, dtype))
     for layout, format in LAYOUTS.items():
         for precision, dtype in PRECISIONS.items():
             network = build_model(**shape)

@@ -252,9 +252,9 @@ def test_a_setting_that_gains_is_taken(tuned: Callable[..., Tuned]):
 def test_settings_add_up(tuned: Callable[..., Tuned]):
     def rate(kind: str, options: Experiment, size: int) -> float:
         factor = {"fp32": 1.5}.get(options.precision, 1) * (1 + 0.5 * (options.n_threads == 0))
-        return 1000 * factor * {"channels_last": 2.0}.get(options.memory_format, 1)
+        return 1000 * factor * {"contiguous": 2.0}.get(options.memory_format, 1)
 
-    wanted = {"precision": "fp32", "memory_format": "channels_last", "n_threads": 0}
+    wanted = {"precision": "fp32", "memory_format": "contiguous", "n_threads": 0}
     assert tuned(rate).changes == wanted
 
 

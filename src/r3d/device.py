@@ -31,20 +31,28 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
     return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
 
-def memory_format(device: torch.device, layout: Layout = "auto") -> torch.memory_format:
-    """The layout of clips and weights; `auto` is channels last on CUDA, contiguous on the CPU.
+def memory_format(
+    device: torch.device, dtype: torch.dtype, layout: Layout = "auto"
+) -> torch.memory_format:
+    """The layout of clips and weights; `auto` is channels last but for bf16 on a CPU.
 
-    On the CPU, in bf16 and with several threads, channels last makes a NaN now and then.
+    There, with several threads, channels last makes a NaN now and then.
+
+    Args:
+        dtype: what convolutions compute in.
     """
     if layout == "auto":
-        layout = "channels_last" if device.type == "cuda" else "contiguous"
+        unsafe = device.type == "cpu" and dtype == torch.bfloat16
+        layout = "contiguous" if unsafe else "channels_last"
     return torch.channels_last_3d if layout == "channels_last" else torch.contiguous_format
 
 
-def place(network: nn.Module, device: torch.device, layout: Layout = "auto") -> nn.Module:
-    """Move a network to the device, into the layout."""
+def place(
+    network: nn.Module, device: torch.device, dtype: torch.dtype, layout: Layout = "auto"
+) -> nn.Module:
+    """Move a network to the device, into the layout for computing in `dtype`."""
     network.to(device)
-    network.to(memory_format=memory_format(device, layout))
+    network.to(memory_format=memory_format(device, dtype, layout))
     return network
 
 

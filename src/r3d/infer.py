@@ -73,7 +73,7 @@ def infer(
         checkpoint = read_checkpoint(model)
         labels = _labels(checkpoint, samples, model)
         network = _load_network(options, checkpoint, len(labels), model)
-        place(network, device, run.memory_format).eval()
+        place(network, device, dtype, run.memory_format).eval()
 
         clips = InferenceClips(samples, store, options)
         loader = make_loader(

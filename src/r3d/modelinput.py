@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r3d.device import Layout, memory_format
+from r3d.device import Layout, choose_dtype, memory_format
 from r3d.loader import ClipBatch
 from r3d.options import InferenceOptions, TrainingOptions
 from r3d.transforms import normalisation, to_model_input
@@ -34,6 +34,6 @@ def model_input(
         batch.clips,
         batch.flips,
         device=device,
-        memory_format=memory_format(device, layout),
+        memory_format=memory_format(device, choose_dtype(options.precision, device), layout),
         **input_normalisation(options),
     )

@@ -179,9 +179,9 @@ class Inference(Trial):
         self.batch_size = len(batch.clips)
         n_classes = len(subject.samples.labels)
         network = build_model(n_classes=n_classes, **options.network())
-        place(network, subject.device, options.memory_format).eval()
-        self._network = network
         self._dtype = choose_dtype(options.precision, subject.device)
+        place(network, subject.device, self._dtype, options.memory_format).eval()
+        self._network = network
 
     def _work(self, n_batches: int) -> float:
         self._subject.share_cores(self._options)

@@ -190,10 +190,18 @@ class _Tuner:
 
     def _layouts(self) -> list[str]:
         """The layouts beside the present one."""
-        device = self._subject.device
-        present = memory_format(device, self._options().memory_format)
+        present = self._memory_format(self._options())
         layouts: list[Layout] = ["contiguous", "channels_last"]
-        return [layout for layout in layouts if memory_format(device, layout) != present]
+        return [
+            layout
+            for layout in layouts
+            if self._memory_format(self._options(memory_format=layout)) != present
+        ]
+
+    def _memory_format(self, options: Experiment) -> torch.memory_format:
+        device = self._subject.device
+        dtype = choose_dtype(options.precision, device)
+        return memory_format(device, dtype, options.memory_format)
 
     def _is_safe(self, options: Experiment) -> bool:
         """Whether the loss stays finite, as far as is known.
@@ -205,7 +213,7 @@ class _Tuner:
         return not (
             device.type == "cpu"
             and choose_dtype(options.precision, device) == torch.bfloat16
-            and memory_format(device, options.memory_format) == torch.channels_last_3d
+            and self._memory_format(options) == torch.channels_last_3d
         )
 
     def _compare_steps(self, option: str, others: list[Any]) -> None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from r3d.annotations import Annotation, read_annotation
 from r3d.checkpoint import Checkpoint, load_weights, read_checkpoint
 from r3d.clips import InferenceClips
-from r3d.device import autocast, choose_device, choose_dtype, place, share_cores
+from r3d.device import autocast, choose_device, choose_dtype, place, use_cores
 from r3d.distributed import join_world
 from r3d.errors import InputError
 from r3d.files import atomic_path
@@ -65,7 +65,7 @@ def infer(
     """
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
-    share_cores(run.n_threads, n_cores)
+    use_cores(n_cores)
     with join_world(device) as world:
         device = world.own(device)
         store = open_store(frames, file_type)

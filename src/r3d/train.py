@@ -25,7 +25,7 @@ from r3d.annotations import read_annotation
 from r3d.checkpoint import read_checkpoint, write_checkpoint
 from r3d.clips import TrainingClips, ValidationClips
 from r3d.codeversion import code_version
-from r3d.device import autocast, choose_device, choose_dtype, share_cores
+from r3d.device import autocast, choose_device, choose_dtype, use_cores
 from r3d.distributed import World, join_world
 from r3d.errors import InputError, Stopped
 from r3d.loader import ClipLoader, EpochSampler, make_loader
@@ -75,7 +75,7 @@ def train(
         Stopped: after SIGTERM or SIGINT, once the state is saved.
     """
     device = choose_device(no_cuda=run.no_cuda)
-    share_cores(run.n_threads, n_cores)
+    use_cores(n_cores)
     with join_world(device) as world, _stop_requests() as stop_requested:
         device = world.own(device)
         if options.batch_size % world.size:

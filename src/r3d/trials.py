@@ -21,7 +21,7 @@ import torch
 from r3d.annotations import FIRST_FRAME, Annotation
 from r3d.clips import InferenceClips, TrainingClips
 from r3d.config import Experiment
-from r3d.device import choose_dtype, place, share_cores
+from r3d.device import choose_dtype, place, use_cores
 from r3d.distributed import World
 from r3d.errors import InputError
 from r3d.infer import clip_scores
@@ -61,12 +61,12 @@ class Subject:
     n_cores: int
     in_workflow: bool
 
-    def share_cores(self, options: Experiment) -> None:
-        """Have torch compute on the cores that loading leaves to it."""
+    def use_cores(self, options: Experiment) -> None:
+        """Have torch compute on the cores that the experiment is given."""
         n_cores = self.n_cores
         if self.in_workflow:
             n_cores = min(n_cores, options.cores_per_process)
-        share_cores(options.n_threads, n_cores)
+        use_cores(n_cores)
 
 
 class Trial(ABC):
@@ -116,7 +116,7 @@ class Loading(Trial):
 
     def _batches(self, n: int) -> Iterator[ClipBatch]:
         """The last `n` batches of an epoch: the workers have nothing left to do after them."""
-        self._subject.share_cores(self._options)
+        self._subject.use_cores(self._options)
         self._order.set_epoch(next(self._epochs), start=self._n_clips - n * self.batch_size)
         return iter(self._loader)
 
@@ -141,7 +141,7 @@ class Steps(Trial):
         self._step = _training_step(subject, options, self.batch_size)
 
     def _work(self, n_batches: int) -> float:
-        self._subject.share_cores(self._options)
+        self._subject.use_cores(self._options)
         begin = time.perf_counter()
         for _ in range(n_batches):
             sums = self._step(self._batch, number=1, n_clips=self.batch_size)
@@ -184,7 +184,7 @@ class Inference(Trial):
         self._network = network
 
     def _work(self, n_batches: int) -> float:
-        self._subject.share_cores(self._options)
+        self._subject.use_cores(self._options)
         begin = time.perf_counter()
         scores = clip_scores(
             self._network,

@@ -22,7 +22,7 @@ from r3d.models import build_model
 from r3d.options import InferenceOptions, RunOptions
 
 CLIPS = ("ucf101_clip.avi", "kinetics_clip.mp4", "nasa_320x180.mp4")
-LABELS = sorted(Path(name).stem for name in CLIPS)
+LABELS = sorted(f"{Path(name).stem}_0" for name in CLIPS)
 FPS = 25
 
 

@@ -273,7 +273,7 @@ def train_step(
     sgd.zero_grad()
     loss.backward()
     sgd.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 @torch.no_grad()

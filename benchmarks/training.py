@@ -99,7 +99,7 @@ def _step(network: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -
         loss = functional.cross_entropy(scores, labels)
         loss.backward()
         sgd.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

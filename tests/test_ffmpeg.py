@@ -194,7 +194,9 @@ def test_quality(render: Render) -> None:
     assert sizes[0] > 1.5 * sizes[1] > 1.5 * sizes[2]
 
 
-@pytest.mark.parametrize(("fps", "expected"), [(12.5, 25), (10, 20), (1, 2), (25, 50), (60, 50)])
+@pytest.mark.parametrize(
+    ("fps", "expected"), [(12.5, 25), (10, 20), (1, 2), (0.2, 1), (25, 50), (60, 50)]
+)
 def test_fps_selects_frames_and_invents_none(render: Render, fps: float, expected: int) -> None:
     path = render("fps.mp4")
     every = extract(path)

@@ -115,6 +115,7 @@ def test_byte_order_mark_blank_lines_and_missing_end_of_line(tmp_path: Path) -> 
         ({"trainlist01": "Run/a\\b.avi 1\n"}, ["line 1", r"a\\b", "accepted"]),
         ({"trainlist01": "\r\n"}, ["test_bad_ucf101", "no video of subset training"]),
         ({"trainlist01": "", "testlist01": ""}, ["no video of subset training"]),
+        ({"testlist01": "\r\n"}, ["test_bad_ucf101", "no video of subset validation"]),
         (
             {"trainlist01": b"Run/ok.avi 1\nRun/caf\xe9.avi 1\n"},
             ["trainlist01.txt, line 2", "0xe9", "position 20", "UTF-8"],

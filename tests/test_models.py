@@ -286,7 +286,9 @@ def test_sizes_of_the_stages(
     sizes: dict[str, tuple[int, ...]] = {}
     dense = options["model"] == "densenet"
     stages = model.features if dense else model
-    for name in [name for name in begin_modules(options["model"]) if name[-1].isdigit()][1:]:
+    for name in begin_modules(options["model"]):
+        if not name.startswith(("layer", "denseblock")):
+            continue
         stages.get_submodule(name).register_forward_hook(
             lambda module, inputs, out, name=name: sizes.update({name: tuple(out.shape[2:])})
         )
@@ -451,11 +453,15 @@ def first_trained(model: VideoModel) -> str:
         ("resnext", 50, "layer3", "layer3.0.conv1.weight"),
         ("wideresnet", 50, "layer4", "layer4.0.conv1.weight"),
         ("resnet", 18, "fc", "fc.weight"),
+        ("resnet", 18, "bn1", "bn1.weight"),
         ("resnet2p1d", 18, "conv1", "conv1_s.weight"),
+        ("resnet2p1d", 18, "conv1_t", "conv1_t.weight"),
         ("resnet2p1d", 18, "layer1", "layer1.0.conv1_s.weight"),
         ("densenet", 121, "conv1", "features.conv1.weight"),
         ("densenet", 121, "denseblock1", "features.denseblock1.denselayer1.norm1.weight"),
         ("densenet", 121, "denseblock4", "features.denseblock4.denselayer1.norm1.weight"),
+        ("densenet", 121, "transition2", "features.transition2.norm.weight"),
+        ("densenet", 121, "norm5", "features.norm5.weight"),
         ("densenet", 121, "classifier", "classifier.weight"),
     ],
 )
@@ -466,11 +472,22 @@ def test_fine_tuning_begins_at(model_name: str, depth: int, begin: str, first: s
     assert first_trained(model) == first
 
 
+@pytest.mark.parametrize("model_name", FAMILIES)
+def test_fine_tuning_may_begin_at_every_module(model_name: str) -> None:
+    model = on_meta(model=model_name, model_depth=MODEL_DEPTHS[model_name][0], n_classes=5)
+    names = [name.removeprefix("features.") for name, _ in model.named_parameters()]
+    modules = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    assert [name for name in begin_modules(model_name) if name in modules] == modules
+    for module in modules:
+        freeze_before(model, module)
+        assert first_trained(model).removeprefix("features.").startswith(f"{module}.")
+
+
 @pytest.mark.parametrize("options", SMALL, ids=small_id)
 def test_frozen_layers_keep_weights_and_statistics(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     model = build_model(**options, n_classes=3)
-    begin = begin_modules(options["model"])[3]
+    begin = begin_modules(options["model"])[-3]
     freeze_before(model, begin)
     model.eval()
     model.train()

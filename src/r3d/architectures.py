@@ -28,6 +28,9 @@ _DENSE: dict[int, Blocks] = {
 }
 
 
+_STAGES = ("layer1", "layer2", "layer3", "layer4", "fc")
+
+
 @dataclass(frozen=True)
 class Family:
     """What is known of a family of networks without building one.
@@ -40,7 +43,7 @@ class Family:
 
     blocks: Mapping[int, Blocks]
     options: frozenset[str] = frozenset()
-    begin_modules: tuple[str, ...] = ("conv1", "layer1", "layer2", "layer3", "layer4", "fc")
+    begin_modules: tuple[str, ...] = ("conv1", "bn1", *_STAGES)
 
     @property
     def head(self) -> str:
@@ -52,18 +55,21 @@ _WIDENED = frozenset({"resnet_shortcut", "resnet_widen_factor"})
 
 FAMILIES: dict[str, Family] = {
     "resnet": Family(_BASIC | _BOTTLENECK, _WIDENED),
-    "resnet2p1d": Family(_BASIC | _BOTTLENECK, _WIDENED),
+    "resnet2p1d": Family(
+        _BASIC | _BOTTLENECK,
+        _WIDENED,
+        # Its stem has two convolutions: conv1 is the first of them.
+        begin_modules=("conv1", "conv1_s", "bn1_s", "conv1_t", "bn1_t", *_STAGES),
+    ),
     "preresnet": Family(_BASIC | _BOTTLENECK, _WIDENED),
     "wideresnet": Family(_BOTTLENECK, frozenset({"resnet_shortcut", "wide_resnet_k"})),
     "resnext": Family(_BOTTLENECK, frozenset({"resnet_shortcut", "resnext_cardinality"})),
     "densenet": Family(
         _DENSE,
         begin_modules=(
-            "conv1",
-            "denseblock1",
-            "denseblock2",
-            "denseblock3",
-            "denseblock4",
+            *("conv1", "norm1"),
+            *("denseblock1", "transition1", "denseblock2", "transition2"),
+            *("denseblock3", "transition3", "denseblock4", "norm5"),
             "classifier",
         ),
     ),

@@ -167,16 +167,20 @@ def jpeg_command(path: Path, info: VideoInfo, selection: Selection, *, binary: s
         **trim,
     )
     video = source["V:0"]  # capital V: a cover picture is no video
+    options: dict[str, int] = {} if selection.quality is None else {"q:v": selection.quality}
     if selection.fps and not (info.rate and selection.fps >= info.rate):
-        video = video.filter("fps", fps=selection.fps)
+        frames = selection.frames(info)
+        if frames is not None and frames < 0.5:  # the filter would round to none
+            options["frames:v"] = 1
+        else:
+            video = video.filter("fps", fps=selection.fps)
     if selection.short_side:
         video = video.filter(
             "scale",
             w=f"if(gt(iw,ih),-1,{selection.short_side})",
             h=f"if(gt(iw,ih),{selection.short_side},-1)",
         )
-    quality = {} if selection.quality is None else {"q:v": selection.quality}
-    output = video.output("pipe:1", format="image2pipe", vcodec="mjpeg", threads=1, **quality)
+    output = video.output("pipe:1", format="image2pipe", vcodec="mjpeg", threads=1, **options)
     return output.compile(cmd=binary)
 
 

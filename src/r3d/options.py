@@ -146,7 +146,8 @@ class TrainOptions(Section):
     """Classes of the pretrained model; 0 reads the number from the file."""
     ft_begin_module: str = ""
     """Train the parameters from this module on (conv1, layer1 ... layer4, fc; in a densenet
-    denseblock1 ... classifier); what lies before is frozen with its batch-norm statistics."""
+    denseblock1 ... classifier; or a norm or transition between them); what lies before is frozen
+    with its batch-norm statistics."""
     resume_path: str | None = None
     """Checkpoint file to go on from when the experiment has no state of its own."""
 

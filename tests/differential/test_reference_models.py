@@ -9,7 +9,7 @@ from checkout import Reference
 from deviations import DEVIATIONS
 from torch import Tensor, nn
 
-from r3d.architectures import MODEL_DEPTHS, Architecture
+from r3d.architectures import MODEL_DEPTHS, Architecture, begin_modules
 from r3d.models import build_model, freeze_before, head_name
 
 pytestmark = pytest.mark.differential
@@ -182,16 +182,20 @@ def test_shortcut_a(reference: Reference) -> None:
     assert reached == [True, False], DEVIATIONS["shortcut A"]
 
 
-@pytest.mark.parametrize("model", ["resnet", "resnet2p1d", "wideresnet", "preresnet", "resnext"])
+@pytest.mark.filterwarnings("ignore:.*kaiming_normal:FutureWarning")
+@pytest.mark.parametrize("model", MODEL_DEPTHS)
 def test_fine_tuning_trains_the_same_parameters(reference: Reference, model: str) -> None:
     depth = MODEL_DEPTHS[model][0]
     ours, theirs = both(reference, "meta", model=model, model_depth=depth, n_classes=7)
-    for begin in ("layer1", "layer3", "layer4", "fc"):
+    module = reference.module("model")
+    modules = dict.fromkeys(module.get_module_name(name) for name, _ in theirs.named_parameters())
+    assert {*modules} <= {*begin_modules(model)}
+    for begin in modules:
         freeze_before(ours, begin)
-        groups = reference.module("model").get_fine_tuning_parameters(theirs, begin)
+        groups = module.get_fine_tuning_parameters(theirs, begin)
         expected = [id(group["params"]) for group in groups]
         trained = [name for name, value in ours.named_parameters() if value.requires_grad]
         assert trained == [
             name for name, value in theirs.named_parameters() if id(value) in expected
         ]
-    assert head_name(ours) == "fc"
+    assert head_name(ours) == [*modules][-1]

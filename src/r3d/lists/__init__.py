@@ -60,8 +60,9 @@ def read_list(
     `folder` holds the list files (formats "csv" and "activitynet" also take the file itself; for
     "folders" it is the videos folder). Everything that is wrong with a list is an `InputError` that
     names file, line and value: an unknown class, an id that two videos share, a label, id or path
-    that is no proper name, no training video, a wrong encoding or header. Rows that repeat another
-    in everything are left out with a warning. `n_classes` is the number of classes to be expected.
+    that is no proper name, no training video (in official lists no validation video either), a
+    wrong encoding or header. Rows that repeat another in everything are left out with a warning.
+    `n_classes` is the number of classes to be expected.
     """
     if format not in FORMATS:
         raise InputError(f"unknown list format {format!r}: accepted are {', '.join(FORMATS)}")
@@ -71,7 +72,7 @@ def read_list(
             f"unknown split {split!r} of {format}: accepted are {', '.join(list_format.splits)}"
         )
     video_list = list_format.read(folder, split, options)
-    checked = check_list(video_list, folder, list_format.class_source)
+    checked = check_list(video_list, folder, list_format)
     if n_classes not in (None, len(checked.labels)):
         raise InputError(
             f"n_classes: {n_classes} does not match the {len(checked.labels)} classes of "

@@ -80,6 +80,7 @@ class ListFormat:
     class_source: what defines the classes, for messages.
     labels: folder -> classes in order where that is cheap, else None.
     testing_has_labels: folder -> whether all testing videos have labels, None if there are none.
+    needed_subsets: those without which a list is not whole.
     """
 
     splits: tuple[str, ...]
@@ -88,6 +89,7 @@ class ListFormat:
     class_source: str
     labels: Callable[[Path], list[str] | None] = _not_cheap
     testing_has_labels: Callable[[Path], bool | None] = _no_testing
+    needed_subsets: tuple[str, ...] = ("training", "validation")
 
 
 def subset_name(name: str) -> str:

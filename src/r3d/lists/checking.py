@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from r3d.errors import InputError
-from r3d.lists.base import COLUMNS, VideoList
+from r3d.lists.base import COLUMNS, ListFormat, VideoList
 
 logger = logging.getLogger(__name__)
 
@@ -24,19 +24,20 @@ _NAME_RULE = "a file name without /, \\ or control characters, not empty, . or .
 _PATH_RULE = "a path relative to the videos folder, without \\, control characters, . or .."
 
 
-def check_list(video_list: VideoList, source: Path, class_source: str) -> VideoList:
+def check_list(video_list: VideoList, source: Path, list_format: ListFormat) -> VideoList:
     """The list without reading places, if nothing is wrong with it; see `r3d.lists.read_list`.
 
-    Messages name the folder `source` and what defines the classes, `class_source`.
+    Messages name the folder `source` that it is from.
     """
     labels, videos = video_list.labels, video_list.videos
     _check_labels(videos)
-    _check_classes(labels, videos, f"{class_source} ({source})")
+    _check_classes(labels, videos, f"{list_format.class_source} ({source})")
     _check_column(videos, "id", _NO_NAME, _NAME_RULE)
     _check_column(videos, "path", _NO_PATH, _PATH_RULE)
     videos = _without_repeats(videos)
-    if not (videos["subset"] == "training").any():
-        raise InputError(f"{source}: no video of subset training; expected one or more")
+    for subset in list_format.needed_subsets:
+        if not (videos["subset"] == subset).any():
+            raise InputError(f"{source}: no video of subset {subset}; expected one or more")
     return VideoList(labels, videos[list(COLUMNS)].reset_index(drop=True))
 
 

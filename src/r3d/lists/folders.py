@@ -122,4 +122,5 @@ FORMAT = ListFormat(
     class_source="the class folders (of train, where there are subset folders)",
     labels=_labels,
     testing_has_labels=_testing_has_labels,
+    needed_subsets=("training",),
 )

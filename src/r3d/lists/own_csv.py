@@ -106,4 +106,5 @@ FORMAT = ListFormat(
     read=_read,
     class_source="the labels of the training videos",
     testing_has_labels=_testing_has_labels,
+    needed_subsets=("training",),
 )

@@ -104,13 +104,11 @@ def replace_head(model: VideoModel, n_classes: int) -> None:
 def freeze_before(model: VideoModel, ft_begin_module: str) -> None:
     """Let only the parameters from a module on train, in the order of definition.
 
-    What lies before keeps its values, batch-norm statistics included. A norm or transition that
-    `ft_begin_module` does not name belongs to what it follows: from `denseblock2` on,
+    What lies before keeps its values, batch-norm statistics included: from `denseblock2` on,
     `transition1` is frozen and `transition2` trains.
 
     Args:
-        ft_begin_module: `conv1`, `layer1` ... `fc`, in a DenseNet `denseblock1` ... `classifier`;
-            "" trains everything.
+        ft_begin_module: one of the family's `begin_modules`; "" trains everything.
 
     Raises:
         InputError: if the network has no such module.
@@ -124,7 +122,7 @@ def freeze_before(model: VideoModel, ft_begin_module: str) -> None:
     begun = not ft_begin_module
     for name, parameter in model.named_parameters():
         module = name.removeprefix("features.").split(".")[0]
-        # The stem of R(2+1)D has two convolutions, conv1_s and conv1_t.
-        begun = begun or module.removesuffix("_s") == ft_begin_module
+        # conv1 is the name for conv1_s, too, the first of two convolutions in the stem of R(2+1)D.
+        begun = begun or ft_begin_module in (module, module.removesuffix("_s"))
         parameter.requires_grad_(begun)
     model.train(model.training)

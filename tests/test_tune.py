@@ -506,6 +506,20 @@ def test_refusals_are_one_line(tmp_path: Path, arguments: list[str], message: st
     assert len(process.stderr.splitlines()) == 1
 
 
+def test_merged_data_is_tuned_once_it_is_there(tmp_path: Path):
+    (motion,) = CONFIG["datasets"].values()
+    config = {
+        "datasets": {"motion": motion, "more": {**motion, "frames": "data/more"}},
+        "merged": {"both": ["motion", "more"]},
+        "experiments": {"base": {"dataset": "both"}},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    process = r3d(tmp_path, "tune", "--configfile", "config.yaml", "--experiment", "base")
+    assert process.returncode == 1
+    assert "run first: snakemake annotations" in process.stderr
+    assert len(process.stderr.splitlines()) == 1
+
+
 def test_missing_frames_are_named(tmp_path: Path):
     write_frames(tmp_path)
     for path in (tmp_path / "jpg/up/up_0").iterdir():

@@ -338,7 +338,7 @@ def tune_command(
         config = read_config(configfile)
         name = _experiment_to_tune(config, experiment)
         chosen = config.experiments[name]
-        dataset = config.datasets[chosen.dataset]
+        dataset = config.dataset(chosen.dataset)
         splits = config.experiment_splits(name)
         if split not in (None, *splits):
             raise InputError(f"--split: {split!r} is not one of {', '.join(map(repr, splits))}")

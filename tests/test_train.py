@@ -267,6 +267,46 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch(data: Path, tmp_
     torch.testing.assert_close(parts["fc.weight"], whole["fc.weight"], rtol=1e-4, atol=1e-6)
 
 
+# One step without momentum and decay: what the weights move by is the gradient times the rate.
+ONE_STEP = {"n_epochs": 1, "batch_size": 32, "momentum": 0.0, "weight_decay": 0.0, "no_val": True}
+
+
+def one_step(data: Path, output: Path, **options: Any) -> dict[str, torch.Tensor]:
+    """The gradient of each parameter."""
+    after = fit(data, output, **ONE_STEP, **options)
+    before = initial_weights()
+    return {
+        name: (before[name] - after[name]) / TINY["learning_rate"]
+        for name in after
+        if name.endswith((".weight", ".bias"))
+    }
+
+
+def test_gradients_above_a_norm_are_scaled_down_to_it(data: Path, tmp_path: Path):
+    plain = one_step(data, tmp_path / "plain")
+    norm = torch.stack([gradient.norm() for gradient in plain.values()]).norm()
+    clipped = one_step(data, tmp_path / "clipped", clip_grad_norm=0.1 * float(norm))
+    for name, gradient in plain.items():
+        torch.testing.assert_close(clipped[name], 0.1 * gradient, rtol=0.01, atol=1e-5)
+    untouched = one_step(data, tmp_path / "untouched", clip_grad_norm=10 * float(norm))
+    assert_equal(untouched, plain)
+
+
+def test_label_smoothing_spreads_a_share_of_the_target(tmp_path: Path):
+    """The gradient of the last bias is the mean of softmax minus target."""
+    write_frames(tmp_path, n_training=4, n_validation=1)
+    path = tmp_path / "annotation.json"
+    annotation = json.loads(path.read_text())
+    for number in (1, 2, 3):  # 4 videos of the first class and 1 of the second
+        annotation["database"][f"{LABELS[1]}_{number}"]["subset"] = "testing"
+    path.write_text(json.dumps(annotation))
+    plain = one_step(tmp_path, tmp_path / "plain")["fc.bias"]
+    smooth = one_step(tmp_path, tmp_path / "smooth", label_smoothing=0.5)["fc.bias"]
+    # Targets of 4/5 and 1/5 on average become 1/2 * 4/5 + 1/2 * 1/2 and so on.
+    expected = torch.tensor([0.8 - 0.65, 0.2 - 0.35])
+    torch.testing.assert_close(smooth - plain, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_fine_tuning_moves_nothing_before_its_module(data: Path, tmp_path: Path):
     before = fit(data, tmp_path / "base", n_epochs=1)
     tune = {"pretrain_path": str(tmp_path / "base/model.pth"), "ft_begin_module": "layer4"}

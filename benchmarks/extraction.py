@@ -70,7 +70,7 @@ def _variants(videos: Path, frames: Path, old: tuple[str, str]) -> dict[str, Cal
 
     def ours(file_type: str) -> Callable[[], float]:
         def run() -> float:
-            target = _emptied(frames / file_type)
+            target = _fresh(frames / file_type)
             options = FrameOptions(file_type=file_type)
             manifest = frames / "manifest.tsv"
             extract_shard(
@@ -82,7 +82,7 @@ def _variants(videos: Path, frames: Path, old: tuple[str, str]) -> dict[str, Cal
 
     def plain(ffmpeg: str, ffprobe: str, name: str) -> Callable[[], float]:
         def run() -> float:
-            target = _emptied(frames / name)
+            target = _fresh(frames / name)
             recipe.extract(paths, target, ffmpeg=ffmpeg, ffprobe=ffprobe, n_jobs=n_cores())
             return len(paths)
 
@@ -99,17 +99,22 @@ def _variants(videos: Path, frames: Path, old: tuple[str, str]) -> dict[str, Cal
     return found
 
 
-def _emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+def _fresh(folder: Path) -> Path:
+    """One more folder in this one.
+
+    Nothing is deleted before the end: without a journal, ext4 steps over every file of the last
+    minutes that was deleted before it makes a new one.
+    """
+    folder.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=folder))
 
 
 def _agreement(frames: Path) -> str:
     """Frames of both sides, compared one by one."""
     counts, differences = [], []
-    for theirs in sorted((frames / "same").glob("*/*")):
-        ours = sorted((frames / "jpg").glob(f"*/{theirs.name}/*.jpg"))
+    made = {name: next((frames / name).iterdir()) for name in ("same", "jpg")}
+    for theirs in sorted(made["same"].glob("*/*")):
+        ours = sorted(made["jpg"].glob(f"*/{theirs.name}/*.jpg"))
         images = sorted(theirs.glob("*.jpg"))
         counts.append((len(ours), len(images)))
         for a, b in zip(ours, images, strict=False):

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
@@ -98,7 +99,7 @@ def extract_shard(
     cancelled = Event()
     with partial_folder(frames) as partial:
         extractor = _Extractor(videos, frames, partial, options, cancelled)
-        with ThreadPoolExecutor(threads, initializer=_leave_signals_to_main_thread) as pool:
+        with ThreadPoolExecutor(threads, initializer=_prepare_thread) as pool:
             try:
                 futures = [pool.submit(extractor, row, str(i)) for i, row in enumerate(rows)]
                 bar = tqdm(
@@ -239,13 +240,19 @@ class _Extractor:
         return record
 
 
-def _leave_signals_to_main_thread() -> None:
-    """Block signals in this thread and so, by inheritance, in the ffmpeg processes it starts.
+def _prepare_thread() -> None:
+    """Set up this thread and so, by inheritance, the ffmpeg processes that it starts.
 
-    An ffmpeg that is interrupted ends as if the video ended there. A terminal sends its interrupt
-    to all processes, as do batch systems.
+    Signals are left to the main thread: an ffmpeg that is interrupted ends as if the video ended
+    there, and a terminal sends its interrupt to all processes, as do batch systems.
+
+    As batch work, threads are not interrupted by those that they wake: those of an ffmpeg, and this
+    one, would else take turns for each frame, which costs a tenth of the time.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):  # not every container lets us
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _find(videos: Path, listed: str) -> tuple[Path, os.stat_result]:

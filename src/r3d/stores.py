@@ -337,7 +337,8 @@ class _JpgWriter(FrameWriter):
         self._partial.mkdir()
 
     def _append(self, jpeg: bytes) -> None:
-        (self._partial / _file_name(self.frames)).write_bytes(jpeg)
+        with open(f"{self._partial}/{_file_name(self.frames)}", "wb") as file:  # noqa: PTH123
+            file.write(jpeg)
 
     def _commit(self, target: Path, record: str) -> None:
         (self._partial / _RECORD_FILE).write_text(record, encoding="utf-8")

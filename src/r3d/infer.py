@@ -24,7 +24,7 @@ from r3d.errors import InputError
 from r3d.files import atomic_path
 from r3d.loader import ClipBatch, make_loader
 from r3d.modelinput import input_normalisation, model_input
-from r3d.models import VideoModel, build_model
+from r3d.models import VideoModel, build_model, fold_batch_norms
 from r3d.options import FileType, InferenceOptions, RunOptions
 from r3d.stores import open_store
 
@@ -73,7 +73,8 @@ def infer(
         checkpoint = read_checkpoint(model)
         labels = _labels(checkpoint, samples, model)
         network = _load_network(options, checkpoint, len(labels), model)
-        place(network, device, dtype, run.memory_format).eval()
+        fold_batch_norms(network)
+        place(network, device, dtype, run.memory_format)
 
         clips = InferenceClips(samples, store, options)
         loader = make_loader(

@@ -26,7 +26,7 @@ from r3d.distributed import World
 from r3d.errors import InputError
 from r3d.infer import clip_scores
 from r3d.loader import ClipBatch, EpochSampler, make_loader
-from r3d.models import build_model, freeze_before
+from r3d.models import build_model, fold_batch_norms, freeze_before
 from r3d.options import FileType
 from r3d.stores import FrameStore, VideoRecord, open_store, partial_folder
 from r3d.trainstate import TrainState
@@ -180,7 +180,8 @@ class Inference(Trial):
         n_classes = len(subject.samples.labels)
         network = build_model(n_classes=n_classes, **options.network())
         self._dtype = choose_dtype(options.precision, subject.device)
-        place(network, subject.device, self._dtype, options.memory_format).eval()
+        fold_batch_norms(network)
+        place(network, subject.device, self._dtype, options.memory_format)
         self._network = network
 
     def _work(self, n_batches: int) -> float:

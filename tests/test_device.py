@@ -21,4 +21,5 @@ def test_auto_is_channels_last_where_that_is_safe():
     assert memory_format(CPU, torch.float32) is torch.channels_last_3d
     assert memory_format(CPU, torch.bfloat16) is torch.contiguous_format
     assert memory_format(torch.device("cuda"), torch.bfloat16) is torch.channels_last_3d
+    assert memory_format(CPU, torch.bfloat16, training=False) is torch.channels_last_3d
     assert memory_format(CPU, torch.float32, "contiguous") is torch.contiguous_format

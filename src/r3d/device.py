@@ -32,28 +32,20 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 
 
 def memory_format(
-    device: torch.device, dtype: torch.dtype, layout: Layout = "auto"
+    device: torch.device, dtype: torch.dtype, layout: Layout = "auto", *, training: bool = True
 ) -> torch.memory_format:
-    """The layout of clips and weights; `auto` is channels last but for bf16 on a CPU.
+    """The layout of clips and weights; `auto` is channels last but for bf16 on a CPU in training.
 
-    There, with several threads, channels last makes a NaN now and then.
+    There, with several threads, channels last makes a NaN of a gradient now and then.
 
     Args:
         dtype: what convolutions compute in.
+        training: whether gradients are computed.
     """
     if layout == "auto":
-        unsafe = device.type == "cpu" and dtype == torch.bfloat16
+        unsafe = training and device.type == "cpu" and dtype == torch.bfloat16
         layout = "contiguous" if unsafe else "channels_last"
     return torch.channels_last_3d if layout == "channels_last" else torch.contiguous_format
-
-
-def place(
-    network: nn.Module, device: torch.device, dtype: torch.dtype, layout: Layout = "auto"
-) -> nn.Module:
-    """Move a network to the device, into the layout for computing in `dtype`."""
-    network.to(device)
-    network.to(memory_format=memory_format(device, dtype, layout))
-    return network
 
 
 def compiled(network: nn.Module, device: torch.device) -> nn.Module:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from r3d.annotations import Annotation, read_annotation
 from r3d.checkpoint import Checkpoint, load_weights, read_checkpoint
 from r3d.clips import InferenceClips
-from r3d.device import autocast, choose_device, choose_dtype, place, use_cores
+from r3d.device import autocast, choose_device, choose_dtype, memory_format, use_cores
 from r3d.distributed import join_world
 from r3d.errors import InputError
 from r3d.files import atomic_path
@@ -74,7 +74,8 @@ def infer(
         labels = _labels(checkpoint, samples, model)
         network = _load_network(options, checkpoint, len(labels), model)
         fold_batch_norms(network)
-        place(network, device, dtype, run.memory_format)
+        layout = memory_format(device, dtype, run.memory_format, training=False)
+        network.to(device).to(memory_format=layout)
 
         clips = InferenceClips(samples, store, options)
         loader = make_loader(
@@ -85,7 +86,7 @@ def infer(
             pin_memory=device.type == "cuda",
         )
         k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)
-        rows = clip_scores(network, loader, options, run, device, dtype)
+        rows = clip_scores(network, loader, options, device, dtype, layout)
         videos = tqdm(
             groupby(rows, key=lambda row: row.video),
             total=len(samples) // world.size,
@@ -117,14 +118,14 @@ def clip_scores(
     network: VideoModel,
     loader: Iterable[ClipBatch],
     options: InferenceOptions,
-    run: RunOptions,
     device: torch.device,
     dtype: torch.dtype,
+    layout: torch.memory_format,
 ) -> Iterator[ViewScore]:
     """What a network says of the views of clips, batch by batch, in their order."""
     for batch in loader:
         with autocast(device, dtype):
-            logits = network(model_input(batch, options, device, run.memory_format))
+            logits = network(model_input(batch, options, device, layout))
         scores = logits.float().softmax(1).cpu()
         for video, segment, score in zip(
             batch.videos.tolist(), batch.segments.tolist(), scores, strict=True

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r3d.device import Layout, choose_dtype, memory_format
 from r3d.loader import ClipBatch
 from r3d.options import InferenceOptions, TrainingOptions
 from r3d.transforms import normalisation, to_model_input
@@ -27,13 +26,13 @@ def model_input(
     batch: ClipBatch,
     options: TrainingOptions | InferenceOptions,
     device: torch.device,
-    layout: Layout = "auto",
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
     """The clips of a batch on the device, flipped and normalised: (b, c, t, h, w), fp32."""
     return to_model_input(
         batch.clips,
         batch.flips,
         device=device,
-        memory_format=memory_format(device, choose_dtype(options.precision, device), layout),
+        memory_format=memory_format,
         **input_normalisation(options),
     )

@@ -325,8 +325,8 @@ class RunOptions(Section):
     no_cuda: bool = False
     """Use the CPU even where there is a GPU."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    """Layout of clips and weights in memory; auto is channels last, but contiguous for bf16 on
-    CPUs."""
+    """Layout of clips and weights in memory; auto is channels last, but contiguous for training in
+    bf16 on CPUs."""
     compile: bool = False
     """Compile the network for training (`torch.compile`), which takes a minute or more at first and
     needs a C++ compiler; on a GPU, triton and a C compiler."""

@@ -25,7 +25,7 @@ from r3d.annotations import read_annotation
 from r3d.checkpoint import read_checkpoint, write_checkpoint
 from r3d.clips import TrainingClips, ValidationClips
 from r3d.codeversion import code_version
-from r3d.device import autocast, choose_device, choose_dtype, use_cores
+from r3d.device import autocast, choose_device, use_cores
 from r3d.distributed import World, join_world
 from r3d.errors import InputError, Stopped
 from r3d.loader import ClipLoader, EpochSampler, make_loader
@@ -166,7 +166,6 @@ class Training:
         self.run, self.device, self.world = run, device, world
         self.stop_requested = stop_requested
         self.code = code_version("train")
-        self.dtype = choose_dtype(self.options.precision, device)
         self.n_steps = steps_per_epoch(self.n_clips, self.options.batch_size, world.size)
         self.losses: list[Tensor] = []  # of the steps since the last flush, still on the device
         self.asked_to_stop: Tensor | None = None  # how many processes, as of the last step
@@ -215,7 +214,8 @@ class Training:
         if self.world.is_main:
             _log.info(
                 "training on %d clips in batches of %d, in %s on %s, %d processes",
-                *(self.n_clips, self.options.batch_size, self.dtype, self.device, self.world.size),
+                *(self.n_clips, self.options.batch_size, self.state.dtype),
+                *(self.device, self.world.size),
             )
         progress_bar = tqdm(
             initial=progress.epoch * self.n_clips + progress.seen,
@@ -312,9 +312,9 @@ class Training:
         self.world.share_buffers(network)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for batch in batches:
-            clips = model_input(batch, self.options, self.device, self.run.memory_format)
+            clips = model_input(batch, self.options, self.device, self.state.memory_format)
             labels = batch.labels.to(self.device, non_blocking=True)
-            with autocast(self.device, self.dtype):
+            with autocast(self.device, self.state.dtype):
                 scores = network(clips).float()
             sums += batch_sums(
                 functional.cross_entropy(scores, labels, reduction="sum"), scores, labels

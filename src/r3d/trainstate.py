@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from r3d.checkpoint import Checkpoint, describe, load_weights, read_checkpoint
-from r3d.device import Layout, choose_dtype, place
+from r3d.device import Layout, choose_dtype, memory_format
 from r3d.errors import InputError
 from r3d.modelinput import input_normalisation
 from r3d.models import VideoModel, build_model, freeze_before, replace_head
@@ -93,8 +93,9 @@ class TrainState:
         self.options, self.labels = options, labels
         torch.manual_seed(options.manual_seed)
         self.network = _build_network(options, len(labels), pretrained)
-        dtype = choose_dtype(options.precision, device)
-        place(self.network, device, dtype, layout)
+        self.dtype = choose_dtype(options.precision, device)
+        self.memory_format = memory_format(device, self.dtype, layout)
+        self.network.to(device).to(memory_format=self.memory_format)
         self.optimizer = build_optimizer(self.network.parameters(), options, device)
         self.scheduler = build_scheduler(self.optimizer, options)
         self.average: AveragedModel | None = None

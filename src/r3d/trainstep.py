@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from r3d.device import autocast, choose_dtype, compiled
+from r3d.device import autocast, compiled
 from r3d.distributed import World
 from r3d.loader import ClipBatch
 from r3d.mixing import class_probabilities, mix_clips
@@ -25,7 +25,6 @@ class TrainStep:
     ) -> None:
         self.state, self.options, self.run = state, state.options, run
         self.device, self.world = device, world
-        self.dtype = choose_dtype(self.options.precision, device)
         # All clips have one size, so it pays to try out cuDNN's algorithms for it.
         torch.backends.cudnn.benchmark = True
         self.parallel = world.wrap(
@@ -42,7 +41,7 @@ class TrainStep:
             n_clips: clips of the whole batch, over all processes.
         """
         options, state = self.options, self.state
-        clips = model_input(batch, options, self.device, self.run.memory_format)
+        clips = model_input(batch, options, self.device, state.memory_format)
         labels = batch.labels.to(self.device, non_blocking=True)
         targets = labels
         if options.mixup_alpha or options.cutmix_alpha:
@@ -66,7 +65,7 @@ class TrainStep:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for index, (part, target, label) in enumerate(zip(*parts, strict=True), start=1):
             with self._synchronised(last=index == n_parts):
-                with autocast(self.device, self.dtype):
+                with autocast(self.device, state.dtype):
                     scores = self.forward(part).float()
                 loss = functional.cross_entropy(
                     scores, target, label_smoothing=options.label_smoothing, reduction="sum"

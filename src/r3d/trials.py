@@ -21,7 +21,7 @@ import torch
 from r3d.annotations import FIRST_FRAME, Annotation
 from r3d.clips import InferenceClips, TrainingClips
 from r3d.config import Experiment
-from r3d.device import choose_dtype, place, use_cores
+from r3d.device import choose_dtype, memory_format, use_cores
 from r3d.distributed import World
 from r3d.errors import InputError
 from r3d.infer import clip_scores
@@ -179,22 +179,18 @@ class Inference(Trial):
         self.batch_size = len(batch.clips)
         n_classes = len(subject.samples.labels)
         network = build_model(n_classes=n_classes, **options.network())
-        self._dtype = choose_dtype(options.precision, subject.device)
+        device, dtype = subject.device, choose_dtype(options.precision, subject.device)
+        layout = memory_format(device, dtype, options.memory_format, training=False)
         fold_batch_norms(network)
-        place(network, subject.device, self._dtype, options.memory_format)
+        network.to(device).to(memory_format=layout)
+        self._how = (device, dtype, layout)
         self._network = network
 
     def _work(self, n_batches: int) -> float:
         self._subject.use_cores(self._options)
         begin = time.perf_counter()
-        scores = clip_scores(
-            self._network,
-            [self._batch] * n_batches,
-            self._options,
-            self._options,
-            self._subject.device,
-            self._dtype,
-        )
+        batches = [self._batch] * n_batches
+        scores = clip_scores(self._network, batches, self._options, *self._how)
         n_scores = sum(1 for _ in scores)
         return n_scores / (time.perf_counter() - begin)
 

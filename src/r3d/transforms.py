@@ -21,7 +21,6 @@ import simplejpeg
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms import v2
 
 # Mean and standard deviation of RGB in [0, 1] over the training frames of a data set.
 NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -252,6 +251,8 @@ def rand_augment(clip: Tensor, strength: int, rng: np.random.Generator) -> Tenso
         clip: (t, h, w, 3), uint8.
         strength: of the changes, from 0 to 30; about 9 is usual.
     """
+    from torchvision.transforms import v2  # to import it takes as long as all of torch
+
     with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state
         torch.manual_seed(int(rng.integers(2**63)))
         change = v2.RandAugment(num_ops=2, magnitude=strength)

@@ -57,7 +57,9 @@ NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]}
 PartitionName=DEFAULT Nodes=n1,n2 MaxTime=INFINITE State=UP
 """
+# Without accounting it remembers jobs for longer than is usual, for tests to look at them.
 _WITHOUT_ACCOUNTING = """\
+MinJobAge=3600
 AccountingStorageType=accounting_storage/none
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE

@@ -11,7 +11,7 @@ import yaml
 from cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 1200  # nothing takes that long, but the machine may be a busy one
+SECONDS = 1800  # nothing takes that long, but the machine may be a busy one
 # The plugin asks only now and then whether a job is done: no cluster job for what takes a second.
 FEWER_JOBS = ("--snakefile", "fewer_jobs.smk")
 SMALL = {

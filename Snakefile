@@ -24,6 +24,7 @@ include: "rules/report.smk"
 
 onstart:
     globals()["FOLDER_LOCK"] = hold_folder()
+    bring_back_preempted_jobs(workflow.workdir_init)
 
 
 rule all:

@@ -14,6 +14,7 @@ from r3d.inputs import check_inputs, has_labels, list_files
 from r3d.jobs import export_package
 from r3d.motion import SPLITS, list_names
 from r3d.options import InferenceOptions, TrainingOptions
+from r3d.preemption import bring_back_preempted_jobs
 from r3d.shards import shard_name
 
 become_own_job()

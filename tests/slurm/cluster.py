@@ -1,4 +1,8 @@
-"""A SLURM of two nodes on this machine, beside any that is installed, for the time of the tests."""
+"""A SLURM of two nodes on this machine, beside any that is installed, for the time of the tests.
+
+Without accounting every user may do everything. With it, as on most clusters, a job needs an
+account and a partition: a database of its own keeps who may use what, and what has run.
+"""
 
 import getpass
 import os
@@ -12,11 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 COMMANDS = (
     *("slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol"),
-    *("squeue", "sinfo", "sacct"),
+    *("squeue", "sinfo", "sacct", "sacctmgr", "sshare"),
 )
+_ACCOUNTING_COMMANDS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 _SEARCH_PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 # Everything is in one folder and on the loopback interface; a limit on memory is not enforced.
@@ -40,7 +46,6 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
 KillWait=30
@@ -50,7 +55,43 @@ GresTypes=gpu
 NodeName=DEFAULT CPUs=8 RealMemory=64000 Gres=gpu:a100:4
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]}
-PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+PartitionName=DEFAULT Nodes=n1,n2 MaxTime=INFINITE State=UP
+"""
+# Without accounting it remembers jobs for longer than is usual, for tests to look at them.
+_WITHOUT_ACCOUNTING = """\
+MinJobAge=3600
+AccountingStorageType=accounting_storage/none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=test Default=YES PreemptMode=OFF
+PartitionName=preempt_requeue
+PartitionName=preempt_cancel PreemptMode=CANCEL
+PartitionName=urgent PriorityTier=2
+"""
+_WITH_ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={ports[3]}
+AccountingStoragePass={folder}/munge.socket
+AccountingStorageEnforce=associations
+EnforcePartLimits=ALL
+PartitionName=cpu AllowAccounts=lab
+PartitionName=gpu AllowAccounts=lab
+"""
+_DATABASE_SETTINGS = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={ports[3]}
+CommunicationParameters=NoInAddrAny
+SlurmUser={user}
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser={user}
+StorageLoc=slurm
+PidFile={folder}/slurmdbd.pid
+LogFile={folder}/slurmdbd.log
 """
 
 
@@ -88,26 +129,33 @@ class Cluster:
             time.sleep(0.3)
 
 
-def missing_programs() -> list[str]:
+def missing_programs(*, accounting: bool = False) -> list[str]:
     """The programs that are not installed."""
-    programs = ("munged", "setpriv", *COMMANDS)
+    programs = ("munged", "setpriv", *COMMANDS, *(_ACCOUNTING_COMMANDS if accounting else ()))
     return [name for name in programs if not shutil.which(name, path=_SEARCH_PATH)]
 
 
 @contextmanager
-def start_cluster(folder: Path) -> Iterator[Cluster]:
-    """Run a SLURM whose files are all in `folder`, and end it with everything it started."""
+def start_cluster(folder: Path, *, accounting: bool = False) -> Iterator[Cluster]:
+    """Run a SLURM whose files are all in `folder`, and end it with everything it started.
+
+    Args:
+        accounting: whether it has accounts: this user's own is of no use, that named lab is.
+    """
     folder.chmod(0o755)
     (folder / "state").mkdir()
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)
     settings = folder / "slurm.conf"
-    settings.write_text(
-        _SETTINGS.format(
-            host=socket.gethostname(), user=getpass.getuser(), folder=folder, ports=_free_ports(3)
-        )
-    )
+    values: dict[str, Any] = {
+        "host": socket.gethostname(),
+        "user": getpass.getuser(),
+        "folder": folder,
+        "ports": _free_ports(4),
+    }
+    partitions = _WITH_ACCOUNTING if accounting else _WITHOUT_ACCOUNTING
+    settings.write_text((_SETTINGS + partitions).format(**values))
     # GPUs in name only: jobs can ask for them, but there is no device.
     for number in range(4):
         (folder / f"gpu{number}").symlink_to("/dev/null")
@@ -115,6 +163,7 @@ def start_cluster(folder: Path) -> Iterator[Cluster]:
     environment = {
         **os.environ,
         "PATH": f"{_bind_commands(folder / 'bin', settings)}:{_SEARCH_PATH}",
+        "MYSQL_UNIX_PORT": f"{folder}/database.socket",
     }
     cluster = Cluster(folder, environment)
     with ExitStack() as daemons:
@@ -137,6 +186,19 @@ def start_cluster(folder: Path) -> Iterator[Cluster]:
             *(f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed"),
         )
         cluster.wait_until((folder / "munge.socket").exists)
+        if accounting:
+            database_settings = folder / "slurmdbd.conf"
+            database_settings.touch(0o600)
+            database_settings.write_text(_DATABASE_SETTINGS.format(**values))
+            _make_database(folder, environment)
+            start(
+                *("mariadbd", "--no-defaults", f"--datadir={folder}/database", "--skip-networking"),
+                *(f"--socket={folder}/database.socket", f"--user={getpass.getuser()}"),
+                *("--innodb-buffer-pool-size=64M", f"--pid-file={folder}/mariadbd.pid"),
+            )
+            cluster.wait_until((folder / "database.socket").exists)
+            start("slurmdbd", "-D")
+            cluster.wait_until(lambda: _make_account(cluster))
         start("slurmctld", "-D", "-c")
         start("slurmd", "-D", "-N", "n1")
         start("slurmd", "-D", "-N", "n2")
@@ -151,22 +213,51 @@ def start_cluster(folder: Path) -> Iterator[Cluster]:
 def _bind_commands(folder: Path, settings: Path) -> Path:
     """Make SLURM's commands with these settings; a variable would be lost inside of jobs."""
     folder.mkdir()
-    for name in COMMANDS:
+    for name in (*COMMANDS, "slurmdbd"):
         program = shutil.which(name, path=_SEARCH_PATH)
         (folder / name).write_text(f'#!/bin/sh\nSLURM_CONF={settings} exec {program} "$@"\n')
         (folder / name).chmod(0o755)
     return folder
 
 
+def _make_database(folder: Path, environment: dict[str, str]) -> None:
+    """Make an empty database, which this user alone may use, and nobody over the network."""
+    subprocess.run(
+        [
+            *("mariadb-install-db", "--no-defaults", f"--datadir={folder}/database"),
+            *(f"--user={getpass.getuser()}", "--skip-test-db"),
+        ],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+
+
+def _make_account(cluster: Cluster) -> bool:
+    """Whether the accounting answers already; if so, give this user an account named lab."""
+    user = getpass.getuser()
+    answer = subprocess.run(
+        ["sacctmgr", "--immediate", "add", "cluster", "r3d"],
+        env=cluster.environment,
+        capture_output=True,
+        check=False,
+    )
+    if answer.returncode:
+        return False
+    cluster.run("sacctmgr", "--immediate", "add", "account", "other,lab")
+    cluster.run("sacctmgr", "--immediate", "add", "user", user, "account=other,lab")
+    return True
+
+
 def _count_idle(cluster: Cluster) -> int:
     found = subprocess.run(
-        ["sinfo", "--noheader", "--Node", "--states=idle"],
+        ["sinfo", "--noheader", "--Node", "--states=idle", "--format=%N"],
         env=cluster.environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    return len(found.stdout.splitlines())
+    return len(set(found.stdout.splitlines()))  # a node has a line for each of its partitions
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:

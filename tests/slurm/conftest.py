@@ -13,7 +13,16 @@ from workflow import Workflow
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    missing = missing_programs()
+    yield from _start_cluster(tmp_path_factory, accounting=False)
+
+
+@pytest.fixture(scope="module")
+def accounted_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    yield from _start_cluster(tmp_path_factory, accounting=True)
+
+
+def _start_cluster(folders: pytest.TempPathFactory, *, accounting: bool) -> Iterator[Cluster]:
+    missing = missing_programs(accounting=accounting)
     if missing:
         pytest.skip(
             f"no SLURM to test with ({', '.join(missing)} not found; "
@@ -21,7 +30,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         )
     # Whoever ends the tests ends the jobs with them.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with start_cluster(tmp_path_factory.mktemp("slurm")) as running:
+    with start_cluster(folders.mktemp("slurm"), accounting=accounting) as running:
         yield running
     signal.signal(signal.SIGTERM, before)
 

@@ -1,14 +1,16 @@
 #!/bin/sh
-# Install SLURM for its tests, if this is Debian and we may. Its services are not started, and where
-# SLURM is there already, nothing is done.
+# Install SLURM with accounting for its tests, if this is Debian and we may. Services are not
+# started, and where all is there already, nothing is done.
 export PATH="$PATH:/usr/sbin"
-if command -v slurmctld >/dev/null && command -v munged >/dev/null; then
+if command -v slurmctld && command -v munged && command -v slurmdbd && command -v mariadbd; then
     exit 0
-fi
+fi >/dev/null
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "SLURM is not installed and cannot be: this needs Debian and root" >&2
     exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-apt-get update -qq && apt-get install -qq --no-install-recommends slurm-wlm munge util-linux ||
+apt-get update -qq &&
+    apt-get install -qq --no-install-recommends slurm-wlm munge util-linux \
+        slurmdbd mariadb-server-core mariadb-client-core ||
     echo "SLURM could not be installed from Debian's packages" >&2

@@ -10,7 +10,7 @@ import torch
 from cluster import Cluster
 
 from r3d.checkpoint import read_checkpoint
-from workflow import FEWER_JOBS, MOTION, SECONDS, Workflow
+from workflow import FEWER_JOBS, QUICK, SECONDS, SMALL, Workflow
 
 pytestmark = pytest.mark.slurm
 
@@ -26,11 +26,24 @@ def output(workflow: Workflow) -> str:
 def test_from_lists_to_the_accuracy_table(output: str, workflow: Workflow):
     assert "Error in rule" not in output
     summary = pd.read_csv(workflow.folder / "results/summary.tsv", sep="\t")
-    assert list(summary["experiment"]) == ["one", "two"]
-    assert list(summary["found"]) == list(summary["listed"]) == [8, 8]
-    ledger = pd.read_csv(workflow.folder / "results/datasets/motion/ledger.tsv", sep="\t")
-    assert len(ledger) == 40
-    assert set(ledger["status"]) == {"ok"}
+    summary = summary[summary["split"] != "mean"].set_index(["experiment", "split"])
+    assert list(summary["found"]) == list(summary["listed"])
+    assert dict(summary["listed"]) == {
+        ("finetune", "01"): 160,
+        ("frozen", "01"): 160,
+        ("frozen", "02"): 160,
+        ("one", "01"): 8,
+        ("scratch", "01"): 160,
+        ("scratch", "02"): 160,
+        ("two", "01"): 8,
+    }
+    # It has learned to tell motions, which the same models cannot from a single frame.
+    assert summary["top1"]["scratch", "01"] > 3 * summary["top1"]["frozen", "01"]
+    for dataset, n_videos in {"motion": 640, "small": 40}.items():
+        table = workflow.folder / f"results/datasets/{dataset}/ledger.tsv"
+        ledger = pd.read_csv(table, sep="\t")
+        assert len(ledger) == n_videos
+        assert set(ledger["status"]) == {"ok"}
     # Only what is no work is done outside of the cluster.
     assert re.findall(r"^local\w* (\w+):", output, re.MULTILINE) == ["all"]
 
@@ -43,7 +56,10 @@ def test_trainings_are_given_gpus(output: str, cluster: Cluster):
 
 
 def test_shards_are_one_array(output: str):
-    assert re.search(r"Submitted array job .* The individual task IDs are 1-3", output)
+    # Of each data set, or of both where they are ready at the same time.
+    tasks = re.findall(r"Submitted array job .* The individual task IDs are 1-(\d+)", output)
+    assert len(tasks) <= 2
+    assert sum(map(int, tasks)) == 7
 
 
 def test_two_nodes_train_what_one_does(output: str, workflow: Workflow):
@@ -61,7 +77,7 @@ def test_two_nodes_train_what_one_does(output: str, workflow: Workflow):
 
 def test_two_nodes_infer_every_video_once(output: str, workflow: Workflow):
     results = workflow.folder / "results"
-    annotation = json.loads((results / "datasets/motion/annotations/motion_01.json").read_text())
+    annotation = json.loads((results / "datasets/small/annotations/small_01.json").read_text())
     validation = {
         name for name, video in annotation["database"].items() if video["subset"] == "validation"
     }
@@ -72,14 +88,14 @@ def test_two_nodes_infer_every_video_once(output: str, workflow: Workflow):
 
 def test_a_drained_node_and_failing_shards(output: str, workflow: Workflow, cluster: Cluster):
     # Of two shards the first video fails: a file lies where the folder of its frames belongs.
-    shards = sorted((workflow.folder / "results/datasets/motion/shards").glob("*.tsv"))
+    shards = sorted((workflow.folder / "results/datasets/small/shards").glob("*.tsv"))
     obstacles = []
     for path in shards[:2]:
         obstacle = workflow.folder / "data/other" / pd.read_csv(path, sep="\t")["key"][0]
         obstacle.parent.mkdir(parents=True, exist_ok=True)
         obstacle.touch()
         obstacles.append(obstacle)
-    other = {"other": {**MOTION, "frames": "data/other"}}
+    other = {"other": {**SMALL, "frames": "data/other"}}
     ledger = "results/datasets/other/ledger.tsv"
     before = cluster.jobs("%N")
     cluster.run("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
@@ -119,11 +135,16 @@ def test_stopped_trainings_go_on(
     long = {
         "cancelled": {"resources": {"nodes": 2, "mem_mb": 1000}},
         "overtime": {"resources": {"mem_mb": 1001}},
-        "preempted": {"resources": {"mem_mb": 1002}},
+        "preempt_requeue": {"resources": {"mem_mb": 1002}},
+        "preempt_cancel": {"resources": {"nodes": 2, "mem_mb": 1003}},
     }
+    partition = "wildcards.experiment if 'preempt' in wildcards.experiment else 'test'"
     models = [f"results/experiments/{name}/01/model.pth" for name in long]
-    experiments = {name: {**options, "n_epochs": 100_000} for name, options in long.items()}
-    interrupt.append(workflow.start(*models, *FEWER_JOBS, experiments=experiments))
+    experiments = {
+        name: {**QUICK, **options, "n_epochs": 100_000} for name, options in long.items()
+    }
+    given = (*FEWER_JOBS, "--set-resources", f"train_model:slurm_partition={partition}")
+    interrupt.append(workflow.start(*models, *given, experiments=experiments))
     jobs = {}
     for name, options in long.items():
         cluster.wait_until(lambda: rows(workflow, name) > 20, SECONDS)  # noqa: B023
@@ -132,18 +153,24 @@ def test_stopped_trainings_go_on(
         (jobs[name],) = (row.split()[0] for row in running.splitlines() if row.endswith(memory))
 
     # No job starts again, and its log anew, before all have been looked at.
-    cluster.run("scontrol", "update", "partition=test", "state=down")
+    partitions = ("test", "preempt_requeue", "preempt_cancel")
+    for name in partitions:
+        cluster.run("scontrol", "update", f"partition={name}", "state=down")
     cluster.run("scancel", jobs["cancelled"])
     # As if it had been asked for: SLURM warns the job, or ends it if more time has passed.
     cluster.run("scontrol", "update", f"jobid={jobs['overtime']}", "timelimit=3")
-    cluster.run("scontrol", "requeue", jobs["preempted"])
+    # As soon as these two have ended, this job preempts the others.
+    urgent = ("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null")
+    cluster.run("sbatch", *urgent, "--wrap=true")
     stopped = r"stopped in epoch (\d+) after step (\d+); the state is saved"
     done = {name: wait_for_numbers(workflow, name, stopped) for name in long}
-    cluster.run("scontrol", "update", "partition=test", "state=up")
+    for name in partitions:
+        cluster.run("scontrol", "update", f"partition={name}", "state=up")
     # Without this SLURM waits for two minutes before it starts a job again.
-    state = ["squeue", "--noheader", f"--jobs={jobs['preempted']}", "--format=%T"]
-    cluster.wait_until(lambda: cluster.run(*state).strip() == "PENDING", SECONDS)
-    cluster.run("scontrol", "update", f"jobid={jobs['preempted']}", "starttime=now")
+    for name in ("preempt_requeue", "preempt_cancel"):
+        state = ["squeue", "--noheader", "--states=all", f"--jobs={jobs[name]}", "--format=%T"]
+        cluster.wait_until(lambda: cluster.run(*state).strip() == "PENDING", SECONDS)  # noqa: B023
+        cluster.run("scontrol", "update", f"jobid={jobs[name]}", "starttime=now")
     resumed = r"resumed from \S+: (\d+) epochs and (\d+) steps are done"
     for name, (epoch, step) in done.items():
         assert wait_for_numbers(workflow, name, resumed) == [epoch - 1, step]

@@ -164,7 +164,7 @@ def start_cluster(folder: Path, *, accounting: bool = False) -> Iterator[Cluster
         **os.environ,
         "PATH": f"{_bind_commands(folder / 'bin', settings)}:{_SEARCH_PATH}",
         "MYSQL_UNIX_PORT": f"{folder}/database.socket",
-        # The nodes have more CPUs than the machine: threads that wait must not keep others from one.
+        # Nodes have more CPUs than the machine: threads that wait must not keep others from one.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     cluster = Cluster(folder, environment)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from r3d.models import build_model, fold_batch_norms
+from r3d.folding import fold_batch_norms
+from r3d.models import build_model
 
 # With the batch norms that stay: those before a convolution, and after a sum.
 NETWORKS: list[tuple[dict[str, Any], int]] = [

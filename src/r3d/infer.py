@@ -22,9 +22,10 @@ from r3d.device import autocast, choose_device, choose_dtype, memory_format, use
 from r3d.distributed import join_world
 from r3d.errors import InputError
 from r3d.files import atomic_path
+from r3d.folding import fold_batch_norms
 from r3d.loader import ClipBatch, make_loader
 from r3d.modelinput import input_normalisation, model_input
-from r3d.models import VideoModel, build_model, fold_batch_norms
+from r3d.models import VideoModel, build_model
 from r3d.options import FileType, InferenceOptions, RunOptions
 from r3d.stores import open_store
 

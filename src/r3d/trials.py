@@ -24,9 +24,10 @@ from r3d.config import Experiment
 from r3d.device import choose_dtype, memory_format, use_cores
 from r3d.distributed import World
 from r3d.errors import InputError
+from r3d.folding import fold_batch_norms
 from r3d.infer import clip_scores
 from r3d.loader import ClipBatch, EpochSampler, make_loader
-from r3d.models import build_model, fold_batch_norms, freeze_before
+from r3d.models import build_model, freeze_before
 from r3d.options import FileType
 from r3d.stores import FrameStore, VideoRecord, open_store, partial_folder
 from r3d.trainstate import TrainState

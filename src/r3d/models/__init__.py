@@ -4,16 +4,8 @@ from importlib import import_module
 
 from r3d.architectures import Architecture
 from r3d.models.base import VideoModel, freeze_before, head_name, replace_head
-from r3d.models.folding import fold_batch_norms
 
-__all__ = [
-    "VideoModel",
-    "build_model",
-    "fold_batch_norms",
-    "freeze_before",
-    "head_name",
-    "replace_head",
-]
+__all__ = ["VideoModel", "build_model", "freeze_before", "head_name", "replace_head"]
 
 
 def build_model(

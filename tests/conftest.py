@@ -1,9 +1,15 @@
 """Fixtures for all tests: where the shared real data lies."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure() -> None:
+    # A shell lets its background jobs ignore Ctrl-C, and they all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ import recipe
 import torch
 import yaml
 from realclips import cuts, real_clip
-from sidebyside import compare, n_cores, parse, publish, ratio, table
+from sidebyside import compare, n_cores, parse, publish, table
 from torch.nn import functional
 
 from r3d.ffmpeg import ffmpeg_binary
@@ -69,7 +69,7 @@ def main() -> None:
                 [
                     name,
                     f"{n_videos / np.median(values):.0f} s",
-                    "1" if name == recipe.NAME else ratio(rates, name, recipe.NAME),
+                    f"{np.median(values / rates[recipe.NAME]):.2f}",
                     f"{accuracies[name]:.3f}",
                 ]
                 for name, values in rates.items()

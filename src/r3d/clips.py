@@ -205,6 +205,8 @@ class TrainingClips(ClipDataset):
             InputError: if a sample has no label.
         """
         self._options = TrainingClipOptions.of(options)
+        if self._options.randaugment:
+            import torchvision  # noqa: F401  (once, before worker processes are forked)
         super().__init__(samples, store, self._options)
         _require_labels(samples)
 

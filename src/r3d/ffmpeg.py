@@ -1,6 +1,5 @@
 """Decoding videos: what a container states (PyAV), and all frames as JPEGs (an ffmpeg process)."""
 
-import fcntl
 import os
 import re
 import selectors
@@ -8,7 +7,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -213,10 +211,6 @@ class JpegStream:
             stderr=subprocess.PIPE,
             bufsize=0,
         )
-        assert self._process.stdout is not None
-        if hasattr(fcntl, "F_SETPIPE_SZ"):
-            with suppress(OSError):  # there is a limit on what a user's pipes hold together
-                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _CHUNK_BYTES)
         return self
 
     def __exit__(self, *_: object) -> None:

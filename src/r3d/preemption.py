@@ -33,35 +33,55 @@ def bring_back_preempted_jobs(folder: str) -> None:
 
 
 def _look_on(folder: str, start: str) -> None:
+    told: set[str] = set()  # of a refusal, which may end: it is tried again
     while True:
         time.sleep(_LOOK_SECONDS)
-        for job in _preempted_jobs(folder, start):
-            print(f"SLURM job {job} was preempted; it is put back into the queue", file=sys.stderr)
-            _ask("scontrol", "requeue", job)
+        for job in preempted_jobs(folder, start):
+            status, answer = _ask("scontrol", "requeue", job)
+            if status == 0:
+                told.discard(job)
+                outcome = "it is put back into the queue"
+            elif job in told:
+                continue
+            else:
+                told.add(job)
+                outcome = f"it cannot be put back into the queue: {' '.join(answer.split())}"
+            print(f"SLURM job {job} was preempted; {outcome}", file=sys.stderr)
 
 
-def _preempted_jobs(folder: str, start: str) -> list[str]:
-    # Number, time of submission, comment, which tells Snakemake's jobs from others, and folder.
-    answer = _ask("squeue", "--me", "--noheader", "--states=PREEMPTED", "--format=%i|%V|%k|%Z")
-    rows = [row.split("|") for row in answer.splitlines()]
+def preempted_jobs(folder: str, start: str) -> list[str]:
+    """The numbers of Snakemake's own jobs that are PREEMPTED.
+
+    Args:
+        folder: working folder of the jobs.
+        start: jobs submitted earlier are left alone, 2026-01-31T12:00:00.
+    """
+    # Number, time of submission, and comment: Snakemake gives its jobs one. The folder comes last,
+    # as it may hold any character.
+    format = "--format=%i|%V|%k|%Z"
+    _, answer = _ask("squeue", "--me", "--noheader", "--states=PREEMPTED", format)
+    rows = [row.split("|", 3) for row in answer.splitlines()]
     return [
         row[0]
         for row in rows
-        if row[1] >= start and row[2].startswith("rule_") and row[-1].strip() == folder
+        if len(row) == 4
+        and row[1] >= start
+        and row[2].startswith("rule_")
+        and row[3].strip() == folder
     ]
 
 
-def _ask(*command: str) -> str:
-    """What a command of SLURM says; nothing if it fails, as it is asked again."""
+def _ask(*command: str) -> tuple[int, str]:
+    """The exit status of a command of SLURM, and what it says."""
     try:
         done = subprocess.run(
             command,
             env={**os.environ, "SLURM_TIME_FORMAT": _TIME_FORMAT},
-            capture_output=True,
-            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
             timeout=_ANSWER_SECONDS,
-            check=True,
         )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return 1, str(error)
+    return done.returncode, done.stdout

@@ -434,18 +434,20 @@ def _read_elements(path: str, name: str, indices: Sequence[int]) -> list[bytes]:
         return []
     jpegs = np.empty(len(indices), dtype=_JPEGS)
     try:
-        # Not closed but let go, as h5py's close() looks through everything that h5py holds, which
-        # takes longer than to read a clip.
         file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, _READING)
-        dataset = h5d.open(file, name.encode())
-        space = dataset.get_space()
-        for index in indices:
-            if not 0 <= index < space.shape[0]:
-                raise InputError(
-                    f"{path}: no frame {index} in {name}; accepted are 0 to {space.shape[0] - 1}"
-                )
-        space.select_elements([(index,) for index in indices])
-        dataset.read(h5s.create_simple(jpegs.shape), space, jpegs)
+        try:
+            dataset = h5d.open(file, name.encode())
+            space = dataset.get_space()
+            for index in indices:
+                if not 0 <= index < space.shape[0]:
+                    raise InputError(
+                        f"{path}: no frame {index} in {name}; "
+                        f"accepted are 0 to {space.shape[0] - 1}"
+                    )
+            space.select_elements([(index,) for index in indices])
+            dataset.read(h5s.create_simple(jpegs.shape), space, jpegs)
+        finally:
+            file.close()
     except (OSError, KeyError, RuntimeError) as error:
         raise InputError(
             f"{path}: frames of {name} cannot be read ({_one_line(error)}); extract the video again"

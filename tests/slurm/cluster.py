@@ -26,6 +26,7 @@ _ACCOUNTING_COMMANDS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 _SEARCH_PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 # Everything is in one folder and on the loopback interface; a limit on memory is not enforced.
+# Jobs are remembered for longer than is usual, for tests to look at them.
 _SETTINGS = """\
 ClusterName=r3d
 SlurmctldHost={host}(127.0.0.1)
@@ -49,6 +50,7 @@ JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 ReturnToService=2
 KillWait=30
+MinJobAge=3600
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 GresTypes=gpu
@@ -57,9 +59,7 @@ NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]}
 PartitionName=DEFAULT Nodes=n1,n2 MaxTime=INFINITE State=UP
 """
-# Without accounting it remembers jobs for longer than is usual, for tests to look at them.
 _WITHOUT_ACCOUNTING = """\
-MinJobAge=3600
 AccountingStorageType=accounting_storage/none
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE

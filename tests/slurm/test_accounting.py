@@ -63,6 +63,7 @@ def test_sacct_as_the_status_command(refusals: list[str], workflow: Workflow):
     obstacle = workflow.folder / "data/other"
     other = {"other": {**SMALL, "frames": "data/other"}}
     ledger = "results/datasets/other/ledger.tsv"
+    obstacle.parent.mkdir(exist_ok=True)
     obstacle.touch()
     status, report = workflow.run(ledger, "--retries=0", *FEWER_JOBS, datasets=other)
     assert status == 1

@@ -6,8 +6,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from r3d.models.base import BatchNorm3d, Conv3d, VideoModel
 from r3d.models.densenet import Transition
 
-# Not looked into, as what they do depends on the size of the input. In a transition there is nothing
-# to fold: it normalises before it convolves.
+# Not looked into, as what they do depends on the size of the input. A transition has nothing to
+# fold: it normalises before it convolves.
 _LEAVES = (Conv3d, BatchNorm3d, Transition)
 
 

@@ -2,8 +2,8 @@
 
 Pieces of four real clips are four classes. The recipe runs in one process and does what its scripts
 do one after the other: extraction, training with a validation after each epoch, inference on all
-windows, accuracy. The workflow is `snakemake --cores N`, start-up and report included. With the
-large network computing takes the time, with the small one making its clips.
+windows, accuracy. The workflow is `snakemake --cores N`, start-up and report included. So small a
+set shows what start-up costs, most of all with the small network.
 """
 
 import json

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from running import r3d
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,7 +18,6 @@ from r3d.errors import InputError
 from r3d.models import VideoModel, build_model, freeze_before, head_name, replace_head
 from r3d.models.base import Conv3d
 from r3d.models.resnet import PadShortcut
-from r3d.released import RELEASED, released_weights
 
 # What the golden file calls options, and we.
 OPTIONS = {
@@ -567,46 +565,3 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 def test_wrong_begin_module_is_named(model: str, depth: int) -> None:
     with pytest.raises(InputError, match=r"ft_begin_module: 'layer5' is not .* accepted: conv1, "):
         freeze_before(on_meta(model=model, model_depth=depth, n_classes=2), "layer5")
-
-
-def test_released_weights() -> None:
-    # The authors' table: file name and number of pre-training classes.
-    table = {
-        "r3d18": {"K": 700, "KM": 1039},
-        "r3d34": {"K": 700, "KM": 1039},
-        "r3d50": {"K": 700, "KM": 1039, "KMS": 1139, "KS": 800, "M": 339, "MS": 439, "S": 100},
-        "r3d101": {"K": 700, "KM": 1039},
-        "r3d152": {"K": 700, "KM": 1039},
-        "r3d200": {"K": 700, "KM": 1039},
-    }
-    expected = {
-        f"{network}_{datasets}_200ep.pth": (f"resnet-{network[3:]}", n_classes)
-        for network, trained_on in table.items()
-        for datasets, n_classes in trained_on.items()
-    }
-    assert len(expected) == 17
-    found = {
-        file: (weights.architecture.name, weights.architecture.n_classes)
-        for file, weights in RELEASED.items()
-    }
-    assert found == expected
-
-    merged = released_weights(Path("downloads") / "r3d50_KMS_200ep.pth")
-    assert merged is not None
-    names = [class_list.name for class_list in merged.class_lists]
-    assert names == ["Kinetics-700", "Moments in Time", "STAIR-Actions"]
-    assert released_weights("save_200.pth") is None
-
-
-def test_the_released_files_are_listed_with_all_that_fits_them(tmp_path: Path) -> None:
-    done = r3d(tmp_path, "released")
-    assert done.returncode == 0
-    table = done.stdout.partition("\n\n")[0].splitlines()[1:]
-    assert [line.split()[0] for line in table] == list(RELEASED)
-    for line, weights in zip(table, RELEASED.values(), strict=True):
-        network = weights.architecture
-        assert f"--model resnet --model_depth {network.model_depth}  " in line
-        assert f"  {network.n_classes} " in line
-        assert all(class_list.name in line for class_list in weights.class_lists)
-    assert "first appearance in the official training list" in done.stdout
-    assert "moments_categories.txt" in done.stdout

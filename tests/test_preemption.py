@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from r3d.preemption import preempted_jobs
+from r3d.preemption import preempted_jobs, requeue_preempted_jobs
 
 START = "2026-01-31T12:00:00"
 ROWS = """\
@@ -18,22 +18,44 @@ slurm_load_jobs error: Unable to contact slurm controller
 """
 
 
-def test_only_snakemakes_own_jobs_of_this_run_are_brought_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    answer(tmp_path, monkeypatch, ROWS.encode() + b"12|\xff\n")
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder before all others on the path, for programs that stand for SLURM's."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return tmp_path
+
+
+def say(folder: Path, name: str, text: bytes, *, status: int = 0) -> None:
+    """Let a program say something, and exit with a status."""
+    (folder / f"{name}.txt").write_bytes(text)
+    program = folder / name
+    program.write_text(f'#!/bin/sh\ncat "{folder}/{name}.txt"\nexit {status}\n')
+    program.chmod(0o755)
+
+
+def test_only_snakemakes_own_jobs_of_this_run_are_brought_back(programs: Path):
+    say(programs, "squeue", ROWS.encode() + b"12|\xff\n")
     assert preempted_jobs("/data/a|b", START) == ["7", "8_3"]
 
 
-def test_without_an_answer_there_is_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_an_answer_of_squeue_that_fails_is_none(programs: Path):
+    say(programs, "squeue", ROWS.encode(), status=1)
     assert preempted_jobs("/data/a|b", START) == []
 
 
-def answer(folder: Path, monkeypatch: pytest.MonkeyPatch, rows: bytes) -> None:
-    """Let squeue answer with these rows."""
-    (folder / "rows").write_bytes(rows)
-    squeue = folder / "squeue"
-    squeue.write_text(f'#!/bin/sh\nexec cat "{folder}/rows"\n')
-    squeue.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=":")
+def test_a_refusal_is_told_of_once_and_tried_again(
+    programs: Path, capsys: pytest.CaptureFixture[str]
+):
+    say(programs, "squeue", ROWS.splitlines()[0].encode())
+    say(programs, "scontrol", b"Requested operation is\n disabled\n", status=1)
+    told: set[str] = set()
+
+    def said() -> str:
+        requeue_preempted_jobs("/data/a|b", START, told)
+        return capsys.readouterr().err
+
+    reason = "it cannot be put back into the queue: Requested operation is disabled"
+    assert said() == f"SLURM job 7 was preempted; {reason}\n"
+    assert said() == ""
+    say(programs, "scontrol", b"")
+    assert said() == "SLURM job 7 was preempted; it is put back into the queue\n"

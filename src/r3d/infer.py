@@ -18,7 +18,7 @@ from tqdm import tqdm
 from r3d.annotations import Annotation, read_annotation
 from r3d.checkpoint import Checkpoint, load_weights, read_checkpoint
 from r3d.clips import InferenceClips
-from r3d.device import autocast, choose_device, choose_dtype, memory_format, use_cores
+from r3d.device import Layout, autocast, choose_device, choose_dtype, memory_format, use_cores
 from r3d.distributed import join_world
 from r3d.errors import InputError
 from r3d.files import atomic_path
@@ -74,9 +74,7 @@ def infer(
         checkpoint = read_checkpoint(model)
         labels = _labels(checkpoint, samples, model)
         network = _load_network(options, checkpoint, len(labels), model)
-        fold_batch_norms(network)
-        layout = memory_format(device, dtype, run.memory_format, training=False)
-        network.to(device).to(memory_format=layout)
+        layout = prepare(network, device, dtype, run.memory_format)
 
         clips = InferenceClips(samples, store, options)
         loader = make_loader(
@@ -104,6 +102,16 @@ def infer(
             _write_results(output, chain(lines, world.receive_lines()))
         else:
             world.send_lines(lines)
+
+
+def prepare(
+    network: VideoModel, device: torch.device, dtype: torch.dtype, layout: Layout
+) -> torch.memory_format:
+    """Put a network into its fastest form for `clip_scores`; the memory format of its clips."""
+    chosen = memory_format(device, dtype, layout, training=False)
+    fold_batch_norms(network)
+    network.to(device).to(memory_format=chosen)
+    return chosen
 
 
 class ViewScore(NamedTuple):

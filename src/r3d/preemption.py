@@ -36,17 +36,27 @@ def _look_on(folder: str, start: str) -> None:
     told: set[str] = set()  # of a refusal, which may end: it is tried again
     while True:
         time.sleep(_LOOK_SECONDS)
-        for job in preempted_jobs(folder, start):
-            status, answer = _ask("scontrol", "requeue", job)
-            if status == 0:
-                told.discard(job)
-                outcome = "it is put back into the queue"
-            elif job in told:
-                continue
-            else:
-                told.add(job)
-                outcome = f"it cannot be put back into the queue: {' '.join(answer.split())}"
-            print(f"SLURM job {job} was preempted; {outcome}", file=sys.stderr)
+        requeue_preempted_jobs(folder, start, told)
+
+
+def requeue_preempted_jobs(folder: str, start: str, told: set[str]) -> None:
+    """Requeue the preempted jobs, and say so; of one that cannot be, only when it is not in `told`.
+
+    Args:
+        folder, start: as for `preempted_jobs`.
+        told: jobs whose refusal has been told of; brought up to date.
+    """
+    for job in preempted_jobs(folder, start):
+        status, answer = _ask("scontrol", "requeue", job)
+        if status == 0:
+            told.discard(job)
+            outcome = "it is put back into the queue"
+        elif job in told:
+            continue
+        else:
+            told.add(job)
+            outcome = f"it cannot be put back into the queue: {' '.join(answer.split())}"
+        print(f"SLURM job {job} was preempted; {outcome}", file=sys.stderr)
 
 
 def preempted_jobs(folder: str, start: str) -> list[str]:
@@ -59,7 +69,9 @@ def preempted_jobs(folder: str, start: str) -> list[str]:
     # Number, time of submission, and comment: Snakemake gives its jobs one. The folder comes last,
     # as it may hold any character.
     format = "--format=%i|%V|%k|%Z"
-    _, answer = _ask("squeue", "--me", "--noheader", "--states=PREEMPTED", format)
+    status, answer = _ask("squeue", "--me", "--noheader", "--states=PREEMPTED", format)
+    if status:  # it is asked again
+        return []
     rows = [row.split("|", 3) for row in answer.splitlines()]
     return [
         row[0]

@@ -23,7 +23,7 @@ class TrainStep:
     def __init__(
         self, state: TrainState, *, run: RunOptions, device: torch.device, world: World
     ) -> None:
-        self.state, self.options, self.run = state, state.options, run
+        self.state, self.options = state, state.options
         self.device, self.world = device, world
         # All clips have one size, so it pays to try out cuDNN's algorithms for it.
         torch.backends.cudnn.benchmark = True

@@ -21,11 +21,10 @@ import torch
 from r3d.annotations import FIRST_FRAME, Annotation
 from r3d.clips import InferenceClips, TrainingClips
 from r3d.config import Experiment
-from r3d.device import choose_dtype, memory_format, use_cores
+from r3d.device import choose_dtype, use_cores
 from r3d.distributed import World
 from r3d.errors import InputError
-from r3d.folding import fold_batch_norms
-from r3d.infer import clip_scores
+from r3d.infer import clip_scores, prepare
 from r3d.loader import ClipBatch, EpochSampler, make_loader
 from r3d.models import build_model, freeze_before
 from r3d.options import FileType
@@ -181,10 +180,7 @@ class Inference(Trial):
         n_classes = len(subject.samples.labels)
         network = build_model(n_classes=n_classes, **options.network())
         device, dtype = subject.device, choose_dtype(options.precision, subject.device)
-        layout = memory_format(device, dtype, options.memory_format, training=False)
-        fold_batch_norms(network)
-        network.to(device).to(memory_format=layout)
-        self._how = (device, dtype, layout)
+        self._how = (device, dtype, prepare(network, device, dtype, options.memory_format))
         self._network = network
 
     def _work(self, n_batches: int) -> float:

@@ -78,9 +78,7 @@ class Workflow:
         for name, values in _ADDED.items():
             config[name] |= values | changes.get(name, {})
         (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
-        # Ctrl-C has to work even if these tests run in the background, where it is ignored.
-        command = ["env", "--default-signal=INT", sys.executable, "-m", "snakemake", *arguments]
-        command += ["--profile", "profiles/slurm"]
+        command = [sys.executable, "-m", "snakemake", *arguments, "--profile", "profiles/slurm"]
         with self._output.open("wb") as output:
             return subprocess.Popen(
                 [*command, "--slurm-init-seconds-before-status-checks", "8"],

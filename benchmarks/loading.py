@@ -25,7 +25,7 @@ from r3d.loader import make_loader
 from r3d.modelinput import model_input
 from r3d.options import TrainingOptions
 from r3d.stores import FileType, FrameStore, open_store
-from r3d.transforms import decode_clip, short_side_view
+from r3d.transforms import View, decode_clip, random_view, short_side_view
 
 OPTIONS = TrainingOptions()
 BATCH = 8
@@ -128,20 +128,35 @@ def _ours(dataset: TrainingClips, n_batches: int, *, as_input: bool = False) -> 
 
 
 def _agreement(folders: Sequence[Path]) -> str:
-    """Preprocessing for evaluation beside Pillow's, over frames of all clips."""
-    differences = []
+    """Preprocessing beside Pillow's, over frames of all clips."""
+    rng = np.random.default_rng(0)
+    evaluation, reduced = [], []
+    n = 0
     for folder in folders:
         for path in sorted(folder.glob("*.jpg"))[::40]:
+            n += 1
             jpeg = path.read_bytes()
-            (ours,) = decode_clip([(jpeg,)], lambda h, w: short_side_view(h, w, 112, "center"))
             image = Image.open(io.BytesIO(jpeg)).convert("RGB")
-            theirs = np.asarray(pixels.center_crop(pixels.resize(image, 112), 112), np.int16)
-            differences.append(np.abs(ours[0].numpy().astype(np.int16) - theirs).mean())
+            view = short_side_view(image.height, image.width, 112, "center")
+            theirs = pixels.center_crop(pixels.resize(image, 112), 112)
+            evaluation.append(_difference(jpeg, view, theirs))
+            view = random_view(
+                image.height, image.width, 112, min_scale=0.25, min_ratio=0.75, rng=rng
+            )
+            if min(view.box.height, view.box.width) >= 2 * 112:
+                theirs = pixels.resized_crop(image, *view.box, [112, 112])
+                reduced.append(_difference(jpeg, view, theirs, reduce=True))
     return (
-        f"Preprocessing for evaluation differs from Pillow's by {np.mean(differences):.2f} grey "
-        f"levels on average over {len(differences)} frames, by {np.max(differences):.2f} in the "
-        "frame that differs most."
+        f"Preprocessing for evaluation differs from Pillow's by {np.mean(evaluation):.2f} grey "
+        f"levels on average over {n} frames, by {np.max(evaluation):.2f} in the frame that differs "
+        f"most. That for training decoded {len(reduced)} of them at half their size: these differ "
+        f"by {np.mean(reduced):.2f} and {np.max(reduced):.2f}."
     )
+
+
+def _difference(jpeg: bytes, view: View, theirs: Image.Image, *, reduce: bool = False) -> float:
+    (ours,) = decode_clip([(jpeg,)], lambda h, w: view, reduce=reduce)
+    return float(np.abs(ours[0].numpy().astype(np.int16) - np.asarray(theirs, np.int16)).mean())
 
 
 if __name__ == "__main__":

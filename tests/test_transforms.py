@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
@@ -88,6 +89,45 @@ def test_training_agrees_with_pillow(real_frames: dict[str, list[bytes]]) -> Non
 
         (clip,) = decode_clip([[jpeg] for jpeg in jpegs], lambda h, w, view=view: view)
         assert np.abs(clip.numpy() - pillow_clip(jpegs, plain)).mean() < 0.6, name
+        (clip,) = decode_clip([[jpeg] for jpeg in jpegs], lambda h, w, view=view: view, reduce=True)
+        assert np.abs(clip.numpy() - pillow_clip(jpegs, plain)).mean() < 1, name
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "divisor"),
+    [
+        (Box(3, 5, 112, 300), (112, 112), 1),
+        (Box(0, 0, 223, 319), (112, 112), 1),
+        (Box(8, 17, 224, 224), (112, 112), 2),
+        (Box(7, 8, 225, 311), (112, 112), 2),
+        (Box(1, 1, 239, 318), (56, 56), 4),
+        (Box(0, 0, 240, 319), (30, 30), 8),
+        (Box(0, 0, 240, 319), (2, 2), 8),
+        (Box(0, 0, 240, 319), (112, 148), 2),
+    ],
+)
+def test_reduced_frames_have_the_pixels_that_the_view_needs(
+    monkeypatch: pytest.MonkeyPatch, box: Box, size: tuple[int, int], divisor: int
+) -> None:
+    decoded_sizes = []
+    decode = simplejpeg.decode_jpeg
+
+    def spy(*args: object, **kwargs: object) -> np.ndarray:
+        image = decode(*args, **kwargs)
+        decoded_sizes.append(image.shape[:2])
+        return image
+
+    view = View(box, size, (Box(0, 0, *size),))
+    # The colour of a pixel is its place: a grey level is as far as a pixel, or a little less.
+    ramps = np.zeros((240, 319, 3))
+    ramps[..., 0], ramps[..., 1] = np.arange(240)[:, None], np.arange(319) * 0.75
+    jpegs = [encode(Image.fromarray(ramps.round().astype(np.uint8)), quality=98)] * 2
+    (exact,) = decode_clip([[jpeg] for jpeg in jpegs], lambda h, w: view)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", spy)
+    (reduced,) = decode_clip([[jpeg] for jpeg in jpegs], lambda h, w: view, reduce=True)
+    assert decoded_sizes == [(-(-240 // divisor), -(-319 // divisor))] * 2
+    assert reduced.shape == exact.shape == (2, *size, 3)
+    assert (reduced.float() - exact.float()).abs()[..., :2].mean() < 0.5 + (divisor - 1) / 2
 
 
 def test_three_crops_lie_at_both_ends_and_in_the_middle() -> None:
@@ -202,12 +242,18 @@ def test_flow_has_two_channels() -> None:
         (b"not a picture", "."),
         (noise(120, 160)[:-400], "."),
         (noise(240, 320), "320 x 240 pixels .* 160 x 120"),
+        (noise(119, 160), "160 x 119 pixels .* 160 x 120"),
     ],
 )
-def test_a_bad_frame_is_named(bad: bytes, reason: str) -> None:
+@pytest.mark.parametrize("reduce", [False, True])
+def test_a_bad_frame_is_named(bad: bytes, reason: str, *, reduce: bool) -> None:
     good = noise(120, 160)
+
+    def view(height: int, width: int) -> View:
+        return short_side_view(height, width, 50, "center")
+
     with pytest.raises(FrameError, match=reason) as caught:
-        decode_clip([[good], [good], [bad]], lambda h, w: short_side_view(h, w, 112, "center"))
+        decode_clip([[good], [good], [bad]], view, reduce=reduce)
     assert caught.value.position == 2
 
 

@@ -88,6 +88,9 @@ def main() -> None:
         plain = recipe.training_clips(annotations["jpg"], frames)
 
         variants = {recipe.NAME: _plain(plain, options.batches)}
+        whole = TrainingClips(samples["jpg"], stores["jpg"], OPTIONS)
+        whole.reduce = False
+        clips["jpg, never at half size"] = whole
         for name, dataset in clips.items():
             variants[f"r3d, {name}"] = _ours(dataset, options.batches)
         variants["r3d, jpg, normalised floats"] = _ours(

@@ -1,5 +1,6 @@
 """Bad input through the real workflow and the command line: one clear line, no traceback."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,16 @@ def test_a_checkpoint_of_another_family_ends_a_command_with_a_line(
         assert "Traceback" not in done.stderr
         for part in ("densenet.pth", "layer ", "densenet-121", "model: densenet"):
             assert part in line
+
+
+def test_no_accuracy_of_no_results_is_printed(tmp_path: Path) -> None:
+    annotation, result = tmp_path / "annotation.json", tmp_path / "val.json"
+    video = {"subset": "validation", "annotations": {"label": "a", "segment": [1, 9]}}
+    annotation.write_text(json.dumps({"labels": ["a", "b"], "database": {"v": video}}))
+    result.write_text(json.dumps({"results": {}}))
+    done = r3d(tmp_path, "evaluate", str(annotation), str(result), "--ignore")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {result}: has no result for any video of val")
+    done = r3d(tmp_path, "evaluate", str(annotation), str(result))
+    assert (done.returncode, done.stdout) == (0, "top-1 accuracy: 0.0\n")

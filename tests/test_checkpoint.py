@@ -251,6 +251,12 @@ def saved(content: Any, *, zipped: bool = True) -> bytes:
         (saved({"state_dict": {}}), "its state dict is empty or no dictionary"),
         (saved({"state_dict": [1]}), "its state dict is empty or no dictionary"),
         (saved({"state_dict": {"w": 1}}), "('w' is a int)"),
+        (saved({"w": torch.ones(2).to_sparse()}), "'w' is a sparse, quantised or meta tensor"),
+        (saved({"w": torch.ones(2, device="meta")}), "'w' is a sparse, quantised or meta tensor"),
+        (
+            saved({"w": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}),
+            "'w' is a sparse, quantised or meta tensor",
+        ),
         (
             saved({"state_dict": {"w": torch.ones(2)}, "architecture": {"model": "vgg"}}),
             "what it says of itself is broken",

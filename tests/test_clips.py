@@ -36,6 +36,7 @@ from r3d.errors import InputError
 from r3d.loader import ClipBatch, ClipLoader, EpochSampler, make_loader
 from r3d.sampling import even_starts, sliding_starts
 from r3d.stores import Hdf5Store, JpgStore
+from r3d.transforms import View, decode_clip, short_side_view
 
 SIZES = ("40x32", "32x40", "32x32", "64x48")
 N_FRAMES = 100
@@ -204,6 +205,21 @@ def test_random_crops_are_used(jpg: JpgStore) -> None:
     assert torch.equal(center[0, 0].views[0], center[1, 0].views[0])
     different = {clips[epoch, 0].views[0].numpy().tobytes() for epoch in range(10)}
     assert len(different) == 10
+
+
+def test_frames_are_decoded_at_half_size_for_training_only(jpg: JpgStore) -> None:
+    samples = annotation([4], keys=("64x48",))
+    frames = [(jpeg,) for jpeg in jpg.read("64x48", range(1, 5))]
+
+    def view(height: int, width: int) -> View:
+        return short_side_view(height, width, 16, "center")
+
+    ((whole,), (half,)) = (decode_clip(frames, view, reduce=reduce) for reduce in (False, True))
+    assert not torch.equal(whole, half)
+    training = TrainingClips(samples, jpg, replace(TRAINING, train_crop="center", no_hflip=True))
+    assert torch.equal(training[0, 0].views[0], half)
+    evaluation = EvaluationClips(samples, jpg, SMALL, choose_starts=EVERY_FOUR)
+    assert torch.equal(evaluation[0].views[0], whole)
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3])

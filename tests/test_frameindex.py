@@ -95,6 +95,24 @@ def test_a_damaged_index_leads_nowhere(tmp_path: Path, trailer: bytes) -> None:
     assert open_store(tmp_path, "hdf5").read("v", [0]) == frames[:1]
 
 
+@pytest.mark.parametrize("place", [(0, 10), (0, 0), (500, 100)])
+def test_what_is_no_jpeg_is_left_to_hdf5(tmp_path: Path, place: tuple[int, int]) -> None:
+    frames = frames_of_sizes([50] * 2)
+    path = write(tmp_path, frames)
+    trailer = struct.pack("<QIQIQ8s", *place, *place, 2, b"R3Dindex")
+    path.write_bytes(path.read_bytes()[: -len(trailer)] + trailer)
+    assert read_indexed(path, [1]) is None
+    assert open_store(tmp_path, "hdf5").read("v", [1]) == frames[1:]
+
+
+def test_a_file_with_a_user_block_put_before_it(tmp_path: Path) -> None:
+    frames = frames_of_sizes([50] * 5)
+    path = write(tmp_path, frames)
+    path.write_bytes(bytes(512) + path.read_bytes())
+    assert by_hdf5(path) == frames
+    assert open_store(tmp_path, "hdf5").read("v", [0, 4]) == [frames[0], frames[4]]
+
+
 def test_files_without_one(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert read_indexed(tmp_path / "empty", [0]) is None

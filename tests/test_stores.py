@@ -246,12 +246,33 @@ def test_flow_is_read(tmp_path: Path) -> None:
                 vector[i] = np.frombuffer(jpeg, np.uint8)
     store = Hdf5Store(tmp_path)
     assert store.read_flow("v", [3, 1]) == ([u[3], u[1]], [v[3], v[1]])
+    assert store.read_flow("v", []) == ([], [])
     assert store.record("v") == VideoRecord("ok", "", 4, None, 20, 16, None)
-    with pytest.raises(InputError, match=r"v\.hdf5: .* of video cannot be read"):
+    with pytest.raises(InputError, match=r"v\.hdf5: has no video; .* optical flow"):
         store.read("v", [0])
     with pytest.raises(InputError, match="optical flow, which cannot"):
         write(store, "v", jpegs(2))
     assert store.read_flow("v", [0])[0] == u[:1]
+
+
+def test_a_path_that_is_none_is_named(store: FrameStore) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        store.read_at("a\0b", [1])
+
+
+@pytest.mark.parametrize("content", [np.zeros((3, 4), np.uint8), np.uint8(3), "text"])
+def test_a_video_that_is_no_vector_of_jpegs_is_named(tmp_path: Path, content: object) -> None:
+    with h5py.File(tmp_path / "v.hdf5", "w") as file:
+        file["video"] = content
+    with pytest.raises(InputError, match=r"v\.hdf5: frames? .*video"):
+        Hdf5Store(tmp_path).read("v", [0])
+
+
+def test_flow_that_is_not_there_is_said(tmp_path: Path) -> None:
+    store = Hdf5Store(tmp_path)
+    write(store, "v", jpegs(2))
+    with pytest.raises(InputError, match=r"v\.hdf5: has no video_u; .* r3d frames does not make"):
+        store.read_flow("v", [0])
 
 
 def _read_in_child(store: FrameStore, results: "multiprocessing.Queue[bytes]") -> None:

@@ -203,6 +203,11 @@ def _plain_names(state_dict: Any, path: str | os.PathLike[str]) -> dict[str, Ten
                 f"checkpoint {path}: has neither a key state_dict nor tensors only "
                 f"({name!r} is a {type(value).__name__})"
             )
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise InputError(
+                f"checkpoint {path}: {name!r} is a sparse, quantised or meta tensor; "
+                "accepted: dense ones"
+            )
     return {_WRAPPERS.sub("", name): value for name, value in state_dict.items()}
 
 

@@ -431,6 +431,11 @@ def evaluate_command(
     evaluation = evaluate(annotation, result, subset=subset, ks=ks)
     for k in ks:
         accuracy = evaluation.accuracy_found(k) if ignore else evaluation.accuracy(k)
+        if accuracy is None:
+            raise InputError(
+                f"{result}: has no result for any video of {subset}, and --ignore leaves those "
+                f"out; accepted: results of videos that {annotation} lists"
+            )
         click.echo(f"top-{k} accuracy: {accuracy}")
     if save:
         evaluation.save(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -124,7 +124,7 @@ class Clip(NamedTuple):
 class ClipDataset(Dataset[Clip], ABC):
     """Clips of the samples of an annotation; what the keys are is up to the class."""
 
-    _reduce: ClassVar[bool] = False  # how frames are decoded (see `r3d.transforms.decode_clip`)
+    reduce: bool = False  # how frames are decoded (see `r3d.transforms.decode_clip`)
 
     def __init__(self, samples: Annotation, store: FrameStore, options: ClipOptions) -> None:
         if samples.n_without_frames:
@@ -180,7 +180,7 @@ class ClipDataset(Dataset[Clip], ABC):
         distinct = list(dict.fromkeys(indices))  # a looped frame is decoded once
         path = self._samples.video_paths[video] or self._store.path(self._samples.keys[video])
         try:
-            views = decode_clip(self._jpegs(path, distinct), choose_view, reduce=self._reduce)
+            views = decode_clip(self._jpegs(path, distinct), choose_view, reduce=self.reduce)
         except FrameError as error:
             raise InputError(
                 f"{path}: frame {distinct[error.position]}: {error.reason}; extract the video again"
@@ -200,7 +200,7 @@ class ClipDataset(Dataset[Clip], ABC):
 class TrainingClips(ClipDataset):
     """One clip a video, anew in each epoch. A key is (epoch, number of the video)."""
 
-    _reduce = True
+    reduce = True
 
     def __init__(self, samples: Annotation, store: FrameStore, options: object) -> None:
         """Take samples, the store of their frames, and options as in `TrainingClipOptions`.

@@ -18,14 +18,15 @@ import h5py
 import numpy as np
 
 _MARK = b"R3Dindex"
+_START_OF_IMAGE = b"\xff\xd8"  # the first bytes of a JPEG
 _TRAILER = struct.Struct("<Q8s")
 _PLACE = np.dtype([("offset", "<u8"), ("length", "<u4")])
 
 # HDF5 File Format Specification: an element of variable length refers to an object in the global
 # heap (III.E, VIII.C); a collection of that heap is a header and objects, each with a header.
 _REFERENCE = np.dtype([("length", "<u4"), ("collection", "<u8"), ("object", "<u4")])
-_COLLECTION = struct.Struct("<4sB3xQ")
-_COLLECTION_SIGNATURE = b"GCOL"
+_SIGNATURE = b"GCOL"
+_COLLECTION = struct.Struct("<8xQ")
 _OBJECT = struct.Struct("<HH4xQ")
 _ALIGNMENT = 8
 
@@ -76,7 +77,11 @@ def read_indexed(path: str | os.PathLike[str], indices: Sequence[int]) -> list[b
         for offset, length in places:
             if offset + length > begin:
                 return None
-            jpegs.append(os.pread(descriptor, length, offset))
+            jpeg = os.pread(descriptor, length, offset)
+            # Someone may have put bytes before the file, which HDF5 copes with.
+            if len(jpeg) != length or not jpeg.startswith(_START_OF_IMAGE):
+                return None
+            jpegs.append(jpeg)
     finally:
         os.close(descriptor)
     return jpegs
@@ -84,9 +89,9 @@ def read_indexed(path: str | os.PathLike[str], indices: Sequence[int]) -> list[b
 
 def _objects(image: bytes, collection: int) -> dict[int, int]:
     """Where the data of the objects of a heap collection begin, by the number of the object."""
-    signature, _, size = _COLLECTION.unpack_from(image, collection)
-    if signature != _COLLECTION_SIGNATURE:
+    if not image.startswith(_SIGNATURE, collection):
         return {}
+    (size,) = _COLLECTION.unpack_from(image, collection)
     starts = {}
     position = collection + _COLLECTION.size
     while position + _OBJECT.size <= collection + size:

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal, Self
 import h5py
 import numpy as np
 import simplejpeg
-from h5py import h5d, h5f, h5p, h5s
+from h5py import h5d, h5f, h5g, h5p, h5s
 
 from r3d.errors import InputError
 from r3d.files import atomic_path
@@ -233,7 +233,7 @@ class Hdf5Store(FrameStore):
     def read_at(self, path: str | Path, indices: Sequence[int]) -> list[bytes]:
         if not indices:
             return []
-        with suppress(OSError):  # HDF5 is to say what is wrong
+        with suppress(OSError, ValueError):  # HDF5 is to say what is wrong
             if (jpegs := read_indexed(path, indices)) is not None:
                 return jpegs
         return _read_elements(str(path), "video", indices)
@@ -428,9 +428,9 @@ def _read_file(path: str) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (a Path each costs time)
             jpeg = file.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
         raise InputError(
-            f"{path}: the frame cannot be read ({error.strerror}); extract the video again"
+            f"{path}: the frame cannot be read ({_one_line(error)}); extract the video again"
         ) from None
     if not jpeg:
         raise InputError(f"{path}: the frame is empty; extract the video again")
@@ -439,10 +439,17 @@ def _read_file(path: str) -> bytes:
 
 def _read_elements(path: str, name: str, indices: Sequence[int]) -> list[bytes]:
     """Read elements of a vector of JPEGs in any order, in one call."""
+    if not indices:
+        return []
     jpegs = np.empty(len(indices), dtype=_JPEGS)
     try:
         file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, _READING)
         try:
+            if name.encode() not in h5g.open(file, b"/"):
+                raise InputError(
+                    f"{path}: has no {name}; frames in colour are video, those of optical flow "
+                    "(input_type: flow), which r3d frames does not make, video_u and video_v"
+                )
             dataset = h5d.open(file, name.encode())
             space = dataset.get_space()
             for index in indices:
@@ -455,7 +462,7 @@ def _read_elements(path: str, name: str, indices: Sequence[int]) -> list[bytes]:
             dataset.read(h5s.create_simple(jpegs.shape), space, jpegs)
         finally:
             file.close()
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: frames of {name} cannot be read ({_one_line(error)}); extract the video again"
         ) from error

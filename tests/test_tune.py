@@ -1,5 +1,6 @@
 """Tuning: what is measured, what is taken, and the config file that comes of it."""
 
+import itertools
 import re
 from collections.abc import Callable
 from functools import partial
@@ -265,6 +266,21 @@ def test_a_step_that_gains_is_not_taken_if_the_training_does_not(tuned: Callable
     result = tuned(rate)
     assert result.changes == {}
     assert "training step by precision" in "\n".join(result.kept)
+
+
+def test_what_gains_clearly_only_with_other_processes_is_taken(tuned: Callable[..., Tuned]):
+    turns = itertools.count()
+
+    def rate(kind: str, options: Experiment, size: int) -> float:
+        if kind == "Steps":
+            return 2000.0 if options.precision == "fp32" else 1000.0
+        if kind == "Loading":
+            return 2000.0 if options.n_threads == 0 else 1000.0
+        if options.precision != "fp32":
+            return 1000.0
+        return 1200.0 if options.n_threads == 0 else 1000.0 + 300 * (next(turns) % 3)
+
+    assert tuned(rate).changes == {"precision": "fp32", "n_threads": 0}
 
 
 def test_noise_is_not_a_gain(tuned: Callable[..., Tuned]):

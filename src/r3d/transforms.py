@@ -8,7 +8,8 @@ it is flipped and normalised.
 Resizing agrees with Pillow's, bilinear with antialiasing, to a rounding error. Deliberate
 differences are in decoding. Chroma is not interpolated: 0.15 grey levels on average after the
 resize, for a quarter of the time. Training clips are decoded at a lower resolution where their view
-shows so much of a frame that it has no more: a tenth less time with frames of 240 pixels.
+shows so much of a frame that it has no more pixels: a twentieth less time with frames of 240
+pixels, a third with 320.
 """
 
 import functools
@@ -145,8 +146,8 @@ def decode_clip(
             in grey, the horizontal and vertical components of optical flow.
         choose_view: gives the view of frames of a height and width.
         reduce: decode at a half, quarter or eighth of the size where that still has the pixels of
-            the view: a little sharper than what antialiasing leaves (0.8 grey levels on average).
-            A box is then widened to whole pixels of the smaller frame.
+            the view, and widen its box to whole pixels of the smaller frame: 2 grey levels off on
+            average, as frames decoded so are a little sharper than antialiasing leaves them.
 
     Returns:
         A uint8 clip (t, h, w, c) for each crop of the view, c being 3 or, for flow, 2.

@@ -320,7 +320,9 @@ class _Tuner:
         # More processes have to gain for themselves, not by what gained before.
         measured = [name for name in names.values() if name in comparison.rates]
         best = comparison.fastest(measured, over=names[present])
-        if best == _PRESENT or comparison.fastest([best]) != best:
+        if comparison.fastest([best]) != best:
+            best = comparison.fastest(measured)  # perhaps only all together gain clearly
+        if best == _PRESENT:
             for option in gained:
                 self._result.drop(option)
             self._result.keep(comparison.lines())

@@ -2,12 +2,27 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
 import torch
 
 LABELS = ["down", "up"]
+
+# Options of a training of a second or so.
+TINY: dict[str, Any] = {
+    "model_depth": 10,
+    "resnet_widen_factor": 0.0625,
+    "sample_size": 32,
+    "sample_duration": 8,
+    "batch_size": 4,
+    "n_epochs": 3,
+    "learning_rate": 0.02,
+    "no_hflip": True,
+    "n_val_samples": 1,
+    "precision": "fp32",
+}
 
 
 def write_frames(

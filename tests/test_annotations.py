@@ -2,13 +2,13 @@
 
 import json
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import simplejpeg
+from listfiles import refusal
 
 from r3d.annotations import (
     Annotation,
@@ -17,7 +17,6 @@ from r3d.annotations import (
     write_activitynet,
     write_annotation,
 )
-from r3d.errors import InputError
 from r3d.lists import COLUMNS, VideoList, save_list
 from r3d.options import FileType
 from r3d.stores import VideoRecord, open_store, partial_folder
@@ -31,14 +30,6 @@ VIDEOS = [  # id, label, subset, status, frames
     ("walk_1", "run", "validation", "ok", "9"),
 ]
 PLACES = {"walk_1": "run/1"}  # whose file name another class has, too
-
-
-def refusal(read: Callable[[], object]) -> str:
-    with pytest.raises(InputError) as caught:
-        read()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def save_ledger(path: Path, rows: list[tuple[str, str, str]]) -> Path:

@@ -84,13 +84,13 @@ def main() -> None:
         packed = PackedStore(stores["jpg"], samples["jpg"].keys.tolist(), folder / "packed")
         clips = {name: TrainingClips(samples[name], stores[name], OPTIONS) for name in types}
         clips["packed"] = TrainingClips(samples["jpg"], packed, OPTIONS)
+        whole = TrainingClips(samples["jpg"], stores["jpg"], OPTIONS)
+        whole.reduce = False
+        clips["jpg, never at half size"] = whole
         frames = folder / "jpg/frames"
         plain = recipe.training_clips(annotations["jpg"], frames)
 
         variants = {recipe.NAME: _plain(plain, options.batches)}
-        whole = TrainingClips(samples["jpg"], stores["jpg"], OPTIONS)
-        whole.reduce = False
-        clips["jpg, never at half size"] = whole
         for name, dataset in clips.items():
             variants[f"r3d, {name}"] = _ours(dataset, options.batches)
         variants["r3d, jpg, normalised floats"] = _ours(
@@ -134,32 +134,34 @@ def _agreement(folders: Sequence[Path]) -> str:
     """Preprocessing beside Pillow's, over frames of all clips."""
     rng = np.random.default_rng(0)
     evaluation, reduced = [], []
-    n = 0
     for folder in folders:
         for path in sorted(folder.glob("*.jpg"))[::40]:
-            n += 1
             jpeg = path.read_bytes()
             image = Image.open(io.BytesIO(jpeg)).convert("RGB")
             view = short_side_view(image.height, image.width, 112, "center")
             theirs = pixels.center_crop(pixels.resize(image, 112), 112)
-            evaluation.append(_difference(jpeg, view, theirs))
+            evaluation.append(_difference(_rendered(jpeg, view), theirs))
             view = random_view(
                 image.height, image.width, 112, min_scale=0.25, min_ratio=0.75, rng=rng
             )
-            if min(view.box.height, view.box.width) >= 2 * 112:
-                theirs = pixels.resized_crop(image, *view.box, [112, 112])
-                reduced.append(_difference(jpeg, view, theirs, reduce=True))
+            ours = _rendered(jpeg, view, reduce=True)
+            if not np.array_equal(ours, _rendered(jpeg, view)):
+                reduced.append(_difference(ours, pixels.resized_crop(image, *view.box, [112, 112])))
     return (
         f"Preprocessing for evaluation differs from Pillow's by {np.mean(evaluation):.2f} grey "
-        f"levels on average over {n} frames, by {np.max(evaluation):.2f} in the frame that differs "
-        f"most. That for training decoded {len(reduced)} of them at half their size: these differ "
-        f"by {np.mean(reduced):.2f} and {np.max(reduced):.2f}."
+        f"levels on average over {len(evaluation)} frames, by {np.max(evaluation):.2f} in the "
+        f"frame that differs most. That for training decoded {len(reduced)} of them at half their "
+        f"size: these differ by {np.mean(reduced):.2f} and {np.max(reduced):.2f}."
     )
 
 
-def _difference(jpeg: bytes, view: View, theirs: Image.Image, *, reduce: bool = False) -> float:
-    (ours,) = decode_clip([(jpeg,)], lambda h, w: view, reduce=reduce)
-    return float(np.abs(ours[0].numpy().astype(np.int16) - np.asarray(theirs, np.int16)).mean())
+def _rendered(jpeg: bytes, view: View, *, reduce: bool = False) -> np.ndarray:
+    (clip,) = decode_clip([(jpeg,)], lambda h, w: view, reduce=reduce)
+    return clip[0].numpy()
+
+
+def _difference(ours: np.ndarray, theirs: Image.Image) -> float:
+    return float(np.abs(ours.astype(np.int16) - np.asarray(theirs, np.int16)).mean())
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ from r3d.options import TrainingOptions
 from r3d.trainstate import TrainState
 
 
-def save_before_the_schedule(path: Path) -> None:
-    """A state as the reference saves it: of epoch 2, before its schedule has gone on to that."""
-    network = build_model(n_classes=2, **TrainingOptions(**TINY).network())
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2])
-    optimizer.step()
-    scheduler.step()
+def save_as_the_reference(
+    path: Path,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """A state of epoch 2, in the reference's format."""
     content = {
         "epoch": 2,
         "arch": "resnet-10",
@@ -29,6 +29,16 @@ def save_before_the_schedule(path: Path) -> None:
         "scheduler": scheduler.state_dict(),
     }
     torch.save(content, path)
+
+
+def save_before_the_schedule(path: Path) -> None:
+    """A state that is saved before the schedule has gone on to its epoch."""
+    network = build_model(n_classes=2, **TrainingOptions(**TINY).network())
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2])
+    optimizer.step()
+    scheduler.step()
+    save_as_the_reference(path, network, optimizer, scheduler)
 
 
 def test_resume_from_a_state_saved_before_the_schedule_went_on(tmp_path: Path):
@@ -64,14 +74,7 @@ def saved_by_the_reference(
         draw_gradients(network, epoch)
         optimizer.step()
         if epoch == 1:
-            content = {
-                "epoch": 2,
-                "arch": "resnet-10",
-                "state_dict": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
-            }
-            torch.save(content, path)
+            save_as_the_reference(path, network, optimizer, scheduler)
         scheduler.step()
     return network, optimizer
 

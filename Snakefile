@@ -16,9 +16,9 @@ include: "rules/common.smk"
 include: "rules/lists.smk"
 include: "rules/frames.smk"
 include: "rules/annotations.smk"
-include: "rules/train.smk"
-include: "rules/infer.smk"
-include: "rules/evaluate.smk"
+include: "rules/training.smk"
+include: "rules/inference.smk"
+include: "rules/evaluation.smk"
 include: "rules/report.smk"
 
 

@@ -12,17 +12,17 @@ import recipe
 import torch
 from sidebyside import n_cores, parse, publish, table
 
-from r3d.annotations import write_annotation
-from r3d.config import read_config
-from r3d.evaluate import evaluate
-from r3d.frames import FrameOptions, extract_shard
-from r3d.infer import infer
-from r3d.ledger import write_ledger
+from r3d.annotations.writing import write_annotation
+from r3d.config.loading import read_config
+from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.evaluation.evaluate import evaluate
+from r3d.frames.extract import FrameOptions, extract_shard
+from r3d.frames.ledger import write_ledger
+from r3d.frames.shards import write_shards
+from r3d.inference.infer import infer
 from r3d.lists import read_list, save_list
 from r3d.motion import render_motion
-from r3d.options import InferenceOptions, RunOptions, TrainingOptions
-from r3d.shards import write_shards
-from r3d.train import train
+from r3d.training.train import train
 
 DEMO = Path(__file__).parents[1] / "config/config.yaml"
 RUN = RunOptions(n_threads=1, no_cuda=True)

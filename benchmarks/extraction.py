@@ -17,10 +17,10 @@ from PIL import Image
 from realclips import copies, cuts, real_clip
 from sidebyside import compare, n_cores, parse, publish, rates_table
 
-from r3d.ffmpeg import ffmpeg_binary
-from r3d.frames import FrameOptions, extract_shard
+from r3d.frames.extract import FrameOptions, extract_shard
+from r3d.frames.ffmpeg import ffmpeg_binary
+from r3d.frames.shards import write_shards
 from r3d.lists import SplitOptions, read_list, save_list
-from r3d.shards import write_shards
 
 
 def main() -> None:

@@ -305,14 +305,14 @@ def waiting(options: argparse.Namespace, shape: Shape, device: torch.device) -> 
 
 
 def _waiting(options: argparse.Namespace, shape: Shape, device: torch.device, folder: Path) -> str:
-    from r3d.annotations import read_annotation
-    from r3d.clips import TrainingClips
-    from r3d.distributed import World
-    from r3d.loader import EpochSampler, make_loader
-    from r3d.options import RunOptions, TrainingOptions
-    from r3d.stores import open_store
-    from r3d.trainstate import TrainState
-    from r3d.trainstep import TrainStep
+    from r3d.annotations.reading import read_annotation
+    from r3d.clips.datasets import TrainingClips
+    from r3d.clips.loader import EpochSampler, make_loader
+    from r3d.compute.distributed import World
+    from r3d.config.options import RunOptions, TrainingOptions
+    from r3d.frames.stores import open_store
+    from r3d.training.state import TrainState
+    from r3d.training.step import TrainStep
 
     annotation, frames, file_type = options.annotation, options.frames, options.file_type
     source = str(frames)

@@ -21,13 +21,13 @@ import torch
 from largelists import Cost, ListedData
 from sidebyside import compare, publish, table
 
-from r3d.annotations import Annotation
-from r3d.clips import TrainingClipOptions, TrainingClips
-from r3d.frames import FrameOptions, extract_shard
-from r3d.lists.tables import write_table
-from r3d.loader import EpochSampler, make_loader
-from r3d.shards import SHARD_COLUMNS
-from r3d.stores import FrameStore, open_store
+from r3d.annotations.reading import Annotation
+from r3d.clips.datasets import TrainingClipOptions, TrainingClips
+from r3d.clips.loader import EpochSampler, make_loader
+from r3d.frames.extract import FrameOptions, extract_shard
+from r3d.frames.shards import SHARD_COLUMNS
+from r3d.frames.stores import FrameStore, open_store
+from r3d.tables import write_table
 
 SHARED = Path(os.environ.get("R3D_SHARED", Path(__file__).parents[2] / "shared"))
 CLIPS = ("kinetics_clip.mp4", "ucf101_clip.avi")

@@ -16,10 +16,10 @@ import torch
 from realclips import copies, extract_all, real_clip
 from sidebyside import compare, n_cores, parse, publish, rates_table, table
 
-from r3d.checkpoint import Checkpoint, write_checkpoint
-from r3d.infer import infer
-from r3d.models import build_model
-from r3d.options import InferenceOptions, RunOptions
+from r3d.config.options import InferenceOptions, RunOptions
+from r3d.inference.infer import infer
+from r3d.models.building import build_model
+from r3d.models.checkpoint import Checkpoint, write_checkpoint
 
 CLIPS = ("ucf101_clip.avi", "kinetics_clip.mp4", "nasa_320x180.mp4")
 LABELS = sorted(f"{Path(name).stem}_0" for name in CLIPS)

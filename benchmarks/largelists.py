@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from r3d.ledger import MANIFEST_COLUMNS
+from r3d.frames.ledger import MANIFEST_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,13 +19,14 @@ from sidebyside import compare, n_cores, parse, publish, rates_table
 from torch.utils.data import default_collate
 from torchvision.transforms import functional as pixels
 
-from r3d.annotations import read_annotation
-from r3d.clips import TrainingClips
-from r3d.loader import make_loader
-from r3d.modelinput import model_input
-from r3d.options import TrainingOptions
-from r3d.stores import FileType, FrameStore, open_store
-from r3d.transforms import View, decode_clip, random_view, short_side_view
+from r3d.annotations.reading import read_annotation
+from r3d.clips.datasets import TrainingClips
+from r3d.clips.loader import make_loader
+from r3d.clips.modelinput import model_input
+from r3d.clips.transforms import View, decode_clip, random_view, short_side_view
+from r3d.config.options import TrainingOptions
+from r3d.frames.layouts import FileType
+from r3d.frames.stores import FrameStore, open_store
 
 OPTIONS = TrainingOptions()
 BATCH = 8

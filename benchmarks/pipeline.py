@@ -24,7 +24,7 @@ from realclips import cuts, real_clip
 from sidebyside import compare, n_cores, parse, publish, table
 from torch.nn import functional
 
-from r3d.ffmpeg import ffmpeg_binary
+from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.lists import SplitOptions, read_list
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from r3d.annotations import write_annotation
-from r3d.ffmpeg import ffmpeg_binary
-from r3d.frames import FrameOptions, extract_shard
-from r3d.ledger import write_ledger
+from r3d.annotations.writing import write_annotation
+from r3d.frames.extract import FrameOptions, extract_shard
+from r3d.frames.ffmpeg import ffmpeg_binary
+from r3d.frames.layouts import FileType
+from r3d.frames.ledger import write_ledger
+from r3d.frames.shards import write_shards
 from r3d.lists import SplitOptions, read_list, save_list
-from r3d.shards import write_shards
-from r3d.stores import FileType
 
 
 def real_clip(name: str) -> Path:

@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as pixels
 
-from r3d.models import build_model
+from r3d.models.building import build_model
 
 CHECKOUT = os.environ.get("R3D_REFERENCE")
 NAME = "3D-ResNets-PyTorch" if CHECKOUT else "recipe"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from r3d import turns
-from r3d.machine import machine, n_cores
-from r3d.turns import Rates, take_turns
+from r3d.compute.machine import machine, n_cores
+from r3d.tuning import turns
+from r3d.tuning.turns import Rates, take_turns
 
 __all__ = [
     "Rates",

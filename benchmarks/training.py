@@ -16,14 +16,14 @@ from sidebyside import compare, n_cores, parse, publish, rates_table, table
 from torch import Tensor, nn
 from torch.nn import functional
 
-from r3d.annotations import read_annotation
-from r3d.clips import TrainingClips
-from r3d.device import autocast, choose_dtype, memory_format
-from r3d.loader import EpochSampler, make_loader
-from r3d.modelinput import model_input
-from r3d.models import build_model
-from r3d.options import TrainingOptions
-from r3d.stores import open_store
+from r3d.annotations.reading import read_annotation
+from r3d.clips.datasets import TrainingClips
+from r3d.clips.loader import EpochSampler, make_loader
+from r3d.clips.modelinput import model_input
+from r3d.compute.device import autocast, choose_dtype, memory_format
+from r3d.config.options import TrainingOptions
+from r3d.frames.stores import open_store
+from r3d.models.building import build_model
 
 CPU = torch.device("cpu")
 CLIPS = ("ucf101_clip.avi", "kinetics_clip.mp4", "nasa_320x180.mp4")

@@ -33,7 +33,7 @@ rule annotate_split:
     params:
         frames=option(dataset_of, "frames"),
         file_type=option(dataset_of, "file_type"),
-        code=code_version("annotations"),
+        code=code_version("annotations.writing"),
     script:
         "../workflow/scripts/annotate_split.py"
 
@@ -57,6 +57,6 @@ rule merge_annotations:
     params:
         frames=part_frames,
         file_type=option(dataset_of, "file_type"),
-        code=code_version("annotations"),
+        code=code_version("annotations.merging"),
     script:
         "../workflow/scripts/merge_annotations.py"

@@ -4,18 +4,18 @@ import re
 import sys
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from r3d.arraytask import become_own_job
-from r3d.codeversion import code_version
-from r3d.config import NAME_PATTERN, load_config
+from r3d.config.config import NAME_PATTERN
+from r3d.config.inputs import check_inputs, has_labels, list_files
+from r3d.config.loading import load_config
+from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.errors import InputError
-from r3d.inputs import check_inputs, has_labels, list_files
-from r3d.jobs import export_package
+from r3d.files import hold_lock
+from r3d.frames.shards import shard_name
 from r3d.motion import SPLITS, list_names
-from r3d.options import InferenceOptions, TrainingOptions
-from r3d.preemption import bring_back_preempted_jobs
-from r3d.shards import shard_name
+from r3d.workflow.arraytask import become_own_job
+from r3d.workflow.codeversion import code_version
+from r3d.workflow.jobs import export_package
+from r3d.workflow.preemption import bring_back_preempted_jobs
 
 become_own_job()
 # With `--software-deployment-method conda`, environment.yml brings all but the library itself.
@@ -216,11 +216,9 @@ def hold_folder():
 
     Unlike the lock of Snakemake, this one ends with the process, even if it is killed.
     """
-    lock = FileLock(Path(workflow.persistence.path) / "r3d.lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        return hold_lock(Path(workflow.persistence.path) / "r3d.lock")
+    except TimeoutError:
         sys.exit(
             f"error: another snakemake is at work in {Path.cwd()}; wait for it or stop it"
         )
-    return lock

@@ -26,7 +26,7 @@ rule extract_shard:
         videos=option(dataset_of, "videos"),
         frames=option(dataset_of, "frames"),
         options=lambda wildcards: dataset_of(wildcards).frame_options,
-        code=code_version("frames"),
+        code=code_version("frames.extract"),
     script:
         "../workflow/scripts/extract_shard.py"
 
@@ -56,6 +56,6 @@ rule gather_ledger:
         max_failure_rate=option(dataset_of, "max_failure_rate"),
         # Snakemake removes the outputs of a failed job; this copy stays for the person who looks.
         refused=f"{RESULTS}/datasets/{{dataset}}/ledger.refused.tsv",
-        code=code_version("ledger"),
+        code=code_version("frames.ledger"),
     script:
         "../workflow/scripts/gather_ledger.py"

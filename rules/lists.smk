@@ -73,6 +73,6 @@ checkpoint shard_videos:
         runtime=30,
     params:
         n_shards=option(dataset_of, "shards"),
-        code=code_version("shards"),
+        code=code_version("frames.shards"),
     script:
         "../workflow/scripts/shard_videos.py"

@@ -37,7 +37,7 @@ rule summarise:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
-        code=code_version("summary"),
+        code=code_version("report.summary"),
     script:
         "../workflow/scripts/summarise.py"
 
@@ -67,7 +67,7 @@ rule plot_curves:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
-        code=code_version("plots"),
+        code=code_version("report.plots"),
     script:
         "../workflow/scripts/plot_curves.py"
 
@@ -96,6 +96,6 @@ rule plot_confusion:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
-        code=code_version("plots"),
+        code=code_version("report.plots"),
     script:
         "../workflow/scripts/plot_confusion.py"

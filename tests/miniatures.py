@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import simplejpeg
 
-from r3d.ffmpeg import ffmpeg_binary
+from r3d.frames.ffmpeg import ffmpeg_binary
 
 RATE = 10
 """Frames a second of every video."""

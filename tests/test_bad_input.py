@@ -10,9 +10,9 @@ from miniatures import Videos, ucf101
 from running import r3d, snakemake
 from synthetic import write_frames
 
-from r3d.architectures import Architecture
-from r3d.checkpoint import Checkpoint, write_checkpoint
-from r3d.models import build_model
+from r3d.models.architectures import Architecture
+from r3d.models.building import build_model
+from r3d.models.checkpoint import Checkpoint, write_checkpoint
 
 CSV = "path,label,subset\na/1.mp4,a,training\nb/2.mp4,b,training\na/3.mp4,a,validation\n"
 

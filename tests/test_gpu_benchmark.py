@@ -10,7 +10,7 @@ import torch
 from running import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
-from r3d.models import build_model
+from r3d.models.building import build_model
 
 SCRIPT = ROOT / "benchmarks/gpu.py"
 

@@ -11,9 +11,9 @@ import yaml
 from miniatures import Videos, ucf101
 from running import ROOT, r3d
 
-from r3d.checkpoint import read_checkpoint
 from r3d.cli import cli
-from r3d.config import Config, Dataset, Experiment
+from r3d.config.config import Config, Dataset, Experiment
+from r3d.models.checkpoint import read_checkpoint
 
 PAGE = (ROOT / "docs/migrating.md").read_text(encoding="utf-8")
 

@@ -12,3 +12,8 @@ class InputError(Exception):
 
 class Stopped(Exception):
     """The process was told to stop and has saved its state, to go on when started again."""
+
+
+def reason_of(error: Exception) -> str:
+    """What an exception says, in one line: for the message of an `InputError`."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())

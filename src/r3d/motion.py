@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r3d.errors import InputError
-from r3d.ffmpeg import ffmpeg_binary
 from r3d.files import atomic_path
+from r3d.frames.ffmpeg import ffmpeg_binary
 
 CLASSES = (
     "RotateClockwise",

@@ -8,12 +8,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from r3d.annotations import write_annotation
-from r3d.frames import FrameOptions, extract_shard
-from r3d.ledger import write_ledger
+from r3d.annotations.writing import write_annotation
+from r3d.frames.extract import FrameOptions, extract_shard
+from r3d.frames.layouts import FileType
+from r3d.frames.ledger import write_ledger
+from r3d.frames.shards import write_shards
+from r3d.frames.stores import FrameStore, VideoRecord, open_store, partial_folder
 from r3d.lists import load_list, read_list, save_list
-from r3d.shards import write_shards
-from r3d.stores import FileType, FrameStore, VideoRecord, open_store, partial_folder
 
 LABELS = ["zumba", "abseiling", "making tea"]
 FILE_TYPES: tuple[FileType, ...] = ("jpg", "hdf5")

@@ -13,8 +13,9 @@ from checkout import Reference
 from deviations import DEVIATIONS
 from samples import FILE_TYPES, DataSet, annotate
 
-from r3d.annotations import Annotation, read_annotation, write_activitynet
-from r3d.stores import FileType
+from r3d.annotations.reading import Annotation, read_annotation
+from r3d.annotations.writing import write_activitynet
+from r3d.frames.layouts import FileType
 
 pytestmark = pytest.mark.differential
 

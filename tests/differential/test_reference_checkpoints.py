@@ -11,12 +11,12 @@ from deviations import DEVIATIONS
 from samples import FILE_TYPES, LABELS, DataSet
 from torch import nn
 
-from r3d.checkpoint import describe, read_checkpoint, write_checkpoint
-from r3d.infer import infer
-from r3d.optim import step_scheduler
-from r3d.options import InferenceOptions, RunOptions, TrainingOptions
-from r3d.stores import FileType
-from r3d.trainstate import TrainState
+from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.frames.layouts import FileType
+from r3d.inference.infer import infer
+from r3d.models.checkpoint import describe, read_checkpoint, write_checkpoint
+from r3d.training.optim import step_scheduler
+from r3d.training.state import TrainState
 
 pytestmark = [
     pytest.mark.differential,

@@ -13,13 +13,14 @@ from deviations import DEVIATIONS
 from samples import FILE_TYPES, LABELS, DataSet, texture
 from torch import Tensor
 
-from r3d.annotations import read_annotation
-from r3d.clips import InferenceClips, TrainingClips, ValidationClips
-from r3d.loader import make_loader
-from r3d.modelinput import input_normalisation, model_input
-from r3d.options import InferenceOptions, TrainingOptions
-from r3d.stores import FileType, open_store
-from r3d.transforms import decode_clip, short_side_view, to_model_input
+from r3d.annotations.reading import read_annotation
+from r3d.clips.datasets import InferenceClips, TrainingClips, ValidationClips
+from r3d.clips.loader import make_loader
+from r3d.clips.modelinput import input_normalisation, model_input
+from r3d.clips.transforms import decode_clip, short_side_view, to_model_input
+from r3d.config.options import InferenceOptions, TrainingOptions
+from r3d.frames.layouts import FileType
+from r3d.frames.stores import open_store
 
 pytestmark = [
     pytest.mark.differential,

@@ -9,7 +9,7 @@ from checkout import Reference
 from deviations import DEVIATIONS
 
 from r3d.errors import InputError
-from r3d.evaluate import evaluate
+from r3d.evaluation.evaluate import evaluate
 
 pytestmark = pytest.mark.differential
 

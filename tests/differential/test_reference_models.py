@@ -9,8 +9,9 @@ from checkout import Reference
 from deviations import DEVIATIONS
 from torch import Tensor, nn
 
-from r3d.architectures import MODEL_DEPTHS, Architecture, begin_modules
-from r3d.models import build_model, freeze_before, head_name
+from r3d.models.architectures import MODEL_DEPTHS, Architecture, begin_modules
+from r3d.models.base import freeze_before, head_name
+from r3d.models.building import build_model
 
 pytestmark = pytest.mark.differential
 

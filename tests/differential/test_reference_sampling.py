@@ -8,7 +8,13 @@ import pytest
 from checkout import Reference
 from deviations import DEVIATIONS
 
-from r3d.sampling import center_start, even_starts, frame_indices, random_start, sliding_starts
+from r3d.clips.sampling import (
+    center_start,
+    even_starts,
+    frame_indices,
+    random_start,
+    sliding_starts,
+)
 
 pytestmark = pytest.mark.differential
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cluster import Cluster
 
-from r3d.checkpoint import read_checkpoint
+from r3d.models.checkpoint import read_checkpoint
 from workflow import FEWER_JOBS, QUICK, SECONDS, SMALL, Workflow
 
 pytestmark = pytest.mark.slurm

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from r3d.annotations import write_activitynet, write_annotation
-from r3d.jobs import job
+from r3d.annotations.writing import write_activitynet, write_annotation
+from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
     ledger, output = Path(snakemake.input.ledger), Path(snakemake.output[0])

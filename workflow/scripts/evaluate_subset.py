@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from r3d.evaluate import evaluate
-from r3d.jobs import job
+from r3d.evaluation.evaluate import evaluate
+from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
     evaluation = evaluate(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from r3d.frames import FrameOptions, extract_shard
-from r3d.jobs import job
+from r3d.frames.extract import FrameOptions, extract_shard
+from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
     extract_shard(

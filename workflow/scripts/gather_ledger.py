@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from r3d.jobs import job
-from r3d.ledger import write_ledger
+from r3d.frames.ledger import write_ledger
+from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
     write_ledger(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from r3d.jobs import job
 from r3d.lists import SplitOptions, read_list, save_list
+from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
     videos = read_list(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from r3d.annotations import merge_annotations
-from r3d.jobs import job
+from r3d.annotations.merging import merge_annotations
+from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
     merge_annotations(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from r3d.jobs import job
-from r3d.summary import write_summary
+from r3d.report.summary import write_summary
+from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
     write_summary([Path(accuracy) for accuracy in snakemake.input], Path(snakemake.output[0]))

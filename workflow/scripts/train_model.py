@@ -1,10 +1,10 @@
 from pathlib import Path
 
-from r3d.config import load_config
-from r3d.jobs import job
-from r3d.launch import launch
-from r3d.options import TrainingOptions
-from r3d.train import train
+from r3d.compute.launch import launch
+from r3d.config.loading import load_config
+from r3d.config.options import TrainingOptions
+from r3d.training.train import train
+from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
     # From the config and not the params: how a job runs must not cause it to run again.

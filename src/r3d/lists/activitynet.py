@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from r3d.errors import InputError
+from r3d.files import read_json
 from r3d.lists.base import (
     ListFormat,
     SplitOptions,
@@ -13,7 +14,7 @@ from r3d.lists.base import (
     subset_name,
     video_rows,
 )
-from r3d.lists.reading import only_file, read_json
+from r3d.lists.reading import only_file
 
 
 def leaf_labels(data: Mapping[str, Any], file: Path) -> list[str]:

@@ -2,13 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from r3d.errors import InputError
+from r3d.files import read_text
 
 
 @dataclass(frozen=True)
@@ -48,22 +47,6 @@ def only_file(folder: Path, extension: str) -> Path:
             f"{folder}: expected one *{extension} file, or the path of that file; found {names}"
         )
     return found[0]
-
-
-def read_text(file: Path) -> str:
-    """The text of a UTF-8 file, with or without byte order mark."""
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{file}, line {line}: byte 0x{data[error.start]:02x} at position {error.start} "
-            "is not UTF-8; save the file as UTF-8 text"
-        ) from None
 
 
 def read_lines(file: Path) -> list[tuple[int, str]]:
@@ -113,21 +96,3 @@ def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()
     need_fields(file, lines, rows, len(header))
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in header]
     return Table(file, lines, {name: columns[header.index(name)] for name in wanted})
-
-
-def read_json(file: Path, *, unique_keys: bool = False) -> Any:
-    """Read a JSON file; with `unique_keys`, refuse an object that repeats a key."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"{file}: {twice!r} occurs twice; every key may occur once")
-        return result
-
-    text = read_text(file)
-    try:
-        return json.loads(text, object_pairs_hook=unique if unique_keys else None)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}, line {error.lineno}: not valid JSON: {error.msg}") from None

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from r3d.architectures import FAMILIES, Architecture, begin_modules
 from r3d.errors import InputError
+from r3d.models.architectures import FAMILIES, Architecture, begin_modules
 
 
 class VideoModel(nn.Module):

@@ -1,0 +1,38 @@
+"""A trained model and frames -> top-k results."""
+
+
+rule infer:
+    input:
+        [f"{run}/{subset}.json" for run, subset in runs_and_subsets()],
+    localrule: True
+
+
+rule infer_subset:
+    input:
+        annotation=experiment_annotation,
+        model=trained_model,
+    output:
+        f"{EXPERIMENT}/{{subset}}.json",
+    log:
+        f"{LOGS}/infer_subset/{{experiment}}_{{split}}_{{subset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/infer_subset/{{experiment}}_{{split}}_{{subset}}.tsv"
+    conda:
+        "../environment.yml"
+    threads: cores
+    resources:
+        nodes=asked("nodes"),
+        gpu=asked_gpus,
+        mem_mb=asked_memory,
+        runtime=asked("runtime"),
+        mpi=slurm_mpi,
+        tasks=slurm_tasks,
+        tasks_per_gpu=0,  # else the plugin asks for `tasks` on each GPU
+        slurm_extra=slurm_extra,
+    params:
+        experiment=lambda wildcards: experiment_of(wildcards).options(InferenceOptions),
+        frames=option(dataset_of, "frames"),
+        file_type=option(dataset_of, "file_type"),
+        code=code_version("inference.infer"),
+    script:
+        "../workflow/scripts/infer_subset.py"

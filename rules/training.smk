@@ -1,0 +1,42 @@
+"""Annotations and frames -> a trained model."""
+
+
+rule train:
+    input:
+        [f"{run}/model.pth" for run in runs(trained=True)],
+    localrule: True
+
+
+rule train_model:
+    input:
+        annotation=experiment_annotation,
+        pretrained=pretrained_model,
+    output:
+        model=f"{EXPERIMENT}/model.pth",
+        train_log=f"{EXPERIMENT}/train.log",
+        val_log=f"{EXPERIMENT}/val.log",
+    log:
+        f"{LOGS}/train_model/{{experiment}}_{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train_model/{{experiment}}_{{split}}.tsv"
+    conda:
+        "../environment.yml"
+    threads: cores
+    resources:
+        nodes=asked("nodes"),
+        gpu=asked_gpus,
+        mem_mb=asked_memory,
+        runtime=asked("runtime"),
+        mpi=slurm_mpi,
+        tasks=slurm_tasks,
+        tasks_per_gpu=0,  # else the plugin asks for `tasks` on each GPU
+        slurm_extra=slurm_extra,
+    params:
+        experiment=lambda wildcards: experiment_of(wildcards).options(TrainingOptions),
+        frames=option(dataset_of, "frames"),
+        file_type=option(dataset_of, "file_type"),
+        # Not declared as an output: it has to outlive a failed attempt, and a change of options.
+        checkpoints=f"{RESULTS}/checkpoints/{{experiment}}/{{split}}",
+        code=code_version("training.train"),
+    script:
+        "../workflow/scripts/train_model.py"

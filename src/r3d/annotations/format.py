@@ -1,0 +1,48 @@
+"""The annotation JSON, which is the reference's, as it stands in a file.
+
+Most data sets:
+
+    {"labels": [...], "database": {<id>: {"subset": ..., "annotations": {"label": ...,
+    "segment": [begin, end]}}}}
+
+with the frames begin <= i < end, numbered as the store numbers them: from 1 for jpg, from 0 for
+hdf5. A video without frames has no segment, one of unknown class no label; `video_path` in an entry
+says where its frames are, if not at the usual place.
+
+ActivityNet: the official JSON, whose segments are in seconds, with `fps` for each video, and with
+`frames`, the [begin, end] of the whole video, which the reference finds out by listing the folder.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from r3d.errors import InputError
+from r3d.files import read_json
+from r3d.lists.activitynet import leaf_labels
+
+
+def load_annotation(path: Path) -> dict[str, Any]:
+    """A JSON with labels or taxonomy and a database, of which the insides are not checked."""
+    data = read_json(path)
+    if not isinstance(data, dict) or not isinstance(data.get("database"), dict):
+        raise InputError(f"{path}: no annotation JSON; expected an object with 'database'")
+    return data
+
+
+def classes_of(data: dict[str, Any], path: Path) -> list[str]:
+    if "taxonomy" in data:
+        return leaf_labels(data, path)
+    labels = data.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise InputError(
+            f"{path}: expected 'labels', a list of texts (or ActivityNet's 'taxonomy')"
+        )
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise InputError(f"{path}: label {twice!r} occurs twice; expected distinct labels")
+    return labels
+
+
+def is_rate(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf

@@ -1,0 +1,57 @@
+"""The annotations of several data sets -> one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r3d.annotations.format import classes_of, load_annotation
+from r3d.errors import InputError
+from r3d.files import atomic_path
+from r3d.frames.layouts import FileType
+from r3d.frames.stores import FrameStore, open_store
+from r3d.lists.base import frame_key
+
+
+def merge_annotations(
+    parts: Mapping[str, tuple[Path, Path]], output: Path, *, file_type: FileType
+) -> None:
+    """Write the annotations of several data sets as one.
+
+    The classes are those of the data sets, one list after the other, as in the outputs of the
+    networks that were released for merged data. What the data sets have the same names for is not
+    the same: a class becomes `<data set>/<label>`, an id `<data set>/<id>`, and `video_path` says
+    where the frames are.
+
+    Args:
+        parts: by the name of each data set its annotation and the folder of its frames.
+    """
+    labels, databases = [], []
+    for name, (annotation, frames) in parts.items():
+        data = load_annotation(annotation)
+        if "taxonomy" in data:
+            raise InputError(
+                f"{annotation}: is ActivityNet's, with segments in seconds; accepted are "
+                "annotations of whole videos"
+            )
+        labels += [f"{name}/{label}" for label in classes_of(data, annotation)]
+        databases.append((name, data["database"], open_store(frames, file_type)))
+    with atomic_path(output) as partial, partial.open("w", encoding="ascii", newline="\n") as file:
+        file.write(f'{{"labels": {json.dumps(labels)},\n"database": {{')
+        separator = "\n"
+        for name, database, store in databases:
+            for video, entry in database.items():
+                merged = _merged(name, video, entry, store)
+                file.write(f"{separator}{json.dumps(f'{name}/{video}')}: {json.dumps(merged)}")
+                separator = ",\n"
+        file.write("\n}}\n")
+
+
+def _merged(name: str, video: str, entry: dict[str, Any], store: FrameStore) -> dict[str, Any]:
+    """The entry of a video in the annotation of a merged data set."""
+    annotations = dict(entry["annotations"])
+    label = annotations.get("label")
+    if label:
+        annotations["label"] = f"{name}/{label}"
+    place = entry.get("video_path") or str(store.path(frame_key(label or "", video)))
+    return {"subset": entry["subset"], "annotations": annotations, "video_path": place}

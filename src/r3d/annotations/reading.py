@@ -1,0 +1,169 @@
+"""Annotation JSON -> the samples of one subset that have frames."""
+
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r3d.annotations.format import classes_of, is_rate, load_annotation
+from r3d.errors import InputError
+from r3d.frames.layouts import FIRST_FRAME
+from r3d.frames.stores import FrameStore
+from r3d.lists.activitynet import frames_key
+from r3d.lists.base import frame_key, subset_name
+
+_ENTRY = '{"subset": ..., "annotations": {"label": ..., "segment": [begin, end]}}'
+_ACTIVITYNET_ENTRY = (
+    '{"subset": ..., "duration": s, "fps": ..., "annotations": [{"label": ..., "segment": [s, s]}]}'
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """The samples of one subset that have frames, in the order of the file, as parallel arrays.
+
+    A sample is a video, or a segment of one (trimmed ActivityNet; then ids repeat). The arrays hold
+    no Python objects, so worker processes share them with their parent instead of copying them.
+
+    labels: the classes in the order of the model's outputs.
+    ids, keys, video_paths: texts (numpy's StringDType). The frames are at `video_paths[i]` if that
+        is not "", else at `keys[i]` in the frame store.
+    targets: class indices, -1 where unknown.
+    begins, ends: frames begin <= i < end as the store numbers them.
+    n_without_frames: how many more samples the file lists.
+    """
+
+    labels: list[str]
+    ids: np.ndarray
+    keys: np.ndarray
+    video_paths: np.ndarray
+    targets: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    n_without_frames: int
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def read_annotation(
+    path: Path, *, subset: str, untrimmed: bool = False, store: FrameStore | None = None
+) -> Annotation:
+    """Read the samples of one subset: training, validation or testing, or train, val or test.
+
+    An ActivityNet file gives a sample for each annotated segment, with `untrimmed` (for inference)
+    and for testing one for each whole video; other files have one kind of sample. Where
+    ActivityNet's `frames` is absent, as in a file of the reference, the frames in the `store` are
+    counted; without one it is taken for jpg and the length of a video for its duration times fps.
+    No frames at all in the subset is an `InputError`.
+    """
+    subset = subset_name(subset)
+    data = load_annotation(path)
+    read_entry = _video
+    if "taxonomy" in data:
+        read_entry = _untrimmed if untrimmed or subset == "testing" else _trimmed
+    samples = _Samples(classes_of(data, path), store)
+    for name, entry in data["database"].items():
+        try:
+            if subset_name(entry["subset"]) == subset:
+                read_entry(name, entry, samples)
+        except InputError as error:
+            raise InputError(f"{path}: entry {name!r}: {error}") from None
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise InputError(
+                f"{path}: entry {name!r} cannot be read ({type(error).__name__}: {error}); "
+                f"expected {_ENTRY if read_entry is _video else _ACTIVITYNET_ENTRY}"
+            ) from None
+    if not samples.targets:
+        raise InputError(
+            f"{path}: no video with frames in subset {subset}, "
+            f"which lists {samples.n_without_frames} without; expected one or more"
+        )
+    return samples.annotation()
+
+
+class _Samples:
+    """Collects samples in compact form while a file is gone through."""
+
+    def __init__(self, labels: list[str], store: FrameStore | None) -> None:
+        self.labels = labels
+        self.store = store
+        self.class_index = {label: i for i, label in enumerate(labels)}
+        self.ids: list[str] = []
+        self.keys: list[str] = []
+        self.video_paths: list[str] = []
+        self.targets, self.begins, self.ends = array("i"), array("i"), array("i")
+        self.n_without_frames = 0
+
+    def add(
+        self, name: str, entry: dict[str, Any], key: str, label: str | None, segment: Sequence[int]
+    ) -> None:
+        if label and label not in self.class_index:
+            raise InputError(
+                f"unknown class {label!r}; "
+                f"accepted are the {len(self.class_index)} that the file defines"
+            )
+        begin, end = segment
+        if begin < 0:
+            raise InputError(f"segment [{begin}, {end}]; expected 0 <= begin <= end")
+        if begin >= end:
+            self.n_without_frames += 1
+            return
+        self.ids.append(name)
+        self.keys.append(key)
+        self.video_paths.append(entry.get("video_path", ""))
+        self.targets.append(self.class_index[label] if label else -1)
+        self.begins.append(begin)
+        self.ends.append(end)
+
+    def annotation(self) -> Annotation:
+        text = np.dtypes.StringDType()
+        return Annotation(
+            labels=self.labels,
+            ids=np.array(self.ids, dtype=text),
+            keys=np.array(self.keys, dtype=text),
+            video_paths=np.array(self.video_paths, dtype=text),
+            targets=np.array(self.targets, dtype=np.int32),
+            begins=np.array(self.begins, dtype=np.int32),
+            ends=np.array(self.ends, dtype=np.int32),
+            n_without_frames=self.n_without_frames,
+        )
+
+
+def _video(name: str, entry: dict[str, Any], samples: _Samples) -> None:
+    label = entry["annotations"].get("label")
+    segment = entry["annotations"].get("segment", (0, 0))
+    samples.add(name, entry, frame_key(label or "", name), label, segment)
+
+
+def _trimmed(name: str, entry: dict[str, Any], samples: _Samples) -> None:
+    first, last = _whole(name, entry, samples.store)
+    rate = entry.get("fps", 0)
+    if first < last and not is_rate(rate):
+        raise InputError(f"its fps is {rate!r}, so its segments cannot be found in its frames")
+    for annotation in entry["annotations"]:
+        begin, end = (math.floor(s * rate) for s in annotation["segment"])
+        # Some official segments end after the video, some last no longer than a hundredth second.
+        segment = (max(first, first + begin), min(last, first + end))
+        samples.add(name, entry, frames_key(name), annotation["label"], segment)
+
+
+def _untrimmed(name: str, entry: dict[str, Any], samples: _Samples) -> None:
+    label = entry["annotations"][0]["label"] if entry["annotations"] else None
+    whole = _whole(name, entry, samples.store)
+    samples.add(name, entry, frames_key(name), label, whole)
+
+
+def _whole(name: str, entry: dict[str, Any], store: FrameStore | None) -> Sequence[int]:
+    """The frames of a whole ActivityNet video; none where neither count nor rate is known."""
+    if "frames" in entry:
+        return entry["frames"]
+    if store is not None and "video_path" not in entry:
+        record = store.record(frames_key(name))
+        first = FIRST_FRAME[store.file_type]
+        return first, first + (record.frames if record else 0)
+    return 1, 1 + math.floor(entry["duration"] * entry.get("fps", 0))

@@ -1,0 +1,45 @@
+"""Top-k results -> accuracy."""
+
+from pathlib import Path
+
+import click
+
+from r3d.cli.parameters import FOUND, NEW, SUBSET
+from r3d.errors import InputError
+
+
+@click.command("evaluate")
+@click.argument("annotation", type=FOUND)
+@click.argument("result", type=FOUND)
+@click.option("--subset", type=SUBSET, default="val", show_default=True)
+@click.option("-k", "ks", type=click.IntRange(min=1), multiple=True, default=(1,), help="Top k.")
+@click.option("--ignore", is_flag=True, help="Leave out listed videos without a result.")
+@click.option("--save", type=NEW, help="Write the accuracies to this JSON file, too.")
+def evaluate_command(
+    annotation: Path,
+    result: Path,
+    subset: str,
+    ks: tuple[int, ...],
+    ignore: bool,
+    save: Path | None,
+) -> None:
+    """Print the top-k accuracies of a RESULT JSON against an ANNOTATION JSON."""
+    from r3d.evaluation.evaluate import evaluate
+
+    evaluation = evaluate(annotation, result, subset=subset, ks=ks)
+    for k in ks:
+        accuracy = evaluation.accuracy_found(k) if ignore else evaluation.accuracy(k)
+        if accuracy is None:
+            raise InputError(
+                f"{result}: has no result for any video of {subset}, and --ignore leaves those "
+                f"out; accepted: results of videos that {annotation} lists"
+            )
+        click.echo(f"top-{k} accuracy: {accuracy}")
+    if save:
+        evaluation.save(
+            save,
+            classes=save.with_suffix(".classes.tsv"),
+            confusion=save.with_suffix(".confusion.tsv"),
+            experiment=save.parent.name,
+            split="",
+        )

@@ -1,0 +1,70 @@
+"""Videos -> frames, in shards, with a ledger."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from r3d.cli.parameters import FILE_TYPE, FOUND, NEW
+
+
+@click.command("shards")
+@click.argument("tables", type=FOUND, nargs=-1, required=True)
+@click.argument("folder", type=NEW)
+@click.option("--n-shards", default=16, show_default=True)
+def shards_command(tables: tuple[Path, ...], folder: Path, n_shards: int) -> None:
+    """Divide the videos of the TABLES of all splits over the shards in FOLDER."""
+    from r3d.frames.shards import write_shards
+
+    write_shards(tables, folder, n_shards)
+
+
+@click.command("frames")
+@click.argument("shard", type=FOUND)
+@click.argument("videos", type=FOUND)
+@click.argument("frames", type=NEW)
+@click.argument("manifest", type=NEW)
+@click.option("--file-type", type=FILE_TYPE, default="jpg", show_default=True)
+@click.option("--short-side", default=240, show_default=True, help="In pixels; 0 keeps the size.")
+@click.option("--quality", type=click.IntRange(2, 31), help="JPEG quantiser; 2 is best.")
+@click.option("--fps", type=float, help="Frames a second to select.")
+@click.option("--timeout-seconds", default=600.0, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Videos extracted at a time.",
+)
+def frames_command(
+    shard: Path, videos: Path, frames: Path, manifest: Path, threads: int, **options: Any
+) -> None:
+    """Extract the videos of a SHARD from the folder VIDEOS into FRAMES, and write the MANIFEST."""
+    from r3d.frames.extract import FrameOptions, extract_shard
+
+    extract_shard(shard, videos, frames, manifest, FrameOptions(**options), threads=threads)
+
+
+@click.command("ledger")
+@click.argument("manifests", type=FOUND, nargs=-1, required=True)
+@click.argument("output", type=NEW)
+@click.option(
+    "--list", "lists", type=(str, FOUND), multiple=True, required=True, help="Split and its table."
+)
+@click.option("--max-failure-rate", default=0.1, show_default=True)
+def ledger_command(
+    manifests: tuple[Path, ...],
+    output: Path,
+    lists: tuple[tuple[str, Path], ...],
+    max_failure_rate: float,
+) -> None:
+    """Gather the MANIFESTS of all shards into the ledger OUTPUT."""
+    from r3d.frames.ledger import write_ledger
+
+    write_ledger(
+        list(manifests),
+        dict(lists),
+        output,
+        max_failure_rate=max_failure_rate,
+        refused=output.with_suffix(".refused.tsv"),
+    )

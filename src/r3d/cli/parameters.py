@@ -1,0 +1,83 @@
+"""What the parameters of several commands have in common."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from r3d.config.options import Section
+from r3d.errors import InputError
+from r3d.frames.layouts import FileType
+
+FOUND = click.Path(exists=True, path_type=Path)
+NEW = click.Path(path_type=Path)
+FILE_TYPE = click.Choice(get_args(FileType))
+SUBSET = click.Choice(["train", "val", "test", "training", "validation", "testing"])
+PARALLEL = click.IntRange(min=1)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class LateChoice(click.ParamType):
+    """One of several names, which are found out only when they are needed."""
+
+    name = "choice"
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        self._names = names
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self._choice.get_metavar(param, ctx)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return self._choice.convert(value, param, ctx)
+
+    @property
+    def _choice(self) -> click.Choice[str]:
+        return click.Choice(list(self._names()))
+
+
+def section_options(*sections: type[Section]) -> Callable[[_Command], _Command]:
+    """Give a command the options of config sections, under the names of the config."""
+
+    def decorate(command: _Command) -> _Command:
+        fields = [item for section in sections for item in section.model_fields.items()]
+        for name, field in reversed(fields):
+            if name not in ("resources", "pretrain"):  # of the workflow only
+                command = _option(name, field)(command)
+        return command
+
+    return decorate
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
+    if field.annotation is bool:
+        return click.option(f"--{name}", is_flag=True, help=field.description)
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    metavar = "|".join(map(str, choices)) or "VALUE"
+    text = f"{field.description}  [default: {field.default!r}]"
+    return click.option(f"--{name}", metavar=metavar, help=text)
+
+
+def _list(text: str) -> list[str | int]:
+    """A list option, as `[50, 100]`, `50,100` or `50 100`."""
+    words = text.strip("[] ").replace(",", " ").split()
+    return [int(word) if word.isdecimal() else word for word in words]
+
+
+def section_of(section: type[Section], options: dict[str, Any]) -> Any:
+    """A validated config section from the options that were given."""
+    from r3d.config.messages import one_line
+
+    given = {
+        name: _list(value) if get_origin(section.model_fields[name].annotation) is list else value
+        for name, value in options.items()
+        if name in section.model_fields and value not in (None, False)
+    }
+    try:
+        return section.model_validate(given)
+    except ValidationError as error:
+        raise InputError(one_line(error)) from None

@@ -1,0 +1,37 @@
+"""Annotation and frames -> a trained network."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from r3d.cli.parameters import FILE_TYPE, FOUND, NEW, section_of, section_options
+from r3d.config.options import RunOptions, TrainingOptions
+from r3d.frames.layouts import FileType
+
+
+@click.command("train")
+@click.option("--annotation_path", type=FOUND, required=True, help="Annotation JSON.")
+@click.option("--video_path", type=FOUND, required=True, help="Folder of the frames.")
+@click.option("--result_path", type=NEW, required=True, help="Folder of the results.")
+@click.option("--file_type", type=FILE_TYPE, default="jpg", show_default=True)
+@section_options(TrainingOptions, RunOptions)
+def train_command(
+    annotation_path: Path, video_path: Path, result_path: Path, file_type: FileType, **options: Any
+) -> None:
+    """Train a network, or go on training it; the option names are those of the config."""
+    from r3d.training.train import train
+
+    training: TrainingOptions = section_of(TrainingOptions, options)
+    train(
+        training,
+        annotation=annotation_path,
+        frames=video_path,
+        file_type=file_type,
+        pretrained=Path(training.pretrain_path) if training.pretrain_path else None,
+        checkpoints=result_path / "checkpoints",
+        model=result_path / "model.pth",
+        train_log=result_path / "train.log",
+        val_log=result_path / "val.log",
+        run=section_of(RunOptions, options),
+    )

@@ -1,0 +1,1 @@
+"""Annotation and frames -> batches of clips: where clips lie in a video, how they vary, loading."""

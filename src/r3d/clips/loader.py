@@ -1,0 +1,165 @@
+"""Batches of clips: their order, and the processes that make them."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+
+from r3d.clips.datasets import Clip, ClipDataset
+from r3d.errors import InputError
+
+# A forked worker shares lists and libraries with this process. Python's choice from 3.14 on would
+# have each load torch anew (0.4 GB) and keep its own copy of the lists. Elsewhere forks are unsafe.
+_START_METHOD = "fork" if sys.platform == "linux" else None
+
+
+class ClipBatch(NamedTuple):
+    """Clips on their way to the device; a clip of several views takes as many rows.
+
+    Attributes:
+        clips: (b, t, h, w, c), uint8.
+        labels: (b,), int64; -1 where unknown.
+        flips: (b,), bool.
+        videos: (b,), int64, numbers of the videos in the data set.
+        segments: (b, 2), int64, begin and end frame of each.
+    """
+
+    clips: Tensor
+    labels: Tensor
+    flips: Tensor
+    videos: Tensor
+    segments: Tensor
+
+
+class EpochSampler:
+    """The keys of an epoch for `TrainingClips`, in an order drawn from (seed, epoch).
+
+    Each of several processes gets every `world_size`-th sample: together they get each once, and
+    their shares differ by at most one.
+
+    Args:
+        n: number of videos.
+        start: samples of the epoch that all processes together are done with; with it an epoch
+            continues where it stopped, be it with another number of processes.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        *,
+        seed: int,
+        epoch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        start: int = 0,
+    ) -> None:
+        self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
+        self.set_epoch(epoch, start=start)
+
+    def set_epoch(self, epoch: int, *, start: int = 0) -> None:
+        """Choose the epoch, and the place in it, of the next iteration."""
+        self._epoch, self._start = epoch, start
+
+    def __len__(self) -> int:
+        return len(range(self._start + self._rank, self._n, self._world_size))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self._epoch
+        order = np.random.default_rng((self._seed, epoch)).permutation(self._n)
+        for video in order[self._start + self._rank :: self._world_size]:
+            yield epoch, int(video)
+
+
+class ClipLoader:
+    """The batches of a data set, made by worker processes; can be gone through again and again.
+
+    Raises:
+        InputError: when a clip cannot be made. It comes from the worker as a value, because an
+            exception would arrive as a traceback of many lines.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        for batch in self._loader:
+            if isinstance(batch, InputError):
+                # A new one, for `batch` would hold its own traceback and so this loader, whose
+                # workers end at once if it is freed, but slowly if it is garbage in a cycle.
+                raise InputError(str(batch))
+            yield batch
+
+
+def make_loader(
+    dataset: ClipDataset,
+    keys: EpochSampler | range,
+    *,
+    batch_size: int,
+    n_workers: int = 0,
+    pin_memory: bool = False,
+    prefetch: int = 2,
+) -> ClipLoader:
+    """A loader of batches in the order of the keys.
+
+    Args:
+        keys: an `EpochSampler` for `TrainingClips`, an `EvaluationClips.shard` for the others.
+        batch_size: rows of a batch, at most.
+        n_workers: processes that make batches, kept from epoch to epoch; 0: this one does.
+        pin_memory: whether batches go into memory that a CUDA device copies from fast.
+        prefetch: batches that each worker makes ahead.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_sampler=dataset.batches(keys, batch_size),
+        num_workers=n_workers,
+        multiprocessing_context=_START_METHOD if n_workers else None,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_init_worker,
+        persistent_workers=n_workers > 0,
+        prefetch_factor=prefetch if n_workers else None,
+        generator=torch.Generator(),  # else each iteration would advance the global random state
+    )
+    return ClipLoader(loader)
+
+
+def _collate(clips: list[Clip] | InputError) -> ClipBatch | InputError:
+    if isinstance(clips, InputError):
+        return clips
+    rows = [(view, clip) for clip in clips for view in clip.views]
+    return ClipBatch(
+        clips=default_collate([view for view, _ in rows]),  # in a worker: into shared memory
+        labels=torch.tensor([clip.label for _, clip in rows]),
+        flips=torch.tensor([clip.flip for _, clip in rows]),
+        videos=torch.tensor([clip.video for _, clip in rows]),
+        segments=torch.tensor([clip.segment for _, clip in rows]),
+    )
+
+
+def _init_worker(_: int) -> None:
+    """One thread a worker, as there are many; and let the parent decide when it ends.
+
+    A scheduler stops a job by a signal to all its processes. The parent then saves its state, for
+    which it must not lose its workers; they end with it.
+    """
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_on_request, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_on_request(parent: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        pass
+    os._exit(0)

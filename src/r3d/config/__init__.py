@@ -1,0 +1,1 @@
+"""The config file: its options, what is accepted, and what it points to."""

@@ -1,0 +1,226 @@
+"""The config file: data sets, experiments, and defaults for all experiments.
+
+The keys of an experiment carry the option names of the reference implementation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from r3d.config.options import (
+    Count,
+    CountOrZero,
+    Fraction,
+    InferenceOptions,
+    Number,
+    Positive,
+    RunOptions,
+    Section,
+    TrainingOptions,
+)
+from r3d.frames.layouts import FileType
+from r3d.lists import FORMATS
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+
+
+class Rendering(Section):
+    """The embedded motion data set, rendered before its lists are read (`r3d.motion`)."""
+
+    videos_per_class: Annotated[int, Field(ge=2)] = 80
+    """Videos of each class."""
+    n_frames: Annotated[int, Field(ge=2)] = 32
+    """Frames of each video."""
+    seed: CountOrZero = 1
+    """Seed of everything random."""
+
+
+class Dataset(Section):
+    """Where a data set lies and how its frames are made."""
+
+    format: str
+    """Kind of its lists: activitynet, csv, folders, hmdb51, kinetics, mit or ucf101."""
+    lists: str
+    """Folder of the list files; the file itself for csv and activitynet; for folders the videos."""
+    videos: str
+    """Folder of the videos, laid out as the lists say."""
+    frames: str
+    """Folder of the frames, to be filled or filled before."""
+    n_classes: Count | None = None
+    """Number of classes, to be checked against the lists; none is not checked."""
+    splits: list[str] | None = None
+    """The official splits to use, as ["01", "02"]; all if not given."""
+    render: Rendering | None = None
+    """Render the embedded motion data set into `videos` and `lists`."""
+
+    file_type: FileType = "jpg"
+    """Store of the frames: a JPEG file each, or an HDF5 file of JPEGs a video."""
+    short_side: CountOrZero = 240
+    """Short side of the frames, in pixels; 0 keeps the size."""
+    quality: Annotated[int, Field(ge=2, le=31)] | None = None
+    """JPEG quantiser of ffmpeg, 2 (best) to 31; none is ffmpeg's own choice."""
+    fps: Positive | None = None
+    """Frames a second to select; none, or more than the video has, keeps all."""
+    timeout_seconds: Positive = 600.0
+    """Give up a video whose extraction takes longer."""
+    shards: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """Parts that the videos are divided into; each is a job."""
+    max_failure_rate: Fraction = 0.1
+    """Largest share of listed videos without frames; more stop the run."""
+
+    validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.2
+    """Share of the videos for validation where the lists do not split them."""
+    split_seed: CountOrZero = 1
+    """Seed of that split."""
+    group_pattern: str | None = None
+    """Regular expression that finds in a path what must not be split, such as "_g(\\d+)_"."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.format not in FORMATS:
+            raise ValueError(f"format: {self.format!r} is not one of {', '.join(FORMATS)}")
+        accepted = FORMATS[self.format].splits
+        for split in self.splits or ():
+            if split not in accepted:
+                raise ValueError(
+                    f"splits: {split!r} is not a split of {self.format}; "
+                    f"accepted: {', '.join(map(repr, accepted))}"
+                )
+        if self.splits is not None and (
+            not self.splits or len(set(self.splits)) < len(self.splits)
+        ):
+            raise ValueError(f"splits: {self.splits} must name each split once, at least one")
+        if self.group_pattern is not None:
+            try:
+                re.compile(self.group_pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"group_pattern: {self.group_pattern!r} is no regular expression ({error})"
+                ) from None
+        return self
+
+    @property
+    def frame_options(self) -> dict[str, Any]:
+        """The arguments of `r3d.frames.extract.FrameOptions`."""
+        names = ("file_type", "short_side", "quality", "fps", "timeout_seconds")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def split_options(self) -> dict[str, Any]:
+        """The arguments of `r3d.lists.SplitOptions`."""
+        names = ("validation_fraction", "split_seed", "group_pattern")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def all_splits(self) -> tuple[str, ...]:
+        """The splits in use: those chosen, or all that the format has."""
+        return tuple(self.splits) if self.splits else FORMATS[self.format].splits
+
+
+@dataclass(frozen=True)
+class MergedDataset:
+    """The union of data sets, with what an experiment asks of a data set."""
+
+    parts: Mapping[str, Dataset]
+
+    all_splits: ClassVar[tuple[str, ...]] = ("all",)
+
+    @property
+    def file_type(self) -> FileType:
+        """The same in all parts."""
+        return self._first.file_type
+
+    @property
+    def frames(self) -> str:
+        """A store of the right layout; where the frames are says each entry of the annotation."""
+        return self._first.frames
+
+    @property
+    def n_classes(self) -> int | None:
+        """The classes of all parts, as far as the config states them."""
+        counts = [part.n_classes for part in self.parts.values()]
+        return None if None in counts else sum(filter(None, counts))
+
+    @property
+    def _first(self) -> Dataset:
+        return next(iter(self.parts.values()))
+
+
+class Experiment(TrainingOptions, InferenceOptions, RunOptions):
+    """One training with all options, or with `no_train` one application of a trained model."""
+
+    dataset: str
+    """Name of the data set."""
+    splits: list[str] | None = None
+    """Splits to run on, each by itself; all that the data set uses if not given."""
+    inference_subset: Literal["train", "val", "test"] = "val"
+    """Subset to apply the trained model to."""
+    no_train: bool = False
+    """Apply the model of `pretrain` or `pretrain_path` as it is."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.no_train and not (self.pretrain or self.pretrain_path):
+            raise ValueError(
+                "no_train: true needs pretrain (an experiment) or pretrain_path (a file)"
+            )
+        processes = self.resources.nodes * self.resources.processes_per_node
+        if self.batch_size % processes and not self.no_train:
+            raise ValueError(
+                f"batch_size: {self.batch_size} is the whole batch and must be a multiple of the "
+                f"{processes} processes that share it (resources)"
+            )
+        if self.batchnorm_sync and self.no_cuda and processes > 1:
+            raise ValueError(
+                f"batchnorm_sync: true works on GPUs only, and no_cuda: true puts {processes} "
+                "processes on the CPU"
+            )
+        return self
+
+    @property
+    def accuracy_ks(self) -> list[int]:
+        """The k of the top-k accuracies that the stored results suffice for."""
+        return [k for k in (1, 5) if self.output_topk <= 0 or k <= self.output_topk]
+
+    def options(self, group: type[Section]) -> dict[str, Any]:
+        """The plain values of a group of options, as the params of a rule."""
+        return self.model_dump(include=set(group.model_fields))
+
+
+class Config(Section):
+    """The whole config file."""
+
+    results: str = "results"
+    """Folder of all results but the frames."""
+    datasets: Annotated[dict[str, Dataset], Field(min_length=1)]
+    merged: dict[str, list[str]] = Field(default_factory=dict)
+    """Data sets that are the union of some of `datasets`."""
+    experiments: dict[str, Experiment] = Field(default_factory=dict)
+
+    def dataset(self, name: str) -> Dataset | MergedDataset:
+        """The data set of a name."""
+        if name in self.merged:
+            return MergedDataset({part: self.datasets[part] for part in self.merged[name]})
+        return self.datasets[name]
+
+    def experiment_splits(self, name: str) -> tuple[str, ...]:
+        """The splits that an experiment runs on: its own choice, or all of its data set."""
+        experiment = self.experiments[name]
+        return tuple(experiment.splits or self.dataset(experiment.dataset).all_splits)
+
+    def annotation(self, dataset: str, split: str) -> str:
+        """The annotation JSON of a split of a data set."""
+        return f"{self.results}/datasets/{dataset}/annotations/{dataset}_{split}.json"
+
+    def pretrain_split(self, name: str, split: str) -> str:
+        """The split of the experiment that `name` starts from: the same on the same data set."""
+        experiment = self.experiments[name]
+        assert experiment.pretrain is not None
+        if self.experiments[experiment.pretrain].dataset == experiment.dataset:
+            return split
+        return self.experiment_splits(experiment.pretrain)[0]

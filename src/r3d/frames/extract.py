@@ -1,0 +1,338 @@
+"""Extraction: the videos of a shard -> frames in a store, and a manifest of what became of each."""
+
+import logging
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from stat import S_ISREG
+from threading import Event
+from typing import Any, NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+
+from r3d.errors import InputError
+from r3d.frames.ffmpeg import (
+    JpegStream,
+    Selection,
+    VideoError,
+    VideoInfo,
+    ffmpeg_binary,
+    jpeg_command,
+    probe,
+)
+from r3d.frames.layouts import FileType
+from r3d.frames.ledger import MANIFEST_COLUMNS
+from r3d.frames.stores import VideoRecord, open_store, partial_folder
+from r3d.lists.base import VIDEO_EXTENSIONS
+from r3d.tables import read_columns, write_table
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """How frames are made.
+
+    file_type: layout of the store (see `r3d.frames.stores`).
+    short_side: of the frames in pixels, after rotation; 0 keeps the size.
+    quality: JPEG quantiser, 2 (best) to 31; None for ffmpeg's default.
+    fps: frames a second to select; None, or more than the video has, keeps all.
+    timeout_seconds: longest time for one video, after which it counts as corrupt.
+    """
+
+    file_type: FileType = "jpg"
+    short_side: int = 240
+    quality: int | None = None
+    fps: float | None = None
+    timeout_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, valid, accepted in (
+            ("file_type", self.file_type in ("jpg", "hdf5"), "jpg or hdf5"),
+            ("short_side", self.short_side >= 0, "pixels, or 0 to keep the size"),
+            ("quality", self.quality is None or 2 <= self.quality <= 31, "2 (best) to 31, or none"),
+            ("fps", self.fps is None or self.fps > 0, "above 0, or none to keep all frames"),
+            ("timeout_seconds", self.timeout_seconds > 0, "above 0"),
+        ):
+            if not valid:
+                raise InputError(f"{name}: {getattr(self, name)!r} is not accepted: {accepted}")
+
+
+def extract_shard(
+    shard: Path,
+    videos: Path,
+    frames: Path,
+    manifest: Path,
+    options: FrameOptions,
+    *,
+    threads: int,
+    progress: bool = True,
+) -> None:
+    """Make the frames of all videos of a shard that are not there yet, and write the manifest.
+
+    A video that fails is a row with its reason. Frames are kept where video and options are those
+    that they were made from, and where the video is gone. Frames that came from elsewhere, such as
+    the reference's, are kept where they are as many and as large as the options ask for. A run that
+    was stopped leaves complete videos and nothing else.
+
+    Args:
+        shard: a table of videos (see `r3d.frames.shards`).
+        videos: the folder that the paths in the shard are relative to.
+        frames: the folder of the frame store.
+        manifest: the table to write (`r3d.frames.ledger.MANIFEST_COLUMNS`), in the order of the
+            shard.
+        threads: how many videos are decoded at a time, each by an ffmpeg process with one thread.
+        progress: whether to show a bar on standard error.
+
+    Raises:
+        InputError: if no ffmpeg is found, or the store cannot be written (a full disk, say).
+    """
+    rows = [
+        _Row(*values)
+        for values in read_columns(shard, _Row._fields).itertuples(index=False, name=None)
+    ]
+    cancelled = Event()
+    with partial_folder(frames) as partial:
+        extractor = _Extractor(videos, frames, partial, options, cancelled)
+        with ThreadPoolExecutor(threads, initializer=_prepare_thread) as pool:
+            try:
+                futures = [pool.submit(extractor, row, str(i)) for i, row in enumerate(rows)]
+                bar = tqdm(
+                    as_completed(futures),
+                    desc=shard.stem,
+                    total=len(rows),
+                    unit="video",
+                    disable=not progress,
+                    mininterval=0.5 if sys.stderr.isatty() else 30,
+                )
+                for future in bar:
+                    future.result()
+            finally:
+                cancelled.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+    done = [future.result() for future in futures]
+    _write_manifest(done, manifest)
+    counts = Counter(record.status for _, record in done)
+    summary = ", ".join(f"{n} {status}" for status, n in counts.most_common())
+    _log.info("%s: %d videos%s", manifest, len(rows), f": {summary}" if summary else "")
+
+
+class _Row(NamedTuple):
+    """The columns of a shard."""
+
+    id: str
+    label: str
+    key: str
+    path: str
+    start: str
+    end: str
+
+
+class _Extractor:
+    """Makes the frames of one video at a time, in any of the threads."""
+
+    def __init__(
+        self, videos: Path, frames: Path, partial: Path, options: FrameOptions, cancelled: Event
+    ) -> None:
+        self._videos = videos
+        self._partial = partial
+        self._store = open_store(frames, options.file_type)
+        self._options = options
+        self._binary = ffmpeg_binary()
+        self._cancelled = cancelled
+
+    def __call__(self, row: _Row, partial: str) -> tuple[_Row, VideoRecord]:
+        """The row, with the place where the frames are, and their record."""
+        if self._cancelled.is_set():
+            raise CancelledError
+        row = self._placed(row)
+        return row, self._record(row, partial)
+
+    def _placed(self, row: _Row) -> _Row:
+        """The row, with the folder of its label for `test` where frames or video are only there.
+
+        The test videos of Kinetics are in the folder `test`, but some people sort those whose label
+        they know.
+        """
+        folder, _, name = row.key.rpartition("/")
+        if folder != "test" or not row.label:
+            return row
+        places = (row.key, f"{row.label}/{name}")
+        return row._replace(
+            key=next((place for place in places if self._store.record(place)), row.key),
+            path=next((place for place in places if _exists(self._videos, place)), row.path),
+        )
+
+    def _record(self, row: _Row, partial: str) -> VideoRecord:
+        selection = Selection(
+            short_side=self._options.short_side,
+            quality=self._options.quality,
+            fps=self._options.fps,
+            start=float(row.start) if row.start else None,
+            end=float(row.end) if row.end else None,
+        )
+        existing = self._store.record(row.key)
+        try:
+            path, state = _find(self._videos, row.path)
+        except VideoError as error:
+            return _kept(existing, selection, error) if existing else _failure(error)
+        made_from = {"size": state.st_size, "mtime_ns": state.st_mtime_ns, **asdict(selection)}
+        if existing and existing.made_from == made_from:
+            return existing
+        try:
+            info = probe(path, timeout_seconds=self._options.timeout_seconds)
+            if existing and existing.made_from is None and _fits(existing, info, selection):
+                fps = float(selection.rate(info))
+                adopted = replace(existing, fps=fps, made_from=made_from)
+                self._store.adopt(row.key, adopted)
+                return adopted
+            return self._extract(row.key, path, info, selection, made_from, self._partial / partial)
+        except VideoError as error:
+            return _failure(error)
+
+    def _extract(
+        self,
+        key: str,
+        path: Path,
+        info: VideoInfo,
+        selection: Selection,
+        made_from: dict[str, Any],
+        partial: Path,
+    ) -> VideoRecord:
+        expected = selection.frames(info)
+        if expected == 0:
+            raise VideoError("empty", f"no frame{_where(selection)}")
+        command = jpeg_command(path, info, selection, binary=self._binary)
+        with (
+            self._store.writer(partial) as writer,
+            JpegStream(
+                command, timeout_seconds=self._options.timeout_seconds, cancelled=self._cancelled
+            ) as jpegs,
+        ):
+            for jpeg in jpegs:
+                writer.append(jpeg)
+            if self._cancelled.is_set():
+                raise CancelledError
+            complaint = jpegs.complaint.replace(str(path), path.name)
+            if not writer.frames:
+                if complaint:
+                    raise VideoError("corrupt", f"no frame could be decoded: {complaint}")
+                raise VideoError("empty", f"no frame{_where(selection)}")
+            reason = ""
+            if complaint or _clearly_fewer(writer.frames, expected):
+                stated = "" if expected is None else f" of {round(expected)}"
+                reason = f"{writer.frames}{stated} frames{complaint and f': {complaint}'}"
+            record = VideoRecord(
+                status="truncated" if reason else "ok",
+                reason=reason,
+                frames=writer.frames,
+                fps=float(selection.rate(info)),
+                width=writer.width,
+                height=writer.height,
+                made_from=made_from,
+            )
+            writer.commit(self._store.path(key), record)
+        return record
+
+
+def _prepare_thread() -> None:
+    """Set up this thread and so, by inheritance, the ffmpeg processes that it starts.
+
+    Signals are left to the main thread: an ffmpeg that is interrupted ends as if the video ended
+    there, and a terminal sends its interrupt to all processes, as do batch systems.
+
+    As batch work, threads are not interrupted by those that they wake: those of an ffmpeg, and this
+    one, would else take turns for each frame, which costs 7% of the time.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with suppress(OSError):  # not every container lets us
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _find(videos: Path, listed: str) -> tuple[Path, os.stat_result]:
+    """The file of a video, if need be with one of the usual extensions, and its state."""
+    paths = [videos / listed]
+    if not listed.lower().endswith(VIDEO_EXTENSIONS):
+        paths += [videos / f"{listed}{extension}" for extension in VIDEO_EXTENSIONS]
+    for path in paths:
+        try:
+            state = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise VideoError("corrupt", f"cannot be read: {error.strerror}") from None
+        if not S_ISREG(state.st_mode):
+            continue
+        if not state.st_size:
+            raise VideoError("empty", "the file has no bytes")
+        return path, state
+    also = ", nor with a usual extension" if len(paths) > 1 else ""
+    raise VideoError("missing", f"no file {listed}{also}")
+
+
+def _exists(videos: Path, listed: str) -> bool:
+    try:
+        _find(videos, listed)
+    except VideoError as error:
+        return error.status != "missing"
+    return True
+
+
+def _failure(error: VideoError) -> VideoRecord:
+    return VideoRecord(error.status, error.reason, 0, None, 0, 0, None)
+
+
+def _kept(existing: VideoRecord, selection: Selection, error: VideoError) -> VideoRecord:
+    """The record of frames that cannot be made again, as the video cannot be had."""
+    if not existing.frames:
+        return replace(existing, reason=f"{existing.reason}; the video: {error.reason}")
+    if existing.made_from and not asdict(selection).items() <= existing.made_from.items():
+        reason = f"made with other options, and cannot be made anew: {error.reason}"
+        return replace(existing, reason=reason)
+    return existing
+
+
+def _fits(existing: VideoRecord, info: VideoInfo, selection: Selection) -> bool:
+    """Whether frames without a record are what the options ask for, as far as one can tell."""
+    if selection.short_side not in (0, min(existing.width, existing.height)):
+        return False
+    expected = selection.frames(info)
+    return existing.frames > 0 and (
+        expected is None
+        or not (
+            _clearly_fewer(existing.frames, expected) or _clearly_fewer(expected, existing.frames)
+        )
+    )
+
+
+def _clearly_fewer(frames: float, expected: float | None) -> bool:
+    """Whether more are lacking than rounding, and what containers overstate, explains."""
+    return expected is not None and frames + 2 < 0.95 * expected
+
+
+def _where(selection: Selection) -> str:
+    if selection.start is None and selection.end is None:
+        return ""
+    end = "the end" if selection.end is None else f"{selection.end:g} s"
+    return f" from {selection.start or 0:g} s to {end}"
+
+
+def _write_manifest(done: Sequence[tuple[_Row, VideoRecord]], path: Path) -> None:
+    table = [
+        (
+            *(row.id, row.label, row.key, record.status, " ".join(record.reason.split())),
+            str(record.frames),
+            "" if record.fps is None else f"{record.fps:.10g}",
+            *((str(record.width), str(record.height)) if record.frames else ("", "")),
+        )
+        for row, record in done
+    ]
+    write_table(pd.DataFrame(table, columns=list(MANIFEST_COLUMNS)), path)

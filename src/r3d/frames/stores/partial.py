@@ -1,0 +1,59 @@
+"""Where frames are while they are not complete."""
+
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from r3d.files import hold_lock
+from r3d.frames.stores.base import PARTIAL, writing
+
+_DAYS_UNTIL_ABANDONED = 7
+
+
+@contextmanager
+def partial_folder(store: Path) -> Iterator[Path]:
+    """A folder in .partial inside the store for what is not complete yet, removed at the end.
+
+    Those that dead processes left behind are removed too. A process holds a lock on a file beside
+    its folder, which the system releases however it ends.
+    """
+    root = store / PARTIAL
+    folder = root / f"{os.getpid()}-{secrets.token_hex(4)}@{socket.gethostname()}"
+    # The lock is taken before it has the name by which others find it.
+    unlocked = folder.with_name(f"{folder.name}.new")
+    with writing(store):
+        root.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(root)
+        lock = hold_lock(unlocked)
+    with lock:
+        try:
+            with writing(store):
+                unlocked.rename(_lock_file(folder))
+                folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            for path in (unlocked, _lock_file(folder)):
+                path.unlink(missing_ok=True)
+
+
+def _remove_abandoned(root: Path) -> None:
+    for lock_file in root.glob("*.lock"):
+        with suppress(OSError):  # a live process holds it, or another has just removed it
+            # Not every network file system passes locks on to other machines.
+            ours = lock_file.stem.partition("@")[2] == socket.gethostname()
+            age_days = (time.time() - lock_file.stat().st_mtime) / 86_400
+            if not ours and age_days < _DAYS_UNTIL_ABANDONED:
+                continue
+            with hold_lock(lock_file):
+                shutil.rmtree(lock_file.with_suffix(""), ignore_errors=True)
+                lock_file.unlink()
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")

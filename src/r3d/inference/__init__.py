@@ -1,0 +1,1 @@
+"""A trained network and clips -> the most likely classes of each video."""

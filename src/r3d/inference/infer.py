@@ -1,0 +1,211 @@
+"""Applying a trained network to videos: the most likely classes of each.
+
+Clips are streamed and results written as they come, so memory stays flat however long a video is
+and however many there are.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from r3d.annotations.reading import Annotation, read_annotation
+from r3d.clips.datasets import InferenceClips
+from r3d.clips.loader import ClipBatch, make_loader
+from r3d.clips.modelinput import input_normalisation, model_input
+from r3d.compute.device import (
+    Layout,
+    autocast,
+    choose_device,
+    choose_dtype,
+    memory_format,
+    use_cores,
+)
+from r3d.compute.distributed import join_world
+from r3d.config.options import InferenceOptions, RunOptions
+from r3d.errors import InputError
+from r3d.files import atomic_path
+from r3d.frames.layouts import FileType
+from r3d.frames.stores import open_store
+from r3d.models.base import VideoModel
+from r3d.models.building import build_model
+from r3d.models.checkpoint import Checkpoint, load_weights, read_checkpoint
+from r3d.models.folding import fold_batch_norms
+
+
+def infer(
+    options: InferenceOptions,
+    *,
+    annotation: Path,
+    subset: str,
+    frames: Path,
+    file_type: FileType,
+    model: Path,
+    output: Path,
+    run: RunOptions,
+    batch_size: int,
+    n_cores: int | None = None,
+) -> None:
+    """Write the result JSON of a network on a subset of an annotation.
+
+        {"results": {<id>: [{"label": ..., "score": ...}, ...]}}
+
+    with the `output_topk` best classes of each video, scored by the softmax averaged over its
+    clips; with `inference_no_average` `{<id>: [{"segment": [begin, end], "result": [...]}, ...]}`.
+
+    Args:
+        annotation: annotation JSON.
+        subset: train, val or test, or their long names.
+        frames: folder of the frame store.
+        file_type: the kind of the frame store.
+        model: checkpoint of the network.
+        output: file to write.
+        run: how to run, which changes no result.
+        batch_size: rows of a batch, at most.
+        n_cores: cores to use; all by default.
+
+    Raises:
+        InputError: if the checkpoint does not fit the options or the annotation.
+    """
+    device = choose_device(no_cuda=run.no_cuda)
+    dtype = choose_dtype(options.precision, device)
+    use_cores(n_cores)
+    with join_world(device) as world:
+        device = world.own(device)
+        store = open_store(frames, file_type)
+        samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
+        checkpoint = read_checkpoint(model)
+        labels = _labels(checkpoint, samples, model)
+        network = _load_network(options, checkpoint, len(labels), model)
+        layout = prepare(network, device, dtype, run.memory_format)
+
+        clips = InferenceClips(samples, store, options)
+        loader = make_loader(
+            clips,
+            clips.shard(world.rank, world.size),
+            batch_size=batch_size,
+            n_workers=run.n_threads,
+            pin_memory=device.type == "cuda",
+        )
+        k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)
+        rows = clip_scores(network, loader, options, device, dtype, layout)
+        videos = tqdm(
+            groupby(rows, key=lambda row: row.video),
+            total=len(samples) // world.size,
+            unit="video",
+            disable=not world.is_main,
+            mininterval=1 if sys.stderr.isatty() else 30,
+        )
+        results = (
+            (str(samples.ids[video]), _result(views, labels, k, options.inference_no_average))
+            for video, views in videos
+        )
+        lines = (f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results)
+        if world.is_main:
+            _write_results(output, chain(lines, world.receive_lines()))
+        else:
+            world.send_lines(lines)
+
+
+def prepare(
+    network: VideoModel, device: torch.device, dtype: torch.dtype, layout: Layout
+) -> torch.memory_format:
+    """Put a network into its fastest form for `clip_scores`; the memory format of its clips."""
+    chosen = memory_format(device, dtype, layout, training=False)
+    fold_batch_norms(network)
+    network.to(device).to(memory_format=chosen)
+    return chosen
+
+
+class ViewScore(NamedTuple):
+    """What the network says of one view of a clip: the softmax (classes,)."""
+
+    video: int
+    segment: tuple[int, int]
+    score: Tensor
+
+
+@torch.inference_mode()
+def clip_scores(
+    network: VideoModel,
+    loader: Iterable[ClipBatch],
+    options: InferenceOptions,
+    device: torch.device,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+) -> Iterator[ViewScore]:
+    """What a network says of the views of clips, batch by batch, in their order."""
+    for batch in loader:
+        with autocast(device, dtype):
+            logits = network(model_input(batch, options, device, layout))
+        scores = logits.float().softmax(1).cpu()
+        for video, segment, score in zip(
+            batch.videos.tolist(), batch.segments.tolist(), scores, strict=True
+        ):
+            yield ViewScore(video, (segment[0], segment[1]), score)
+
+
+def _result(rows: Iterable[ViewScore], labels: list[str], k: int, no_average: bool) -> list[Any]:
+    """The result of a video from the rows of its clips."""
+    if not no_average:
+        return _best(rows, labels, k)
+    return [
+        {"segment": list(segment), "result": _best(views, labels, k)}
+        for segment, views in groupby(rows, key=lambda row: row.segment)
+    ]
+
+
+def _best(rows: Iterable[ViewScore], labels: list[str], k: int) -> list[dict[str, Any]]:
+    """The `k` classes of the highest mean score; of equal ones the first in class order."""
+    total, n = torch.zeros(len(labels), dtype=torch.float64), 0
+    for row in rows:
+        total += row.score
+        n += 1
+    scores, classes = (total / n).sort(descending=True, stable=True)
+    best = zip(classes[:k].tolist(), scores[:k].tolist(), strict=True)
+    return [{"label": labels[index], "score": score} for index, score in best]
+
+
+def _write_results(output: Path, results: Iterable[str]) -> None:
+    """Write the results as they come, one line a video."""
+    with atomic_path(output) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write('{"results": {')
+        separator = "\n"
+        for result in results:
+            file.write(separator + result)
+            separator = ",\n"
+        file.write("\n}}\n")
+
+
+def _labels(checkpoint: Checkpoint, samples: Annotation, model: Path) -> list[str]:
+    """The classes of the network's outputs, which must be those of the annotation."""
+    if checkpoint.labels is not None and checkpoint.labels != samples.labels:
+        pairs = zip_longest(checkpoint.labels, samples.labels)
+        index, (there, here) = next((i, pair) for i, pair in enumerate(pairs) if len({*pair}) > 1)
+        raise InputError(
+            f"checkpoint {model}: was trained on other classes than the annotation lists: class "
+            f"{index} is {there!r} there and {here!r} here "
+            f"({len(checkpoint.labels)} and {len(samples.labels)} classes)"
+        )
+    return samples.labels
+
+
+def _load_network(
+    options: InferenceOptions, checkpoint: Checkpoint, n_classes: int, model: Path
+) -> VideoModel:
+    normalisation = input_normalisation(options)
+    if checkpoint.normalisation not in (None, normalisation):
+        raise InputError(
+            f"checkpoint {model}: was trained with the normalisation {checkpoint.normalisation}, "
+            f"the options give {normalisation}; set mean_dataset, no_mean_norm, no_std_norm and "
+            "value_scale as in its training"
+        )
+    network = build_model(n_classes=n_classes, **options.network())
+    load_weights(network, checkpoint.state_dict, model, architecture=checkpoint.architecture)
+    return network

@@ -1,0 +1,46 @@
+"""Building a network of any family by its options."""
+
+from importlib import import_module
+
+from r3d.models.architectures import Architecture
+from r3d.models.base import VideoModel
+
+
+def build_model(
+    *,
+    model: str,
+    model_depth: int,
+    n_classes: int,
+    n_input_channels: int = 3,
+    conv1_t_size: int = 7,
+    conv1_t_stride: int = 1,
+    no_max_pool: bool = False,
+    resnet_shortcut: str = "B",
+    resnet_widen_factor: float = 1.0,
+    wide_resnet_k: int = 2,
+    resnext_cardinality: int = 32,
+) -> VideoModel:
+    """Build a network with freshly drawn weights; the options are those of `Architecture`.
+
+    Returns:
+        A module from clips (b, n_input_channels, t, h, w) of any size to class scores before the
+        softmax (b, n_classes). Parameter names, shapes and order are the reference's.
+
+    Raises:
+        InputError: if a value is not accepted, or the family does not have the option.
+    """
+    architecture = Architecture(
+        model=model,
+        model_depth=model_depth,
+        n_classes=n_classes,
+        n_input_channels=n_input_channels,
+        conv1_t_size=conv1_t_size,
+        conv1_t_stride=conv1_t_stride,
+        no_max_pool=no_max_pool,
+        resnet_shortcut=resnet_shortcut,
+        resnet_widen_factor=resnet_widen_factor,
+        wide_resnet_k=wide_resnet_k,
+        resnext_cardinality=resnext_cardinality,
+    )
+    # Found by name, so that the table in r3d.models.architectures is the only list of families.
+    return import_module(f"r3d.models.families.{model}").build(architecture)

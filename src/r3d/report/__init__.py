@@ -1,0 +1,1 @@
+"""Accuracies and logs -> the table and the pictures that people look at."""

@@ -1,0 +1,110 @@
+"""The accuracy table of all experiments: `results/summary.tsv` and its form for the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from r3d.errors import InputError
+from r3d.files import read_json, read_text
+from r3d.tables import write_table
+
+MEAN = "mean"
+"""What stands for the split in the row of the mean over the splits of an experiment."""
+
+_KEY = ("experiment", "split", "subset")
+_COUNTS = ("listed", "found")
+
+
+def write_summary(evaluations: Sequence[Path], output: Path) -> None:
+    """Write the table of the evaluations, a row each.
+
+    Columns: experiment, split, subset, listed and found (numbers of videos), top<k> for each k over
+    the listed videos as the reference counts, mean_class (top 1), top<k>_found over the videos with
+    a result, and where there is one of ActivityNet map and hit<k>. A value that an evaluation does
+    not have is "". An experiment with several splits has one more row, "mean", with the means of
+    those values that every split has; its counts are "".
+
+    Args:
+        evaluations: accuracy files of `r3d.evaluation.evaluate.Evaluation.save`.
+        output: the table, TSV.
+    """
+    experiments: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for path in evaluations:
+        row = _read_row(path)
+        splits = experiments.setdefault((row["experiment"], row["subset"]), {})
+        if row["split"] in splits:
+            raise InputError(
+                f"{path}: experiment {row['experiment']!r}, split {row['split']!r}, subset "
+                f"{row['subset']!r} is among the evaluations twice; expected once"
+            )
+        splits[row["split"]] = row
+
+    rows: list[dict[str, Any]] = []
+    for splits in experiments.values():
+        rows += splits.values()
+        if len(splits) > 1:
+            rows.append(_mean_row(list(splits.values())))
+    columns = _columns(rows)
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    write_table(pd.DataFrame(cells, columns=columns), output)
+
+
+def format_table(path: Path) -> str:
+    """A table of `write_summary` as lines of aligned columns, for the terminal."""
+    rows = [line.split("\t") for line in read_text(path).splitlines()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        for i in range(len(_KEY)):
+            cells[i] = row[i].ljust(widths[i])
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _read_row(path: Path) -> dict[str, Any]:
+    """The values of an accuracy file under their column names; one without a value is absent."""
+    content = read_json(path)
+    try:
+        row = {name: content[name] for name in (*_KEY, *_COUNTS)}
+        row["mean_class"] = content["mean_class_accuracy"]
+        row |= {f"top{k}": value for k, value in content["accuracy"].items()}
+        row |= {f"top{k}_found": value for k, value in content["accuracy_found"].items()}
+        if "hit" in content:
+            row["map"] = content["mean_average_precision"]
+            row |= {f"hit{k}": value for k, value in content["hit"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: no accuracy file; expected the JSON of an evaluation "
+            f"({type(error).__name__} {error})"
+        ) from None
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    common = set.intersection(*(set(row) for row in rows)) - {*_KEY, *_COUNTS}
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in common}
+    return {"experiment": rows[0]["experiment"], "split": MEAN, "subset": rows[0]["subset"]} | means
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """The columns that the rows need, in order."""
+    present = set().union(*rows)
+    ks = sorted(int(name[3:]) for name in present if name.startswith("top") and name[3:].isdigit())
+    columns = [*_KEY, *_COUNTS, *(f"top{k}" for k in ks), "mean_class"]
+    columns += [f"top{k}_found" for k in ks]
+    if "map" in present:
+        columns += ["map", *(f"hit{k}" for k in ks if f"hit{k}" in present)]
+    return columns
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.4f}"
+        case _:
+            return str(value)

@@ -1,0 +1,237 @@
+"""The folder in which a training keeps what has to outlive its process.
+
+    <checkpoints>/<fingerprint>/
+        latest.pth          the whole state, after each epoch and when the training is stopped
+        best.pth            the state with the best validation accuracy
+        save_<epoch>.pth    every so many epochs, named as in the reference
+        train.log  train_batch.log  val.log      tab separated, the reference's columns
+        tensorboard/        the same by epoch, if asked for
+
+The fingerprint stands for everything that the trained weights depend on, so a change of options
+never resumes from the state of other options, and changing them back does not begin again.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import AcquireReturnProxy
+from torch.utils.tensorboard import SummaryWriter
+
+from r3d.config.options import TrainingOptions
+from r3d.errors import InputError
+from r3d.files import atomic_path, hold_lock
+from r3d.models.checkpoint import read_checkpoint
+
+TRAIN_COLUMNS = ("epoch", "loss", "acc", "lr")
+BATCH_COLUMNS = ("epoch", "batch", "iter", "loss", "acc", "lr")
+VAL_COLUMNS = ("epoch", "loss", "acc")
+Row = tuple[float, ...]
+
+# An earlier process that was told to stop may still be saving its state.
+_LOCK_SECONDS = 120
+
+_log = logging.getLogger(__name__)
+
+
+def fingerprint(options: TrainingOptions, inputs: Iterable[Path]) -> str:
+    """Twelve hex digits of all that the trained weights depend on.
+
+    Options at their defaults do not count, so that a new option does not part a training from its
+    state. The number of epochs counts only where the schedule depends on it: a training can be
+    prolonged.
+
+    Args:
+        inputs: files whose contents count, such as the annotation and the pretrained weights.
+    """
+    # Which experiment or file the weights come from does not matter, their content does.
+    ignored = {"pretrain", "pretrain_path", "resume_path", "final_model"}
+    if options.lr_scheduler != "cosine":
+        ignored.add("n_epochs")
+    if options.overwrite_milestones:
+        ignored |= {"multistep_milestones", "overwrite_milestones"}
+    values = options.model_dump(exclude=ignored, exclude_defaults=True)
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for path in inputs:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one training; `lock` it while training."""
+
+    path: Path
+
+    @property
+    def latest(self) -> Path:
+        return self.path / "latest.pth"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.pth"
+
+    def periodic(self, epoch: int) -> Path:
+        """The checkpoint that is kept of an epoch."""
+        return self.path / f"save_{epoch}.pth"
+
+    def states(self) -> list[Path]:
+        """The states there are to resume from, the furthest first."""
+        kept = (int(path.stem.removeprefix("save_")) for path in self.path.glob("save_*.pth"))
+        periodic = [self.periodic(epoch) for epoch in sorted(kept, reverse=True)]
+        return [path for path in (self.latest, *periodic) if path.is_file()]
+
+    def state_before(self, n_epochs: int, *, with_best: bool) -> Path | None:
+        """The furthest state of at most so many epochs, `None` if there is none to go on from.
+
+        Args:
+            with_best: the state of its best epoch has to be here, too. If a longer training has put
+                a later one in its place, a state before it is taken, so that it is trained again.
+        """
+        limit = (n_epochs, 0)
+        for path in self.states():
+            epoch, step, best_epoch = _progress(path)
+            if (epoch, step) > limit:
+                continue
+            if not with_best or best_epoch == 0 or self.state_of(best_epoch):
+                return path
+            limit, with_best = (best_epoch - 1, sys.maxsize), False
+        return None
+
+    def state_of(self, epoch: int) -> Path | None:
+        """The state after an epoch, if it is kept."""
+        for path in (self.best, self.periodic(epoch), self.latest):
+            if path.is_file() and _progress(path)[:2] == (epoch, 0):
+                return path
+        return None
+
+    def lock(self) -> AcquireReturnProxy:
+        """Hold the folder for this process; the kernel lets go when the process ends.
+
+        Raises:
+            InputError: if another process trains here and does not end soon.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock_file = self.path.with_suffix(".lock")
+        try:
+            lock = hold_lock(lock_file)
+        except TimeoutError:
+            _log.info("another process still holds %s; waiting for it", self.path)
+            try:
+                lock = hold_lock(lock_file, wait_seconds=_LOCK_SECONDS)
+            except TimeoutError:
+                raise InputError(
+                    f"training state {self.path}: another process trains here; "
+                    "stop it first, or wait for it"
+                ) from None
+        self.path.mkdir(exist_ok=True)
+        return lock
+
+    def set_aside_finished(self, n_epochs: int, code: str) -> None:
+        """Keep a finished training by other code under another name and begin anew.
+
+        Its result is not that of the present code. One that is not finished goes on, whatever code
+        began it: weeks of training are not thrown away for an edit.
+        """
+        if not self.latest.is_file():
+            return
+        training = read_checkpoint(self.latest).training
+        assert training is not None
+        if training["epoch"] < n_epochs or training["code"] == code:
+            return
+        name = f"{self.path.name}.{training['code']}"
+        taken = sum(1 for _ in self.path.parent.glob(f"{name}*"))
+        target = self.path.with_name(f"{name}.{taken}" if taken else name)
+        self.path.rename(target)
+        self.path.mkdir()
+        _log.info("kept the finished training by earlier code in %s", target)
+
+    def copy_logs(self, train_log: Path, val_log: Path, *, n_epochs: int) -> None:
+        """Copy the logs by epoch, up to the last one."""
+
+        def is_asked(row: dict[str, str]) -> bool:
+            return int(row["epoch"]) <= n_epochs
+
+        _copy(self.path / "train.log", train_log, TRAIN_COLUMNS, is_asked)
+        _copy(self.path / "val.log", val_log, VAL_COLUMNS, is_asked)
+
+
+class TrainingLogs:
+    """The logs of a training that goes on, without the rows that its state does not contain."""
+
+    def __init__(self, folder: Path, epoch: int, step: int, *, tensorboard: bool) -> None:
+        """Open the logs after so many finished epochs and steps of the next.
+
+        Args:
+            tensorboard: whether epochs are logged for TensorBoard, too, in `folder`/tensorboard.
+        """
+        self._tensorboard = None
+        if tensorboard:
+            self._tensorboard = SummaryWriter(folder / "tensorboard", purge_step=epoch + 1)
+        self._train = folder / "train.log"
+        self._batches = folder / "train_batch.log"
+        self._val = folder / "val.log"
+
+        def is_done(row: dict[str, str]) -> bool:
+            last_step = row.get("batch", "inf")
+            return (int(row["epoch"]) - 1, float(last_step)) <= (epoch, step)
+
+        for log, columns in (
+            (self._train, TRAIN_COLUMNS),
+            (self._batches, BATCH_COLUMNS),
+            (self._val, VAL_COLUMNS),
+        ):
+            _copy(log, log, columns, is_done)
+
+    def epoch(self, train_row: Row, val_row: Row | None) -> None:
+        """Log an epoch; without a validation only its training."""
+        _append(self._train, [train_row])
+        if val_row is not None:
+            _append(self._val, [val_row])
+        if self._tensorboard is not None:
+            rows = {"train": (TRAIN_COLUMNS, train_row), "val": (VAL_COLUMNS, val_row or ())}
+            for subset, (columns, row) in rows.items():
+                for column, value in zip(columns[1:], row[1:], strict=False):
+                    self._tensorboard.add_scalar(f"{subset}/{column}", value, int(train_row[0]))
+            self._tensorboard.flush()
+
+    def batches(self, rows: Iterable[Row]) -> None:
+        """Log steps."""
+        _append(self._batches, rows)
+
+
+def _progress(path: Path) -> tuple[int, int, int]:
+    """Epochs and steps that a state has done, and its best epoch."""
+    training = read_checkpoint(path).training
+    assert training is not None
+    return training["epoch"], training["step"], training.get("best_epoch", 0)
+
+
+def _copy(
+    log: Path, output: Path, columns: tuple[str, ...], keep: Callable[[dict[str, str]], bool]
+) -> None:
+    """Write the header and the rows to keep, those of a log that there may not be yet."""
+    rows: list[dict[str, str]] = []
+    if log.is_file():
+        with log.open(newline="", encoding="utf-8") as file:
+            # The last row of a killed process may be half a row.
+            rows = [
+                row
+                for row in csv.DictReader(file, delimiter="\t")
+                if None not in row.values() and keep(row)
+            ]
+    with atomic_path(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _append(path: Path, rows: Iterable[Row]) -> None:
+    with path.open("a", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)

@@ -1,0 +1,371 @@
+"""Training a network on the clips of an annotation, resumable at every step.
+
+A training continues from its run folder (`r3d.training.runfolder`) exactly where an earlier process
+left it: order of samples and augmentation depend on seed, epoch and sample only, everything else is
+in the state (`r3d.training.state`).
+"""
+
+import logging
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from r3d.annotations.reading import read_annotation
+from r3d.clips.datasets import TrainingClips, ValidationClips
+from r3d.clips.loader import ClipLoader, EpochSampler, make_loader
+from r3d.clips.modelinput import model_input
+from r3d.compute.device import autocast, choose_device, use_cores
+from r3d.compute.distributed import World, join_world
+from r3d.config.options import RunOptions, TrainingOptions
+from r3d.errors import InputError, Stopped
+from r3d.frames.layouts import FileType
+from r3d.frames.stores import open_store
+from r3d.models.checkpoint import read_checkpoint, write_checkpoint
+from r3d.training.optim import step_scheduler
+from r3d.training.runfolder import RunFolder, TrainingLogs, fingerprint
+from r3d.training.state import TrainState
+from r3d.training.step import TrainStep, batch_sums
+from r3d.workflow.codeversion import code_version
+
+# Losses are fetched from the device and logged every so many steps, so that it need not wait.
+_FLUSH_STEPS = 10
+_SAVE_SECONDS = 600
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    options: TrainingOptions,
+    *,
+    annotation: Path,
+    frames: Path,
+    file_type: FileType,
+    pretrained: Path | None,
+    checkpoints: Path,
+    model: Path,
+    train_log: Path,
+    val_log: Path,
+    run: RunOptions,
+    n_cores: int | None = None,
+) -> None:
+    """Train a network, or go on training it, and write the final model and the logs.
+
+    Args:
+        annotation: annotation JSON with a training and a validation subset.
+        frames: folder of the frame store.
+        file_type: the kind of the frame store.
+        pretrained: checkpoint to start from; the head is replaced by a fresh one.
+        checkpoints: folder of the run folders.
+        model, train_log, val_log: files to write.
+        run: how to run, which changes no result.
+        n_cores: cores to use; all by default.
+
+    Raises:
+        InputError: if an input does not fit, or the loss becomes infinite.
+        Stopped: after SIGTERM or SIGINT, once the state is saved.
+    """
+    device = choose_device(no_cuda=run.no_cuda)
+    use_cores(n_cores)
+    with join_world(device) as world, _stop_requests() as stop_requested:
+        device = world.own(device)
+        if options.batch_size % world.size:
+            raise InputError(
+                f"batch_size: {options.batch_size} is the whole batch and must be a multiple of "
+                f"the {world.size} processes that share it"
+            )
+        store = open_store(frames, file_type)
+        samples = read_annotation(annotation, subset="training", store=store)
+        training_clips = TrainingClips(samples, store, options)
+        if len(training_clips) < world.size:
+            raise InputError(
+                f"{annotation}: {len(training_clips)} training videos are too few for "
+                f"{world.size} processes"
+            )
+        validation_clips = None
+        if not options.no_val:
+            validation = read_annotation(annotation, subset="validation", store=store)
+            validation_clips = ValidationClips(validation, store, options)
+
+        state = TrainState(options, samples.labels, pretrained, device, run.memory_format)
+        inputs = [annotation, *([pretrained] if pretrained else [])]
+        folder = RunFolder(checkpoints / fingerprint(options, inputs))
+        training = Training(
+            state,
+            training_clips,
+            validation_clips,
+            folder,
+            run=run,
+            device=device,
+            world=world,
+            stop_requested=stop_requested,
+        )
+        with folder.lock() if world.is_main else nullcontext():
+            if world.is_main:
+                folder.set_aside_finished(options.n_epochs, training.code)
+            world.barrier()
+            _resume(state, folder)
+            training.run_epochs()
+            if world.is_main:
+                _write_model(state, folder, model)
+                folder.copy_logs(train_log, val_log, n_epochs=options.n_epochs)
+
+
+def _resume(state: TrainState, folder: RunFolder) -> None:
+    """Go on from a state of the run folder, else from `resume_path`, if given."""
+    options = state.options
+    path = folder.state_before(options.n_epochs, with_best=options.final_model == "best")
+    if path is not None:
+        state.load(read_checkpoint(path), path)
+    elif options.resume_path:
+        path = Path(options.resume_path)
+        state.load(read_checkpoint(path), path)
+        state.progress.forget_best()  # the weights of which are elsewhere, if anywhere
+    else:
+        return
+    done = (state.progress.epoch, state.progress.step)
+    _log.info("resumed from %s: %d epochs and %d steps are done", path, *done)
+
+
+def _write_model(state: TrainState, folder: RunFolder, model: Path) -> None:
+    """Write the final network: that of the last epoch, or of the best."""
+    best_epoch = state.progress.best_epoch
+    if state.options.final_model == "best" and best_epoch:
+        path = folder.state_of(best_epoch)
+        assert path is not None
+        state.load(read_checkpoint(path), path)
+    write_checkpoint(model, state.final_model())
+
+
+class Training:
+    """The loop over epochs and steps, in one of `world.size` processes that share each batch."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        training_clips: TrainingClips,
+        validation_clips: ValidationClips | None,
+        folder: RunFolder,
+        *,
+        run: RunOptions,
+        device: torch.device,
+        world: World,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self.state, self.options, self.folder = state, state.options, folder
+        self.n_clips = len(training_clips)
+        self.run, self.device, self.world = run, device, world
+        self.stop_requested = stop_requested
+        self.code = code_version("training.train")
+        self.n_steps = steps_per_epoch(self.n_clips, self.options.batch_size, world.size)
+        self.losses: list[Tensor] = []  # of the steps since the last flush, still on the device
+        self.asked_to_stop: Tensor | None = None  # how many processes, as of the last step
+
+        local_batch_size = self.options.batch_size // world.size
+        pin_memory = device.type == "cuda"
+        self.order = EpochSampler(
+            self.n_clips,
+            seed=self.options.manual_seed,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        self.training_batches = make_loader(
+            training_clips,
+            self.order,
+            batch_size=local_batch_size,
+            n_workers=run.n_threads,
+            pin_memory=pin_memory,
+        )
+        self.validation_batches = None
+        if validation_clips is not None:
+            self.validation_batches = make_loader(
+                validation_clips,
+                validation_clips.shard(world.rank, world.size),
+                batch_size=local_batch_size,
+                n_workers=run.n_threads,
+                pin_memory=pin_memory,
+            )
+
+    def run_epochs(self) -> None:
+        """Train to the last epoch, saving on the way.
+
+        Raises:
+            Stopped: when told to stop; the state is saved.
+            InputError: when the loss is no longer finite.
+        """
+        progress, n_epochs = self.state.progress, self.options.n_epochs
+        if progress.epoch == n_epochs:
+            return
+        self.logs = None
+        if self.world.is_main:
+            self.logs = TrainingLogs(
+                self.folder.path, progress.epoch, progress.step, tensorboard=self.run.tensorboard
+            )
+        self.train_step = TrainStep(self.state, run=self.run, device=self.device, world=self.world)
+        if self.world.is_main:
+            _log.info(
+                "training on %d clips in batches of %d, in %s on %s, %d processes",
+                *(self.n_clips, self.options.batch_size, self.state.dtype),
+                *(self.device, self.world.size),
+            )
+        progress_bar = tqdm(
+            initial=progress.epoch * self.n_clips + progress.seen,
+            total=n_epochs * self.n_clips,
+            unit="clip",
+            disable=not self.world.is_main,
+            mininterval=1 if sys.stderr.isatty() else 30,
+        )
+        with logging_redirect_tqdm(), progress_bar as self.bar:
+            while progress.epoch < n_epochs:
+                self.bar.set_description(f"epoch {progress.epoch + 1}/{n_epochs}")
+                self._train_epoch()
+                self._finish_epoch()
+
+    def _train_epoch(self) -> None:
+        progress = self.state.progress
+        saved = time.monotonic()
+        self.state.network.train()
+        self.order.set_epoch(progress.epoch, start=progress.step * self.options.batch_size)
+        remaining = islice(self.training_batches, self.n_steps - progress.step)
+        for step, batch in enumerate(remaining, start=progress.step + 1):
+            n_clips = self._batch_size(step)
+            self.losses.append(self.train_step(batch, number=step, n_clips=n_clips))
+            self.bar.update(n_clips)
+            stop = self._anyone_asks_to_stop()
+            if stop or step == self.n_steps or len(self.losses) == _FLUSH_STEPS:
+                self._flush()
+                if stop or time.monotonic() - saved > _SAVE_SECONDS:
+                    self._save(self.folder.latest)
+                    saved = time.monotonic()
+            if stop:
+                self.world.barrier()  # a process that ends early takes the main one along
+                raise Stopped(
+                    f"stopped in epoch {progress.epoch + 1} after step {step}; the state is saved"
+                )
+
+    def _flush(self) -> None:
+        """Fetch the losses since the last flush from the device, log them and count the steps."""
+        progress, epoch = self.state.progress, self.state.progress.epoch + 1
+        rows = []
+        for loss, correct, seen in self.world.sum(torch.stack(self.losses)).tolist():
+            progress.add(loss, correct, int(seen))
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"the training diverged: the loss is {loss} in epoch {epoch}, step "
+                    f"{progress.step}; lower learning_rate ({self.options.learning_rate}), set "
+                    "warmup_epochs or clip_grad_norm, or precision: fp32"
+                )
+            iteration = progress.epoch * self.n_steps + progress.step
+            means = (loss / seen, correct / seen)
+            rows.append((epoch, progress.step, iteration, *means, self.state.learning_rate))
+        self.losses.clear()
+        if self.logs is not None:
+            self.logs.batches(rows)
+        self.bar.set_postfix_str(
+            f"loss {progress.loss / progress.seen:.3f}, acc {progress.correct / progress.seen:.3f}",
+            refresh=False,
+        )
+
+    def _finish_epoch(self) -> None:
+        """Validate, log, go on to the next learning rate and save."""
+        state, progress = self.state, self.state.progress
+        train_row = (
+            progress.epoch + 1,
+            progress.loss / progress.seen,
+            progress.correct / progress.seen,
+            state.learning_rate,
+        )
+        loss, accuracy = math.nan, math.nan
+        if self.validation_batches is not None:
+            self._save(self.folder.latest)  # a validation is not interrupted, it may be killed
+            loss, accuracy = self._validate(self.validation_batches)
+        step_scheduler(state.scheduler, loss)
+        is_best = progress.finish_epoch(accuracy, loss)
+        if self.logs is not None:
+            val_row = (progress.epoch, loss, accuracy) if self.validation_batches else None
+            self.logs.epoch(train_row, val_row)
+            _log.info(
+                "epoch %d: training loss %.4f, accuracy %.4f, learning rate %g; "
+                "validation loss %.4f, accuracy %.4f",
+                *(*train_row, loss, accuracy),
+            )
+        # The latest state comes last: one that is resumed from has the others beside it.
+        if is_best:
+            self._save(self.folder.best)
+        if progress.epoch % self.run.checkpoint == 0:
+            self._save(self.folder.periodic(progress.epoch))
+        self._save(self.folder.latest)
+
+    @torch.inference_mode()
+    def _validate(self, batches: ClipLoader) -> tuple[float, float]:
+        """Mean loss and accuracy over the validation clips."""
+        network = self.state.final_network.eval()
+        self.world.share_buffers(network)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for batch in batches:
+            clips = model_input(batch, self.options, self.device, self.state.memory_format)
+            labels = batch.labels.to(self.device, non_blocking=True)
+            with autocast(self.device, self.state.dtype):
+                scores = network(clips).float()
+            sums += batch_sums(
+                functional.cross_entropy(scores, labels, reduction="sum"), scores, labels
+            )
+        loss, correct, seen = self.world.sum(sums).tolist()
+        return loss / seen, correct / seen
+
+    def _batch_size(self, step: int) -> int:
+        """Clips in a step's batch over all processes; the last one of an epoch may have fewer."""
+        before = (step - 1) * self.options.batch_size
+        return min(self.options.batch_size, self.n_clips - before)
+
+    def _anyone_asks_to_stop(self) -> bool:
+        """Whether any process was told to stop, as all of them know it.
+
+        With several, it is what they said a step ago: this step's answer is still being computed
+        behind the step itself, and no GPU is to wait for it.
+        """
+        if self.world.size == 1:
+            return self.stop_requested()
+        earlier = self.asked_to_stop
+        asked = torch.full((), float(self.stop_requested()), device=self.device)
+        self.asked_to_stop = self.world.sum(asked)
+        return earlier is not None and bool(earlier > 0)
+
+    def _save(self, path: Path) -> None:
+        if self.world.is_main:
+            write_checkpoint(path, self.state.checkpoint(self.code))
+
+
+def steps_per_epoch(n_clips: int, batch_size: int, world_size: int) -> int:
+    """Batches in an epoch.
+
+    A last batch with fewer than two clips a process is left out, unless it is the only one: batch
+    norm has no statistics of a single clip, and no process may be without one.
+    """
+    full, rest = divmod(n_clips, batch_size)
+    return full + (rest >= 2 * world_size or full == 0)
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether SIGTERM or SIGINT has come since."""
+    received: list[int] = []
+    earlier = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,283 @@
+"""What is measured to find the fastest settings: the real parts of a training, in short turns.
+
+A trial does a turn's work with some settings and tells its rate in clips a second. Clips are always
+those of the user's videos.
+"""
+
+import math
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from r3d.annotations.reading import Annotation
+from r3d.clips.datasets import InferenceClips, TrainingClips
+from r3d.clips.loader import ClipBatch, EpochSampler, make_loader
+from r3d.compute.device import choose_dtype, use_cores
+from r3d.compute.distributed import World
+from r3d.config.config import Experiment
+from r3d.errors import InputError
+from r3d.frames.layouts import FIRST_FRAME, FileType
+from r3d.frames.stores import FrameStore, VideoRecord, open_store, partial_folder
+from r3d.inference.infer import clip_scores, prepare
+from r3d.models.base import freeze_before
+from r3d.models.building import build_model
+from r3d.training.state import TrainState
+from r3d.training.step import TrainStep
+
+_MOST_BATCHES = 64  # of a turn
+_SAMPLE_VIDEOS, _SAMPLE_FRAMES = 32, 300  # videos to copy, and frames of each at most
+
+
+def changed(options: Experiment, changes: dict[str, Any]) -> Experiment:
+    """The options with some of them changed, validated anew."""
+    return Experiment.model_validate({**options.model_dump(), **changes})
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is tuned: the experiment, as one of its processes sees it, and its videos.
+
+    Attributes:
+        options: with the process's share of the batch as `batch_size`.
+        samples: the videos to train on.
+        inference_samples: those to apply the network to.
+        n_cores: the process's share of the machine's cores.
+        in_workflow: whether it gets no more of them than the workflow gives it, else all.
+    """
+
+    options: Experiment
+    samples: Annotation
+    inference_samples: Annotation
+    store: FrameStore
+    device: torch.device
+    n_cores: int
+    in_workflow: bool
+
+    def use_cores(self, options: Experiment) -> None:
+        """Have torch compute on the cores that the experiment is given."""
+        n_cores = self.n_cores
+        if self.in_workflow:
+            n_cores = min(n_cores, options.cores_per_process)
+        use_cores(n_cores)
+
+
+class Trial(ABC):
+    """Work in turns, each over in about the same time."""
+
+    batch_size: int
+    n_batches = 1
+
+    def prepare(self, seconds: float) -> float:
+        """Do what only the first time takes, then let a turn take about `seconds`.
+
+        Returns:
+            The rate of a single batch.
+        """
+        self._work(1)
+        rate = self._work(1)
+        n_batches = int(seconds * rate / self.batch_size)
+        self.n_batches = min(_MOST_BATCHES, max(1, n_batches))
+        return rate
+
+    def turn(self) -> float:
+        """Clips a second; 0 if the loss was not finite."""
+        return self._work(self.n_batches)
+
+    @abstractmethod
+    def _work(self, n_batches: int) -> float: ...
+
+
+class Loading(Trial):
+    """Making batches of training clips, with as many processes as `n_threads`."""
+
+    _epochs = count()  # each turn reads other videos, as a training does
+
+    def __init__(self, subject: Subject, options: Experiment, batch_size: int) -> None:
+        self._subject, self._options, self.batch_size = subject, options, batch_size
+        samples = _at_least(subject.samples, 2 * _MOST_BATCHES * batch_size)
+        clips = TrainingClips(samples, subject.store, options)
+        self._n_clips = len(clips)
+        self._order = EpochSampler(self._n_clips, seed=options.manual_seed)
+        self._loader = make_loader(
+            clips,
+            self._order,
+            batch_size=batch_size,
+            n_workers=options.n_threads,
+            pin_memory=subject.device.type == "cuda",
+        )
+
+    def _batches(self, n: int) -> Iterator[ClipBatch]:
+        """The last `n` batches of an epoch: the workers have nothing left to do after them."""
+        self._subject.use_cores(self._options)
+        self._order.set_epoch(next(self._epochs), start=self._n_clips - n * self.batch_size)
+        return iter(self._loader)
+
+    def _work(self, n_batches: int) -> float:
+        # The first batches of all workers come at the same time; only what follows has a rate.
+        n_first = max(1, self._options.n_threads)
+        batches = self._batches(n_first + n_batches)
+        for _ in range(n_first):
+            next(batches)
+        begin = time.perf_counter()
+        for _ in batches:
+            pass
+        return n_batches * self.batch_size / (time.perf_counter() - begin)
+
+
+class Steps(Trial):
+    """Steps of the optimiser on a batch in memory."""
+
+    def __init__(self, subject: Subject, options: Experiment, batch: ClipBatch) -> None:
+        self._subject, self._options, self._batch = subject, options, batch
+        self.batch_size = len(batch.clips)
+        self._step = _training_step(subject, options, self.batch_size)
+
+    def _work(self, n_batches: int) -> float:
+        self._subject.use_cores(self._options)
+        begin = time.perf_counter()
+        for _ in range(n_batches):
+            sums = self._step(self._batch, number=1, n_clips=self.batch_size)
+        loss = float(sums[0])  # waits for the device
+        rate = n_batches * self.batch_size / (time.perf_counter() - begin)
+        return rate if math.isfinite(loss) else 0.0
+
+
+class TrainingRun(Loading):
+    """A training: batches are made while the optimiser steps."""
+
+    def __init__(self, subject: Subject, options: Experiment, batch_size: int) -> None:
+        super().__init__(subject, options, batch_size)
+        self._step = _training_step(subject, options, batch_size)
+
+    def _work(self, n_batches: int) -> float:
+        # From the first batch's arrival to that of one more than is measured: so many steps and so
+        # many batches made, however they overlap.
+        batches = self._batches(n_batches + 1)
+        batch = next(batches)
+        begin = time.perf_counter()
+        for _ in range(n_batches):
+            sums = self._step(batch, number=1, n_clips=self.batch_size)
+            batch = next(batches)
+        loss = float(sums[0])
+        rate = n_batches * self.batch_size / (time.perf_counter() - begin)
+        return rate if math.isfinite(loss) else 0.0
+
+
+class Inference(Trial):
+    """The network's scores of a batch in memory."""
+
+    def __init__(self, subject: Subject, options: Experiment, batch: ClipBatch) -> None:
+        self._subject, self._options, self._batch = subject, options, batch
+        self.batch_size = len(batch.clips)
+        n_classes = len(subject.samples.labels)
+        network = build_model(n_classes=n_classes, **options.network())
+        device, dtype = subject.device, choose_dtype(options.precision, subject.device)
+        self._how = (device, dtype, prepare(network, device, dtype, options.memory_format))
+        self._network = network
+
+    def _work(self, n_batches: int) -> float:
+        self._subject.use_cores(self._options)
+        begin = time.perf_counter()
+        batches = [self._batch] * n_batches
+        scores = clip_scores(self._network, batches, self._options, *self._how)
+        n_scores = sum(1 for _ in scores)
+        return n_scores / (time.perf_counter() - begin)
+
+
+def _training_step(subject: Subject, options: Experiment, batch_size: int) -> TrainStep:
+    """The step of a fresh network that trains the layers that the experiment trains."""
+    share = batch_size / subject.options.batch_size
+    options = changed(
+        options,
+        {
+            # A smaller batch than the experiment's is computed in parts of the same size.
+            "accumulate_steps": max(1, round(options.accumulate_steps * share)),
+            # The weights stay near their beginning, so that all steps compute on alike numbers.
+            "learning_rate": 1e-6,
+            "learning_rate_batch_size": 0,
+        },
+    )
+    labels, device = subject.samples.labels, subject.device
+    state = TrainState(options, labels, None, device, options.memory_format)
+    freeze_before(state.network, options.ft_begin_module)
+    state.network.train()
+    return TrainStep(state, run=options, device=device, world=World())
+
+
+def training_batch(subject: Subject, size: int) -> ClipBatch:
+    """A batch of training clips in memory."""
+    clips = TrainingClips(_at_least(subject.samples, size), subject.store, subject.options)
+    order = EpochSampler(len(clips), seed=subject.options.manual_seed)
+    return next(iter(make_loader(clips, order, batch_size=size)))
+
+
+def inference_batch(subject: Subject, size: int) -> ClipBatch:
+    """A batch of the clips that the network is applied to, repeated where they are too few."""
+    clips = InferenceClips(subject.inference_samples, subject.store, subject.options)
+    keys = range(min(len(clips), size))
+    return resized(next(iter(make_loader(clips, keys, batch_size=size))), size)
+
+
+@contextmanager
+def copied_samples(subject: Subject) -> Iterator[dict[str, Subject]]:
+    """Copies of some videos in a store of each kind, beside the frames if there may be files."""
+    samples, store = subject.samples, subject.store
+    chosen = np.unique(np.linspace(0, len(samples) - 1, _SAMPLE_VIDEOS).astype(int))
+    ends = np.minimum(samples.ends[chosen], samples.begins[chosen] + _SAMPLE_FRAMES)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(partial_folder(store.folder))
+        except InputError:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        subjects = {}
+        for file_type in get_args(FileType):
+            copy = open_store(folder / file_type, file_type)
+            for i, end in zip(chosen, ends, strict=True):
+                path = samples.video_paths[i] or store.path(samples.keys[i])
+                jpegs = store.read_at(path, range(samples.begins[i], end))
+                with copy.writer(folder / "partial") as writer:
+                    for jpeg in jpegs:
+                        writer.append(jpeg)
+                    size = (writer.width, writer.height)
+                    record = VideoRecord("ok", "", len(jpegs), None, *size, made_from=None)
+                    writer.commit(copy.path(str(i)), record)
+            first = FIRST_FRAME[file_type]
+            text = np.dtypes.StringDType()
+            copied = replace(
+                samples,
+                ids=samples.ids[chosen],
+                keys=np.array([str(i) for i in chosen], dtype=text),
+                video_paths=np.array([""] * len(chosen), dtype=text),
+                targets=samples.targets[chosen],
+                begins=np.full(len(chosen), first, np.int32),
+                ends=(first + ends - samples.begins[chosen]).astype(np.int32),
+                n_without_frames=0,
+            )
+            subjects[file_type] = replace(subject, samples=copied, store=copy)
+        yield subjects
+
+
+def resized(batch: ClipBatch, size: int) -> ClipBatch:
+    """A batch of so many rows, repeated if need be."""
+    rows = torch.arange(size) % len(batch.clips)
+    return ClipBatch(*(tensor[rows] for tensor in batch))
+
+
+def _at_least(samples: Annotation, n: int) -> Annotation:
+    """The samples as often as it takes for there to be `n`."""
+    times = math.ceil(n / len(samples))
+    arrays = {
+        field.name: np.tile(getattr(samples, field.name), times)
+        for field in fields(samples)
+        if field.type is np.ndarray
+    }
+    return replace(samples, **arrays)  # type: ignore[arg-type]

@@ -1,0 +1,82 @@
+"""Running one step as a job of its own process: log file, one-line errors, no orphans."""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from r3d.errors import InputError, Stopped
+
+_PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process with one line on bad input or when stopped; a bug keeps its traceback.
+
+    The exit status is 1, or that of a process that SIGTERM ended, so that a scheduler tries again.
+    """
+    try:
+        yield
+    except InputError as error:
+        logging.error("error: %s", error)
+        sys.exit(1)
+    except Stopped as stopped:
+        logging.warning("%s", stopped)
+        sys.exit(128 + signal.SIGTERM)
+
+
+@contextmanager
+def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
+    """Run the block as a job of a workflow: messages go to a log file and standard error.
+
+    Bad input ends the process with status 1 and its one line; the traceback of a bug goes to the
+    log, too.
+
+    Args:
+        append: whether the process is one of several that write to the log.
+    """
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    if not append:
+        Path(log).unlink(missing_ok=True)
+    show_messages(logging.FileHandler(log, encoding="utf-8"))
+    _die_with_parent()
+    try:
+        with one_line_errors():
+            yield
+    except Exception:
+        logging.exception("a bug, please report it with this traceback")
+        sys.exit(1)
+    finally:
+        logging.shutdown()
+
+
+def export_package() -> None:
+    """Let the processes started from here import this package, whatever Python they run."""
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+
+
+def show_messages(*handlers: logging.Handler) -> None:
+    """Show messages from level INFO on as lines on standard error, and give them to `handlers`."""
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    terminal = logging.StreamHandler()
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[terminal, *handlers], force=True)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel send SIGTERM when the process that started this one ends (Linux).
+
+    When a workflow is killed outright, its jobs stop too, instead of running on beside the jobs of
+    the next start.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:  # the parent ended before the kernel was asked
+        os.kill(os.getpid(), signal.SIGTERM)

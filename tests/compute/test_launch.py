@@ -1,0 +1,249 @@
+"""Several processes on this machine: they do what one does, and fail with one line."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import assert_same_training, write_frames
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
+
+from r3d.compute import distributed
+from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.inference.infer import infer
+from r3d.models.building import build_model
+from r3d.models.checkpoint import read_checkpoint
+from r3d.training.train import train
+
+NETWORK: dict[str, Any] = {
+    "model_depth": 10,
+    "resnet_widen_factor": 0.0625,
+    "sample_size": 32,
+    "sample_duration": 8,
+    "precision": "fp32",
+}
+TRAINING = {**NETWORK, "batch_size": 6, "n_epochs": 2, "learning_rate": 0.02, "n_val_samples": 1}
+ALONE = RunOptions(n_threads=0)
+
+# What the script of a rule does, in a process of its own for its signals and exit status.
+SCRIPT = """
+import pickle, sys
+from pathlib import Path
+from r3d.workflow.jobs import job
+from r3d.compute.launch import launch
+from r3d.config.options import Resources
+log = Path(sys.argv[2])
+function, arguments = pickle.loads(Path(sys.argv[1]).read_bytes())
+with job(log):
+    resources = Resources(processes=int(sys.argv[3]))
+    launch(function, resources=resources, log=log, n_cores=2, **arguments)
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_frames(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def training(data: Path, output: Path, **options: Any) -> dict[str, Any]:
+    return {
+        "options": TrainingOptions(**{**TRAINING, **options}),
+        "annotation": data / "annotation.json",
+        "frames": data / "jpg",
+        "file_type": "jpg",
+        "pretrained": None,
+        "checkpoints": output / "checkpoints",
+        "model": output / "model.pth",
+        "train_log": output / "train.log",
+        "val_log": output / "val.log",
+        "run": ALONE,
+    }
+
+
+def start(
+    function: Any, arguments: dict[str, Any], folder: Path, processes: int = 2
+) -> subprocess.Popen[bytes]:
+    """Call a function in so many processes; messages go to `folder`/log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "call").write_bytes(pickle.dumps((function, arguments)))
+    command = [sys.executable, "-c", SCRIPT, str(folder / "call"), str(folder / "log")]
+    return subprocess.Popen(
+        [*command, str(processes)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """What is trained: not the statistics for inference, which are those of the first process."""
+    state = read_checkpoint(folder / "model.pth").state_dict
+    return {name: value for name, value in state.items() if value.ndim and "running" not in name}
+
+
+def test_two_processes_do_what_one_does(data: Path, tmp_path: Path):
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    # In two parts, for batch norm takes its statistics over the clips of a process.
+    train(**training(data, alone, accumulate_steps=2), n_cores=1)
+    assert start(train, training(data, both), both).wait(timeout=300) == 0
+    for name, value in weights(alone).items():
+        torch.testing.assert_close(weights(both)[name], value)
+    assert (both / "train.log").read_text() == (alone / "train.log").read_text()
+
+    results = {}
+    for folder in (alone, both):
+        arguments: dict[str, Any] = {
+            "options": InferenceOptions(**NETWORK, inference_stride=2),
+            "annotation": data / "annotation.json",
+            "subset": "val",
+            "frames": data / "jpg",
+            "file_type": "jpg",
+            "model": both / "model.pth",
+            "output": folder / "val.json",
+            "run": ALONE,
+            "batch_size": 4,
+        }
+        if folder == alone:
+            infer(**arguments, n_cores=1)
+        else:
+            assert start(infer, arguments, folder).wait(timeout=300) == 0
+        results[folder] = json.loads((folder / "val.json").read_text())["results"]
+    assert list(results[both]) == list(results[alone])
+    for name, classes in results[alone].items():
+        assert [(c["label"], pytest.approx(c["score"], rel=1e-5)) for c in classes] == [
+            (c["label"], c["score"]) for c in results[both][name]
+        ]
+
+
+def unusual_lines(log: Path) -> list[str]:
+    """The lines of a log that a training does not write as it goes."""
+    usual = re.compile(r"training on \d+ clips|epoch \d+: training loss")
+    return [line for line in log.read_text().splitlines() if not usual.search(line)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batchnorm_sync": True}, "error: batchnorm_sync: true works on GPUs only"),  # in both
+        ({}, "up_3: frame"),  # in one that the other waits for
+    ],
+    ids=["batchnorm_sync", "broken frame"],
+)
+def test_an_error_is_one_line(tmp_path: Path, options: dict[str, Any], message: str):
+    write_frames(tmp_path)
+    if not options:
+        for frame in (tmp_path / "jpg/up/up_3").iterdir():
+            frame.write_bytes(b"no JPEG")
+    process = start(train, training(tmp_path, tmp_path, **options), tmp_path)
+    assert process.wait(timeout=300) == 1
+    (line,) = unusual_lines(tmp_path / "log")
+    assert message in line
+
+
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
+def test_two_processes_compile(data: Path, tmp_path: Path):
+    folders = plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    for folder in folders:
+        # The first part of a batch is not exchanged with the other process.
+        options = {"batch_size": 16, "accumulate_steps": 2, "learning_rate": 1e-3}
+        arguments = training(data, folder, **options)
+        arguments["run"] = RunOptions(n_threads=0, compile=folder == compiled)
+        assert start(train, arguments, folder).wait(timeout=300) == 0
+    torch.manual_seed(arguments["options"].manual_seed)
+    initial = build_model(n_classes=2, **arguments["options"].network()).state_dict()
+    assert_same_training(initial, weights(plain), weights(compiled))
+
+
+def test_another_number_of_processes_goes_on(data: Path, tmp_path: Path):
+    """Two processes are stopped, one takes over, then three: the result is that of one alone."""
+    train(**training(data, tmp_path / "base", n_epochs=1), n_cores=1)
+
+    def tuning(output: Path, n_epochs: int) -> dict[str, Any]:
+        # Batch norms are frozen, so that the numbers do not depend on who sees which clips.
+        pretrained = tmp_path / "base/model.pth"
+        tune = {"pretrain_path": str(pretrained), "ft_begin_module": "fc"}
+        return {**training(data, output, n_epochs=n_epochs, **tune), "pretrained": pretrained}
+
+    output = tmp_path / "changing"
+    process = start(train, tuning(output, 100_000), output)
+    states, deadline = output / "checkpoints", time.monotonic() + 300
+    while not any(
+        len(path.read_text().splitlines()) > 9 for path in states.glob("*/train_batch.log")
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=300) == 128 + signal.SIGTERM
+    (line,) = unusual_lines(output / "log")
+    assert "the state is saved" in line
+    (state,) = states.glob("*/latest.pth")
+    epoch = read_checkpoint(state).epoch
+
+    train(**tuning(output, epoch + 1), n_cores=1)
+    assert start(train, tuning(output, epoch + 2), output, processes=3).wait(timeout=300) == 0
+    (line,) = unusual_lines(output / "log")
+    assert f"latest.pth: {epoch + 1} epochs and 0 steps are done" in line
+
+    train(**tuning(tmp_path / "alone", epoch + 2), n_cores=1)
+    for name, value in weights(tmp_path / "alone").items():
+        torch.testing.assert_close(weights(output)[name], value, rtol=1e-4, atol=1e-6)
+    for log in ("train.log", "val.log"):
+        changing, alone = (
+            np.loadtxt(folder / log, skiprows=1) for folder in (output, tmp_path / "alone")
+        )
+        assert len(alone) == epoch + 2
+        np.testing.assert_allclose(changing, alone, rtol=1e-3)
+
+
+class CountingParallel(DistributedDataParallel):
+    """Writes a line for each exchange of gradients."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register_comm_hook(None, self.count_and_average)
+
+    @staticmethod
+    def count_and_average(_: None, bucket: GradBucket) -> Future[torch.Tensor]:
+        with Path(f"{os.environ['EXCHANGES']}_{os.environ['RANK']}").open("a") as file:
+            file.write("exchange\n")
+        return allreduce_hook(None, bucket)
+
+
+def train_counting(**arguments: Any) -> None:
+    distributed.DistributedDataParallel = CountingParallel
+    train(**arguments)
+
+
+def test_gradients_are_exchanged_once_a_step(data: Path, tmp_path: Path, monkeypatch):
+    exchanges = []
+    for parts in (1, 3):
+        output = tmp_path / str(parts)
+        monkeypatch.setenv("EXCHANGES", str(tmp_path / f"exchanges{parts}"))
+        options = {"batch_size": 12, "n_epochs": 1, "accumulate_steps": parts}
+        assert start(train_counting, training(data, output, **options), output).wait(300) == 0
+        exchanges.append(
+            [path.read_text() for path in sorted(tmp_path.glob(f"exchanges{parts}_*"))]
+        )
+    assert len(exchanges[0]) == 2
+    assert exchanges[1] == exchanges[0]

@@ -1,0 +1,36 @@
+"""What the machine tells: memory that is left, and memory that was held."""
+
+import psutil
+
+from r3d.compute.machine import free_memory, machine, n_cores, peak_memory
+
+
+def test_free_memory_is_no_more_than_the_machine_has():
+    assert 0 < free_memory() <= psutil.virtual_memory().total
+
+
+def test_a_limit_of_a_control_group_counts(tmp_path, monkeypatch):
+    group = tmp_path / "group"
+    group.mkdir()
+    (group / "memory.max").write_text("1000000\n")
+    (group / "memory.current").write_text("700000\n")
+    (group / "memory.stat").write_text("anon 600000\ninactive_file 50000\n")
+    (tmp_path / "cgroup").write_text("0::/group/inner\n")
+    monkeypatch.setattr("r3d.compute.machine._GROUPS", tmp_path)
+    monkeypatch.setattr("r3d.compute.machine._OWN_GROUPS", tmp_path / "cgroup")
+    assert free_memory() == 350_000
+    (group / "memory.max").write_text("max\n")
+    assert free_memory() > 1_000_000
+
+
+def test_the_peak_outlasts_the_memory():
+    with peak_memory() as peak:
+        before = peak()
+        block = b"x" * (200 << 20)
+        peak()
+        del block
+        assert peak() - before > 150 << 20
+
+
+def test_the_machine_in_words():
+    assert f"{n_cores()} cores" in machine()

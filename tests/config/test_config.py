@@ -1,0 +1,307 @@
+"""A config is accepted whole or refused in one line that says what to mend."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from r3d.config.inputs import check_inputs
+from r3d.config.loading import load_config, read_config
+from r3d.config.optiondocs import update_tables
+from r3d.config.options import ClipOptions, ModelOptions, RunOptions, TrainingOptions
+from r3d.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MINIMAL: dict[str, Any] = {
+    "datasets": {
+        "ucf": {"format": "ucf101", "lists": "lists", "videos": "videos", "frames": "jpg"},
+        "hmdb": {"format": "hmdb51", "lists": "lists", "videos": "videos", "frames": "jpg"},
+    },
+    "defaults": {"dataset": "ucf", "batch_size": 32},
+    "experiments": {
+        "base": {},
+        "tuned": {"pretrain": "base", "splits": ["02"], "ft_begin_module": "fc"},
+    },
+}
+
+
+def edited(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    raw = copy.deepcopy(MINIMAL)
+    edit(raw)
+    return raw
+
+
+def set_at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def edit(raw: dict[str, Any]) -> None:
+        *sections, key = path.split(".")
+        for section in sections:
+            raw = raw.setdefault(section, {})
+        raw[key] = value
+
+    return edit
+
+
+def flow(**options: Any) -> Callable[[dict[str, Any]], None]:
+    """Optical flow, with options."""
+
+    def edit(raw: dict[str, Any]) -> None:
+        raw["datasets"]["ucf"]["file_type"] = "hdf5"
+        raw["experiments"]["base"] = {"input_type": "flow", **options}
+
+    return edit
+
+
+def both(**options: Any) -> Callable[[dict[str, Any]], None]:
+    """The two data sets merged, the second with options."""
+
+    def edit(raw: dict[str, Any]) -> None:
+        raw["datasets"]["ucf"] |= {"splits": ["01"], "n_classes": 101}
+        raw["datasets"]["hmdb"] |= {"splits": ["1"], **options}
+        raw["merged"] = {"both": ["ucf", "hmdb"]}
+        raw["experiments"] = {"base": {"dataset": "both"}}
+
+    return edit
+
+
+def test_a_merged_data_set_is_one_to_an_experiment():
+    raw = edited(both(n_classes=51))
+    raw["experiments"]["tuned"] = {"dataset": "ucf", "pretrain": "base", "n_pretrain_classes": 152}
+    config = load_config(raw)
+    assert config.experiment_splits("base") == ("all",)
+    assert config.pretrain_split("tuned", "01") == "all"
+    assert config.dataset("both").n_classes == 152
+    assert load_config(edited(both())).dataset("both").n_classes is None
+    raw["experiments"]["tuned"]["n_pretrain_classes"] = 101
+    with pytest.raises(InputError, match=r"n_pretrain_classes: 101 .* 152 classes"):
+        load_config(raw)
+
+
+def test_defaults_reach_experiments_that_do_not_say_otherwise():
+    config = load_config(edited(set_at("experiments.base.batch_size", 8)))
+    assert config.experiments["base"].batch_size == 8
+    assert config.experiments["tuned"].batch_size == 32
+
+
+def test_an_experiment_without_own_options_may_be_empty_in_yaml():
+    assert (
+        load_config(edited(set_at("experiments.base", None))).experiments["base"].model_depth == 18
+    )
+
+
+def test_reference_defaults():
+    options = TrainingOptions()
+    assert (options.learning_rate, options.momentum, options.weight_decay) == (0.1, 0.9, 1e-3)
+    assert (options.multistep_milestones, options.n_epochs) == ([50, 100, 150], 200)
+    assert (options.sample_size, options.sample_duration, options.batch_size) == (112, 16, 128)
+
+
+def test_numbers_with_exponent_are_numbers():
+    raw = edited(set_at("defaults", yaml.safe_load("{dataset: ucf, weight_decay: 1e-5}")))
+    assert load_config(raw).experiments["base"].weight_decay == 1e-5
+
+
+def test_splits_of_an_experiment():
+    config = load_config(MINIMAL)
+    assert config.experiment_splits("base") == ("01", "02", "03")
+    assert config.experiment_splits("tuned") == ("02",)
+    assert config.pretrain_split("tuned", "02") == "02"
+
+
+def test_what_starts_from_another_experiment_may_see_other_clips():
+    raw = edited(set_at("experiments.tuned.sample_duration", 64))
+    set_at("experiments.tuned.mean_dataset", "activitynet")(raw)
+    assert load_config(raw).experiments["tuned"].sample_duration == 64
+
+
+def test_pretraining_on_another_data_set_takes_its_only_split():
+    raw = edited(set_at("experiments.base.splits", ["03"]))
+    raw["experiments"]["tuned"] = {"dataset": "hmdb", "pretrain": "base"}
+    config = load_config(raw)
+    assert config.experiment_splits("tuned") == ("1", "2", "3")
+    assert config.pretrain_split("tuned", "1") == "03"
+
+
+@pytest.mark.parametrize(
+    ("edit", "parts"),
+    [
+        (set_at("experiments.base.learning_rat", 1), ["experiments.base.learning_rat", "1",
+                                                      "did you mean learning_rate?"]),
+        (set_at("defaults.sampel_size", 1), ["defaults.sampel_size", "sample_size"]),
+        (set_at("defaults.batch_size", "many"), ["defaults.batch_size", "'many'", "integer"]),
+        (set_at("experiments.base.batch_size", 0), ["experiments.base.batch_size", "0", "1"]),
+        (set_at("datasets.ucf.shard", 3), ["datasets.ucf.shard", "shards"]),
+        (set_at("datasets.ucf.format", "ucf"), ["datasets.ucf.format", "'ucf'", "hmdb51, "]),
+        (set_at("datasets.ucf.splits", ["04"]), ["datasets.ucf", "'04'", "'01', '02', '03'"]),
+        (set_at("datasets.ucf.splits", [1]), ["datasets.ucf.splits", "quotes"]),
+        (set_at("datasets.ucf.group_pattern", "("), ["group_pattern", "'('"]),
+        (set_at("datasets.u f", MINIMAL["datasets"]["ucf"]), ["'u f'", "letters"]),
+        (set_at("experiments.base.model", "alexnet"), ["'alexnet'", "resnet2p1d"]),
+        (set_at("experiments.base.model_depth", 19), ["model_depth", "19", "10, 18, 34"]),
+        (set_at("experiments.base.dataset", "k"), ["experiments.base.dataset", "'k'", "ucf, hmdb"]),
+        (set_at("experiments.tuned.ft_begin_module", "layer5"), ["'layer5'", "layer4"]),
+        (set_at("experiments.base.ft_begin_module", "fc"), ["ft_begin_module", "pretrain_path"]),
+        (set_at("experiments.tuned.pretrain", "bse"), ["experiments.tuned.pretrain", "base"]),
+        (set_at("experiments.base.pretrain", "tuned"), ["pretrain"]),
+        (set_at("experiments.base.splits", ["01"]), ["tuned.pretrain", "'02'", "'01'"]),
+        (set_at("experiments.tuned.dataset", "hmdb"), ["tuned.splits", "'02'", "'1', '2', '3'"]),
+        (set_at("experiments.base.no_train", True), ["no_train", "pretrain"]),
+        (set_at("experiments.base.input_type", "flow"), ["base.input_type", "hdf5", "of ucf is",
+                                                         "'jpg'"]),
+        (set_at("experiments.base", {"model": "densenet", "model_depth": 121,
+                                     "resnet_shortcut": "A"}), ["base.resnet_shortcut", "'A'",
+                                                                "densenet", "'B' only"]),
+        (set_at("defaults.wide_resnet_k", 4), ["experiments.base.wide_resnet_k", "4", "resnet,"]),
+        (set_at("experiments.base.resnext_cardinality", 8), ["resnext_cardinality", "8"]),
+        (set_at("experiments.base.resnet_widen_factor", 0.01), ["widen_factor", "0.01", "1/64"]),
+        (flow(colorjitter=True), ["experiments.base.colorjitter", "'flow'", "'rgb'"]),
+        (flow(randaugment=9), ["experiments.base.randaugment: 9", "'flow'", "'rgb'"]),
+        (set_at("experiments.tuned.model_depth", 34), ["experiments.tuned.model_depth", "34",
+                                                       "'base'", "18"]),
+        (set_at("experiments.tuned.model", "preresnet"), ["experiments.tuned.model:", "'preresnet'",
+                                                          "'resnet'"]),
+        (set_at("experiments.tuned.no_max_pool", True), ["experiments.tuned.no_max_pool", "True"]),
+        (set_at("experiments.base.conv1_t_stride", 2), ["experiments.tuned.conv1_t_stride", "2"]),
+        (set_at("experiments.tuned", {"pretrain": "base", "no_train": True, "value_scale": 255}),
+         ["experiments.tuned.value_scale", "255", "'base'"]),
+        (lambda raw: (set_at("datasets.ucf.n_classes", 101)(raw),
+                      set_at("experiments.tuned.n_pretrain_classes", 400)(raw)),
+         ["experiments.tuned.n_pretrain_classes", "400", "101"]),
+        (lambda raw: (both(n_classes=51)(raw), raw["experiments"].update(
+            applied={"dataset": "ucf", "pretrain": "base", "no_train": True})),
+         ["experiments.applied.no_train", "101", "152"]),
+        (set_at("experiments.base", {"batchnorm_sync": True, "no_cuda": True,
+                                     "resources": {"processes": 2}}), ["batchnorm_sync",
+                                                                       "no_cuda"]),
+        (set_at("experiments.base.resources", {"processes": 3}), ["base.batch_size", "32", "3"]),
+        (set_at("merged.ucf", ["ucf", "hmdb"]), ["merged.ucf", "already"]),
+        (set_at("merged.u f", ["ucf", "hmdb"]), ["merged", "'u f'", "letters"]),
+        (set_at("merged.both", ["ucf"]), ["merged.both", "['ucf']", "two data sets"]),
+        (set_at("merged.both", ["k", "ucf"]), ["merged.both", "'k'", "ucf, hmdb"]),
+        (set_at("merged.both", ["ucf", "hmdb"]), ["merged.both", "'ucf'", "several splits"]),
+        (set_at("merged.both", 3), ["merged.both", "3", "list"]),
+        (both(file_type="hdf5"), ["merged.both", "file_type", "ucf: jpg, hmdb: hdf5"]),
+        (both(format="activitynet", splits=None), ["merged.both", "'hmdb'", "activitynet"]),
+        (set_at("experiments.base.resources", {"gpu": 1}), ["resources.gpu", "gpus"]),
+        (set_at("experiments.base", 3), ["experiments.base", "3"]),
+        (set_at("experiment", {}), ["experiment", "experiments"]),
+        (set_at("defaults", []), ["defaults", "mapping"]),
+        (set_at("datasets", {}), ["datasets", "{}"]),
+        (lambda raw: raw.pop("datasets"), ["datasets", "required"]),
+        (lambda raw: raw["datasets"]["ucf"].pop("videos"), ["datasets.ucf.videos", "required"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_config_is_one_line_that_says_what_to_mend(edit, parts: list[str]):
+    with pytest.raises(InputError) as caught:
+        load_config(edited(edit))
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_a_circle_of_pretraining_is_refused():
+    raw = edited(set_at("experiments.base", {"pretrain": "tuned", "splits": ["02"]}))
+    with pytest.raises(InputError, match="base <- tuned <- base"):
+        load_config(raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("a: [", "not valid YAML"), ("- a", "mapping"), ("\xff", "not valid YAML"), (None, "read")],
+)
+def test_a_file_that_is_no_config(tmp_path: Path, text: str | None, part: str):
+    path = tmp_path / "config.yaml"
+    if text is not None:
+        path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=part) as caught:
+        read_config(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A config of one data set whose files are all there."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("lists", "videos"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "lists/classInd.txt").write_text("1 Walk\n2 Run\n")
+    for name in ("trainlist01.txt", "testlist01.txt"):
+        (tmp_path / "lists" / name).write_text("")
+    dataset = {**MINIMAL["datasets"]["ucf"], "splits": ["01"], "n_classes": 2}
+    return {"datasets": {"ucf": dataset}, "experiments": {"base": {"dataset": "ucf"}}}
+
+
+def test_inputs_that_are_there(inputs):
+    check_inputs(load_config(inputs))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "parts"),
+    [
+        ("datasets.ucf.lists", "nowhere", ["datasets.ucf.lists", "'nowhere'", "ucf101 lists"]),
+        (
+            "datasets.ucf.videos",
+            "nowhere",
+            ["datasets.ucf.videos", "'nowhere'", "holds the videos"],
+        ),
+        ("datasets.ucf.n_classes", 3, ["datasets.ucf.n_classes", "3", "2 classes"]),
+        ("datasets.ucf.splits", ["02"], ["datasets.ucf.lists", "trainlist02.txt"]),
+        ("experiments.base.pretrain_path", "a.pth", ["base.pretrain_path", "'a.pth'"]),
+        ("experiments.base.resume_path", "a.pth", ["base.resume_path", "'a.pth'"]),
+        ("experiments.base.inference_subset", "test", ["inference_subset", "'test'", "train, val"]),
+    ],
+)
+def test_inputs_that_are_not_there(inputs, path: str, value: Any, parts: list[str]):
+    set_at(path, value)(inputs)
+    with pytest.raises(InputError) as caught:
+        check_inputs(load_config(inputs))
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({}, ["model_depth: 18", "released resnet-50 of Kinetics-700", "model_depth: 50"]),
+        ({"model": "resnext", "model_depth": 50}, ["model: resnext", "model: resnet"]),
+        ({"model_depth": 50, "n_pretrain_classes": 339}, ["n_classes: 339", "n_classes: 700"]),
+        ({"model_depth": 50, "input_type": "rgb", "conv1_t_size": 3}, ["conv1_t_size: 3"]),
+        ({"model_depth": 50, "no_train": True}, ["n_classes: 2", "n_classes: 700"]),
+        ({"model_depth": 50, "n_pretrain_classes": 700}, []),
+        ({"model_depth": 50}, []),
+    ],
+)
+def test_options_that_do_not_fit_a_released_file(
+    inputs, tmp_path: Path, options: dict[str, Any], parts: list[str]
+):
+    (tmp_path / "r3d50_K_200ep.pth").touch()
+    base = {"dataset": "ucf", "pretrain_path": "r3d50_K_200ep.pth", **options}
+    set_at("experiments.base", base)(inputs)
+    if not parts:
+        check_inputs(load_config(inputs))
+        return
+    with pytest.raises(InputError, match=r"experiments\.base\.pretrain_path") as caught:
+        check_inputs(load_config(inputs))
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_config_in_the_repository_is_valid(path: Path):
+    assert read_config(path).experiments
+
+
+def test_every_option_is_documented():
+    page = ROOT / "config/README.md"
+    text = page.read_text(encoding="utf-8")
+    assert update_tables(text) == text, f"python -m r3d.config.optiondocs {page}"
+    for section in (ModelOptions, ClipOptions, TrainingOptions, RunOptions):
+        for name, field in section.model_fields.items():
+            assert field.description, name
+            assert f"`{name}`" in text

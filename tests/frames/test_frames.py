@@ -1,0 +1,529 @@
+"""Extraction of a shard: every video a row, nothing half done, nothing done twice."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from r3d.errors import InputError
+from r3d.frames.extract import FrameOptions, extract_shard
+from r3d.frames.ffmpeg import ffmpeg_binary
+from r3d.frames.layouts import FileType
+from r3d.frames.ledger import MANIFEST_COLUMNS
+from r3d.frames.stores import open_store
+from r3d.tables import read_columns
+
+SHARD_COLUMNS = ["id", "label", "key", "path", "start", "end"]
+LAYOUTS: list[FileType] = ["jpg", "hdf5"]
+
+ODD_NAMES = [
+    *("v_%05d_100%", "two  spaces ", 'it\'s "quoted"', "#hash;$(x)&~@!+[1](2)", "-dash", "é😀"),
+    *("back\\slash", "a:b", "file", "null"),
+]
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small videos: clip.avi and clip.mp4 of 20 frames, sound.mp4, long.mp4."""
+    folder = tmp_path_factory.mktemp("clips")
+    command = [ffmpeg_binary(), "-loglevel", "error"]
+    noise = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=2,noise=alls=9:allf=t"]
+    tone = ["-f", "lavfi", "-i", "sine=d=1"]
+    subprocess.run([*command, *noise, str(folder / "clip.avi")], check=True)
+    subprocess.run([*command, *noise, str(folder / "clip.mp4")], check=True)
+    subprocess.run([*command, *tone, str(folder / "sound.mp4")], check=True)
+    longer = [noise[0], noise[1], noise[2], noise[3].replace("duration=2", "duration=30")]
+    subprocess.run([*command, *longer, str(folder / "long.mp4")], check=True)
+    return folder
+
+
+class Bench:
+    """A shard, its videos and its frames in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.videos = folder / "videos"
+        self.frames = folder / "frames"
+        self.manifest = folder / "manifest.tsv"
+        self.videos.mkdir()
+        self.rows: list[tuple[str, ...]] = []
+
+    def add(self, name: str, path: str, start: str = "", end: str = "") -> None:
+        self.rows.append((name, "a b", f"a b/{name}", path, start, end))
+
+    def add_video(self, name: str, source: Path) -> Path:
+        path = self.videos / f"{name}{source.suffix}"
+        shutil.copy(source, path)
+        self.add(name, path.name)
+        return path
+
+    def write_shard(self) -> Path:
+        path = self.folder / "000.tsv"
+        pd.DataFrame(self.rows, columns=SHARD_COLUMNS).to_csv(path, sep="\t", index=False)
+        return path
+
+    def run(self, options: FrameOptions | None = None, threads: int = 2) -> pd.DataFrame:
+        shard = self.write_shard()
+        options = options or FrameOptions(short_side=0)
+        arguments = (shard, self.videos, self.frames, self.manifest, options)
+        extract_shard(*arguments, threads=threads, progress=False)
+        table = read_columns(self.manifest, MANIFEST_COLUMNS)
+        assert table["id"].tolist() == [row[0] for row in self.rows]
+        return table.set_index("id")
+
+    def contents(self) -> dict[str, bytes]:
+        """All bytes of the store; of an hdf5 file its frames and record."""
+        found: dict[str, bytes] = {}
+        for path in sorted(self.frames.rglob("*")):
+            name = str(path.relative_to(self.frames))
+            if path.suffix == ".hdf5":
+                with h5py.File(path, locking=False) as file:
+                    found[name] = b"".join(frame.tobytes() for frame in file["video"])
+                    found[f"{name} record"] = file.attrs["record"].encode()
+            elif path.is_file():
+                found[name] = path.read_bytes()
+        return found
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Call it to have every later start of ffmpeg fail."""
+
+    def forbid() -> None:
+        path = tmp_path / "no ffmpeg"
+        path.write_text("#!/bin/sh\necho ffmpeg was started >&2\nexit 1\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("R3D_FFMPEG", str(path))
+
+    return forbid
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_real_clips(shared: Path, tmp_path: Path, layout: FileType) -> None:
+    bench = Bench(tmp_path)
+    bench.videos = shared / "data/videos"
+    expected = {
+        "ucf101_clip.avi": ("ok", 165, "25", 320, 240),  # as ffmpeg counts it; 164 are stated
+        "kinetics_clip.mp4": ("ok", 280, "28", 319, 240),
+        "kinetics_no_duration.mkv": ("ok", 310, "30", 426, 240),
+        "nasa_320x180.mp4": ("ok", 325, "25", 427, 240),
+        "rotated_90.mov": ("ok", 3, "30", 240, 426),
+        "corrupted.mp4": ("truncated", 50, "10", 427, 240),
+    }
+    for name in expected:
+        bench.add(name, name)
+    table = bench.run(FrameOptions(file_type=layout))
+    store = open_store(bench.frames, layout)
+    for name, (status, frames, fps, width, height) in expected.items():
+        row = table.loc[name]
+        assert tuple(row[["status", "frames", "fps", "width", "height"]]) == (
+            *(status, str(frames), fps, str(width), str(height)),
+        )
+        first = {"jpg": 1, "hdf5": 0}[layout]
+        assert len(store.read(f"a b/{name}", range(first, first + frames))) == frames
+    assert table.loc["corrupted.mp4", "reason"].startswith("50 of 50 frames: [")
+
+
+def test_every_bad_video_is_a_row_with_its_reason(bench: Bench, clips: Path) -> None:
+    bench.add_video("good", clips / "clip.mp4")
+    bench.add("gone", "gone.avi")
+    bench.add("gone_too", "folder/gone")
+    bench.add("below_a_file", "good.mp4/clip.mp4")
+    (bench.videos / "folder.mp4").mkdir()
+    bench.add("folder", "folder.mp4")
+    (bench.videos / "bytes.mp4").touch()
+    bench.add("bytes", "bytes.mp4")
+    (bench.videos / "text.mp4").write_text("<html>\tnot found</html>\n" * 99)
+    bench.add("text", "text.mp4")
+    bench.add_video("sound", clips / "sound.mp4")
+    cut = bench.add_video("cut", clips / "clip.avi")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 6 // 10])
+    headless = bench.add_video("headless", clips / "clip.mp4")
+    headless.write_bytes(headless.read_bytes()[: headless.stat().st_size // 2])
+    bench.add("late", "good.mp4", "7", "9.5")
+    bench.add("long_name", "x" * 300)
+    table = bench.run()
+    assert table["status"].to_dict() == {
+        "good": "ok",
+        "gone": "missing",
+        "gone_too": "missing",
+        "below_a_file": "missing",
+        "folder": "missing",
+        "bytes": "empty",
+        "text": "corrupt",
+        "sound": "empty",
+        "cut": "truncated",
+        "headless": "corrupt",
+        "late": "empty",
+        "long_name": "corrupt",
+    }
+    assert table["reason"].to_dict() == {
+        "good": "",
+        "gone": "no file gone.avi",
+        "gone_too": "no file folder/gone, nor with a usual extension",
+        "below_a_file": "no file good.mp4/clip.mp4",
+        "folder": "no file folder.mp4",
+        "bytes": "the file has no bytes",
+        "text": "cannot be opened: Invalid data found when processing input",
+        "sound": "no video stream",
+        "cut": table.loc["cut", "reason"],
+        "headless": "cannot be opened: Invalid data found when processing input",
+        "late": "no frame from 7 s to 9.5 s",
+        "long_name": "cannot be read: File name too long",
+    }
+    frames = int(table.loc["cut", "frames"])
+    assert 5 < frames < 20
+    assert table.loc["cut", "reason"].startswith(f"{frames} of 20 frames")
+    used = table["status"].isin(["ok", "truncated"])
+    assert (table["frames"][~used] == "0").all()
+    assert (table[["fps", "width", "height"]][~used] == "").all(axis=None)
+    assert sorted(path.name for path in (bench.frames / "a b").iterdir()) == ["cut", "good"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_name(tmp_path: Path, clips: Path, name: str, layout: FileType) -> None:
+    bench = Bench(tmp_path)
+    bench.videos = tmp_path / f"my {name}"
+    bench.videos.mkdir()
+    bench.frames = tmp_path / f"frames {name}"
+    bench.add_video(name, clips / "clip.mp4")
+    row = bench.run(FrameOptions(file_type=layout, short_side=0)).loc[name]
+    assert tuple(row[["status", "frames", "fps"]]) == ("ok", "20", "10")
+    store = open_store(bench.frames, layout)
+    assert len(store.read(f"a b/{name}", [1, 19])) == 2
+
+
+def test_names_may_be_relative(bench: Bench, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.add_video("-y", clips / "clip.mp4")
+    monkeypatch.chdir(bench.videos)
+    bench.videos, bench.frames = Path(), Path("-frames")
+    assert bench.run().loc["-y", "status"] == "ok"
+
+
+def test_the_usual_extensions_are_tried_in_order(bench: Bench, clips: Path) -> None:
+    shutil.copy(clips / "clip.avi", bench.videos / "v.1.avi")
+    bench.add("v.1", "v.1")
+    assert bench.run().loc["v.1", "status"] == "ok"
+    shutil.copy(clips / "sound.mp4", bench.videos / "v.1.mp4")
+    assert bench.run().loc["v.1", "reason"] == "no video stream"
+
+
+def test_options_and_segments(bench: Bench, clips: Path) -> None:
+    shutil.copy(clips / "clip.mp4", bench.videos)
+    bench.add("whole", "clip.mp4")
+    bench.add("part", "clip.mp4", "0.5", "1.5")
+    bench.add("rest", "clip.mp4", "1", "")
+    table = bench.run(FrameOptions(short_side=24, fps=5, quality=5))
+    assert table["frames"].to_dict() == {"whole": "10", "part": "5", "rest": "5"}
+    assert set(table["fps"]) == {"5"}
+    assert set(table["width"] + "x" + table["height"]) == {"32x24"}
+    assert bench.run(FrameOptions(fps=99)).loc["whole", "fps"] == "10"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_second_run_only_reads(
+    bench: Bench, clips: Path, layout: FileType, no_ffmpeg: Callable[[], None]
+) -> None:
+    for name in ("a", "b"):
+        bench.add_video(name, clips / "clip.mp4")
+    options = FrameOptions(file_type=layout)
+    first = bench.run(options)
+    manifest, contents = bench.manifest.read_bytes(), bench.contents()
+    no_ffmpeg()
+    # Nor is anything listed: a frame that was taken away is not noticed.
+    if layout == "jpg":
+        (bench.frames / "a b/a/image_00003.jpg").unlink()
+    assert bench.run(options).equals(first)
+    assert bench.manifest.read_bytes() == manifest
+    if layout == "hdf5":
+        assert bench.contents() == contents
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_changed_video_is_extracted_anew(bench: Bench, clips: Path, layout: FileType) -> None:
+    bench.add_video("a", clips / "long.mp4")
+    bench.add_video("b", clips / "clip.mp4")
+    options = FrameOptions(file_type=layout, short_side=0)
+    assert bench.run(options)["frames"].tolist() == ["300", "20"]
+    before = bench.contents()
+    shutil.copy(clips / "clip.mp4", bench.videos / "a.mp4")
+    assert bench.run(options)["frames"].tolist() == ["20", "20"]
+    after = bench.contents()
+    if layout == "jpg":
+        assert len(list((bench.frames / "a b/a").glob("image_*.jpg"))) == 20
+    unchanged = [name for name in after if name.startswith("a b/b")]
+    assert all(before[name] == after[name] for name in unchanged)
+
+
+def test_changed_options_extract_anew(bench: Bench, clips: Path) -> None:
+    bench.add_video("a", clips / "clip.mp4")
+    assert bench.run(FrameOptions(short_side=24)).loc["a", "width"] == "32"
+    assert bench.run(FrameOptions(short_side=12)).loc["a", "width"] == "16"
+    # How long it may take is not what the frames are made from.
+    before = bench.contents()
+    bench.run(FrameOptions(short_side=12, timeout_seconds=99))
+    assert bench.contents() == before
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_frames_are_kept_when_the_video_is_gone(
+    bench: Bench, clips: Path, layout: FileType
+) -> None:
+    video = bench.add_video("a", clips / "clip.mp4")
+    options = FrameOptions(file_type=layout, short_side=24)
+    first = bench.run(options)
+    video.unlink()
+    assert bench.run(options).equals(first)
+    other = bench.run(FrameOptions(file_type=layout, short_side=12)).loc["a"]
+    assert tuple(other[["status", "frames", "width"]]) == ("ok", "20", "32")
+    assert other["reason"] == "made with other options, and cannot be made anew: no file a.mp4"
+
+
+def make_like_the_reference(bench: Bench, name: str, layout: FileType, *options: str) -> None:
+    """Frames without a record, made by the plain recipe."""
+    folder = bench.folder / "jpg"
+    folder.mkdir(exist_ok=True)
+    video = next(bench.videos.glob(f"{name}.*"))
+    command = [ffmpeg_binary(), "-loglevel", "error", "-i", str(video), *options]
+    subprocess.run([*command, "image_%05d.jpg"], cwd=folder, check=True)
+    target = open_store(bench.frames, layout).path(f"a b/{name}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if layout == "jpg":
+        folder.rename(target)
+        return
+    jpegs = [path.read_bytes() for path in sorted(folder.iterdir())]
+    with h5py.File(target, "w") as file:
+        vector = file.create_dataset("video", (len(jpegs),), dtype=h5py.vlen_dtype(np.uint8))
+        for i, jpeg in enumerate(jpegs):
+            vector[i] = np.frombuffer(jpeg, np.uint8)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("keep", [True, False])
+def test_frames_of_the_reference_are_adopted(
+    bench: Bench, clips: Path, no_ffmpeg: Callable[[], None], layout: FileType, keep: bool
+) -> None:
+    video = bench.add_video("a", clips / "clip.avi")
+    make_like_the_reference(bench, "a", layout)
+    no_ffmpeg()
+    if not keep:
+        video.unlink()
+    for _ in range(2):
+        row = bench.run(FrameOptions(file_type=layout, short_side=48)).loc["a"]
+        assert tuple(row[["status", "reason", "frames"]]) == ("ok", "", "20")
+        assert row["fps"] == ("10" if keep else "")  # nothing says it without the video
+
+
+@pytest.mark.parametrize(
+    "options", [("-vf", "scale=-1:24"), ("-frames:v", "9"), ("-r", "25")], ids=["size", "n", "fps"]
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_frames_that_do_not_fit_are_made_anew(
+    bench: Bench, clips: Path, layout: FileType, options: tuple[str, ...]
+) -> None:
+    bench.add_video("a", clips / "clip.avi")
+    make_like_the_reference(bench, "a", layout, *options)
+    row = bench.run(FrameOptions(file_type=layout, short_side=48)).loc["a"]
+    assert tuple(row[["status", "frames", "width"]]) == ("ok", "20", "64")
+
+
+def test_a_gap_in_the_frames_is_mended_or_named(bench: Bench, clips: Path) -> None:
+    for name in ("a", "b"):
+        bench.add_video(name, clips / "clip.avi")
+        make_like_the_reference(bench, name, "jpg")
+        (bench.frames / f"a b/{name}/image_00007.jpg").unlink()
+    (bench.videos / "b.avi").unlink()
+    table = bench.run()
+    assert tuple(table.loc["a", ["status", "frames"]]) == ("ok", "20")
+    assert tuple(table.loc["b", ["status", "reason", "frames"]]) == (
+        *("corrupt", "image_00007.jpg is missing; the video: no file b.avi", "0"),
+    )
+
+
+def test_a_hanging_video_is_a_row(
+    bench: Bench, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "slow", "b"):
+        bench.add_video(name, clips / "clip.mp4")
+    script = bench.folder / "ffmpeg.sh"
+    real = ffmpeg_binary()
+    script.write_text(f'#!/bin/sh\ncase "$*" in *slow*) exec sleep 60;; esac\nexec "{real}" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("R3D_FFMPEG", str(script))
+    begin = time.monotonic()
+    table = bench.run(FrameOptions(short_side=0, timeout_seconds=3))
+    assert time.monotonic() - begin < 20
+    assert table["status"].to_dict() == {"a": "ok", "slow": "corrupt", "b": "ok"}
+    assert table.loc["slow", "reason"] == "not decoded within 3 s, the timeout"
+
+
+PROGRAM = """
+    import sys
+    from pathlib import Path
+    from r3d.frames.extract import FrameOptions, extract_shard
+    folder = Path(sys.argv[1])
+    names = ("000.tsv", "videos", "frames", "manifest.tsv")
+    options = FrameOptions(file_type=sys.argv[2], short_side=96)
+    extract_shard(*(folder / name for name in names), options, threads=2, progress=False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "layout"),
+    [(signal.SIGKILL, "jpg"), (signal.SIGKILL, "hdf5"), (signal.SIGTERM, "jpg"),
+     (signal.SIGINT, "jpg"), (signal.SIGINT, "hdf5")],
+)  # fmt: skip
+def test_a_killed_run_equals_an_undisturbed_one_once_repeated(
+    tmp_path: Path, clips: Path, signal_number: signal.Signals, layout: FileType
+) -> None:
+    benches = []
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
+        bench = Bench(tmp_path / name)
+        for i in range(10):
+            video = bench.add_video(f"v{i}", clips / "long.mp4")
+            os.utime(video, ns=(10**18, 10**18))
+        bench.add("gone", "gone.mp4")
+        bench.write_shard()
+        benches.append(bench)
+    killed, whole = benches
+    options = FrameOptions(file_type=layout, short_side=96)
+
+    # A new session: like a terminal's, the signal goes to ffmpeg as well.
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(killed.folder), layout],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    while len(list((killed.frames / "a b").glob("v*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if signal_number == signal.SIGKILL:
+        process.kill()
+    else:
+        os.killpg(process.pid, signal_number)
+    begin = time.monotonic()
+    assert process.wait(timeout=30) != 0
+    assert time.monotonic() - begin < 5
+
+    assert not killed.manifest.exists()
+    complete = list((killed.frames / "a b").glob("v*"))
+    assert 2 <= len(complete) < 10
+    store = open_store(killed.frames, layout)
+    for path in complete:
+        record = store.record(f"a b/{path.stem}")
+        assert record is not None
+        assert (record.status, record.frames) == ("ok", 300)
+        assert store.read(f"a b/{path.stem}", range(1, 300))
+    times = {path: path.stat().st_mtime_ns for path in complete}
+
+    killed.run(options)
+    whole.run(options)
+    assert {path: path.stat().st_mtime_ns for path in complete} == times
+    assert killed.manifest.read_bytes() == whole.manifest.read_bytes()
+    assert killed.contents() == whole.contents()
+    assert list((killed.frames / ".partial").iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_full_disk_is_blamed_on_no_video(bench: Bench, clips: Path, layout: FileType) -> None:
+    """A limit on the size of files stands in for the disk."""
+    for i in range(3):
+        bench.add_video(f"v{i}", clips / "long.mp4")
+    bench.write_shard()
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    program = limit + textwrap.dedent(PROGRAM)
+    command = [sys.executable, "-c", program, str(bench.folder), layout]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("r3d.errors.InputError: frames cannot be written to ")
+    assert "File too large" in last
+    assert not bench.manifest.exists()
+    assert bench.contents() == {}
+
+
+def test_a_store_in_the_way_is_blamed_on_no_video(bench: Bench, clips: Path) -> None:
+    bench.add_video("a", clips / "clip.mp4")
+    bench.frames.write_text("a file")
+    with pytest.raises(InputError, match="frames cannot be written to"):
+        bench.run()
+    assert not bench.manifest.exists()
+
+
+def test_a_key_out_of_the_store_is_refused(bench: Bench, clips: Path) -> None:
+    bench.add_video("../../a", clips / "clip.mp4")
+    with pytest.raises(InputError, match="is no place in the store"):
+        bench.run()
+
+
+def test_an_empty_shard(bench: Bench) -> None:
+    assert len(bench.run()) == 0
+    assert bench.manifest.read_text() == "\t".join(MANIFEST_COLUMNS) + "\n"
+
+
+def test_progress_is_shown_when_asked(
+    bench: Bench, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.add_video("a", clips / "clip.mp4")
+    bench.run()
+    assert capsys.readouterr().err == ""
+    arguments = (bench.write_shard(), bench.videos, bench.frames, bench.manifest, FrameOptions())
+    extract_shard(*arguments, threads=1)
+    assert "1/1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"file_type": "png"},
+        {"short_side": -1},
+        {"quality": 1},
+        {"quality": 32},
+        {"fps": 0},
+        {"timeout_seconds": 0},
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict) -> None:
+    (name,) = options
+    with pytest.raises(InputError, match=f"^{name}: .* is not accepted: "):
+        FrameOptions(**options)
+
+
+@pytest.mark.parametrize("frames", ["test", "run", None])
+@pytest.mark.parametrize("video", ["test", "run", None])
+def test_labelled_test_videos_may_lie_in_the_folder_of_their_label(
+    bench: Bench, clips: Path, video: str | None, frames: str | None
+) -> None:
+    """Frames are made in `test`, and kept where they are."""
+    source = clips / "clip.avi"
+    if frames:
+        (bench.videos / "t.avi").symlink_to(source)
+        make_like_the_reference(bench, "t", "jpg")
+        (bench.videos / "t.avi").unlink()
+        (bench.frames / "a b").rename(bench.frames / frames)
+    if video:
+        (bench.videos / video).mkdir()
+        shutil.copy(source, bench.videos / video / "t.avi")
+    bench.rows.append(("t", "run", "test/t", "test/t", "", ""))
+    row = bench.run().loc["t"]
+    assert row["status"] == ("ok" if video or frames else "missing")
+    assert row["key"] == f"{frames or 'test'}/t"
+    kept = [path.parent.relative_to(bench.frames) for path in bench.frames.rglob("image_00001.jpg")]
+    assert kept == [Path(row["key"])] * (row["status"] == "ok")

@@ -1,0 +1,168 @@
+"""Inference: which clips are scored, how scores become results, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from synthetic import LABELS, write_frames
+
+from r3d.annotations.reading import read_annotation
+from r3d.clips.datasets import InferenceClips
+from r3d.clips.loader import make_loader
+from r3d.clips.modelinput import input_normalisation, model_input
+from r3d.config.options import InferenceOptions, RunOptions
+from r3d.errors import InputError
+from r3d.frames.stores import open_store
+from r3d.inference.infer import infer
+from r3d.models.building import build_model
+from r3d.models.checkpoint import Checkpoint, write_checkpoint
+
+TINY: dict[str, Any] = {
+    "model_depth": 10,
+    "resnet_widen_factor": 0.0625,
+    "sample_size": 32,
+    "sample_duration": 8,
+    "inference_stride": 8,
+    "precision": "fp32",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames of videos of 20 frames, which is 3 windows of 8, and a model."""
+    folder = tmp_path_factory.mktemp("data")
+    write_frames(folder, n_training=1, n_validation=3, n_frames=20)
+    write_model(folder / "model.pth", labels=LABELS)
+    return folder
+
+
+def write_model(path: Path, n_classes: int = 2, **states: Any) -> None:
+    torch.manual_seed(0)
+    network = build_model(n_classes=n_classes, **InferenceOptions(**TINY).network())
+    write_checkpoint(path, Checkpoint(state_dict=network.state_dict(), **states))
+
+
+def results(data: Path, output: Path, *, model: Path | None = None, **options: Any) -> Any:
+    names = ("n_threads", "batch_size", "memory_format")
+    run = {name: options.pop(name) for name in names if name in options}
+    infer(
+        InferenceOptions(**{**TINY, **options}),
+        annotation=data / "annotation.json",
+        subset="val",
+        frames=data / "jpg",
+        file_type="jpg",
+        model=model or data / "model.pth",
+        output=output,
+        batch_size=run.pop("batch_size", 4),
+        run=RunOptions(**{"n_threads": 0, "no_cuda": True, **run}),
+        n_cores=1,
+    )
+    return json.loads(output.read_text())["results"]
+
+
+def test_the_memory_layout_changes_rounding_only(data: Path, tmp_path: Path):
+    one = results(data, tmp_path / "a.json")
+    other = results(data, tmp_path / "b.json", memory_format="contiguous")
+    for video in one:
+        assert scores(other[video]) == pytest.approx(scores(one[video]), abs=1e-4)
+
+
+def scores(result: list[dict[str, Any]]) -> list[float]:
+    by_label = {entry["label"]: entry["score"] for entry in result}
+    return [by_label[label] for label in LABELS]
+
+
+def test_scores_are_the_softmax_averaged_over_the_windows(data: Path, tmp_path: Path):
+    options = InferenceOptions(**TINY)
+    samples = read_annotation(data / "annotation.json", subset="val")
+    clips = InferenceClips(samples, open_store(data / "jpg", "jpg"), options)
+    torch.manual_seed(0)
+    network = build_model(n_classes=2, **options.network()).eval()
+    expected: dict[str, list[torch.Tensor]] = {}
+    for batch in make_loader(clips, range(len(clips)), batch_size=1):
+        with torch.no_grad():
+            score = network(model_input(batch, options, torch.device("cpu"))).softmax(1)[0]
+        expected.setdefault(str(samples.ids[int(batch.videos)]), []).append(score)
+    found = results(data, tmp_path / "val.json")
+    assert found.keys() == expected.keys()
+    for name, windows in expected.items():
+        assert len(windows) == 3
+        mean = torch.stack(windows).mean(0).tolist()
+        assert scores(found[name]) == pytest.approx(mean, abs=1e-5)
+
+
+def test_best_classes_come_first_and_only_k_of_them(data: Path, tmp_path: Path):
+    every = results(data, tmp_path / "all.json", output_topk=0)
+    for result in every.values():
+        assert len(result) == 2
+        assert result[0]["score"] >= result[1]["score"]
+    best = results(data, tmp_path / "one.json", output_topk=1)
+    assert best == {name: result[:1] for name, result in every.items()}
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64}, {"n_threads": 2}])
+def test_how_it_runs_changes_nothing(data: Path, tmp_path: Path, options: dict[str, int]):
+    one, other = results(data, tmp_path / "1"), results(data, tmp_path / "2", **options)
+    assert one.keys() == other.keys()
+    for name in one:
+        assert scores(one[name]) == pytest.approx(scores(other[name]), abs=1e-5)
+
+
+def test_without_average_each_clip_has_its_result(data: Path, tmp_path: Path):
+    averaged = results(data, tmp_path / "1")
+    for name, clips in results(data, tmp_path / "2", inference_no_average=True).items():
+        assert [clip["segment"] for clip in clips] == [[1, 9], [9, 17], [17, 21]]
+        mean = torch.tensor([scores(clip["result"]) for clip in clips]).mean(0).tolist()
+        assert mean == pytest.approx(scores(averaged[name]), abs=1e-5)
+
+
+def test_many_views(data: Path, tmp_path: Path):
+    """Two clips with three crops each: one result a clip, averaged over its crops."""
+    options = {"inference_clips": 2, "inference_crop": "three"}
+    clips = results(data, tmp_path / "1", **options, inference_no_average=True)
+    assert {len(clip) for clip in clips.values()} == {2}
+    averaged = results(data, tmp_path / "2", **options)
+    center = results(data, tmp_path / "3", inference_clips=2)
+    for name in averaged:
+        assert scores(averaged[name]) != pytest.approx(scores(center[name]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"inference_crop": "nocrop"}, {"sample_t_stride": 2}, {"frozen": True}]
+)
+def test_options_act(data: Path, tmp_path: Path, options: dict[str, Any]):
+    plain, other = results(data, tmp_path / "1"), results(data, tmp_path / "2", **options)
+    assert any(
+        scores(plain[name]) != pytest.approx(scores(other[name]), abs=1e-6) for name in plain
+    )
+
+
+def test_a_model_of_other_classes_is_refused(data: Path, tmp_path: Path):
+    write_model(tmp_path / "model.pth", labels=["down", "sideways"])
+    with pytest.raises(InputError, match="class 1 is 'sideways' there and 'up' here"):
+        results(data, tmp_path / "out", model=tmp_path / "model.pth")
+
+
+def test_a_model_with_more_outputs_than_classes_is_refused(data: Path, tmp_path: Path):
+    write_model(tmp_path / "model.pth", n_classes=3)
+    with pytest.raises(InputError, match=r"fc\.weight.*3.*2"):
+        results(data, tmp_path / "out", model=tmp_path / "model.pth")
+
+
+def test_another_normalisation_is_refused(data: Path, tmp_path: Path):
+    normalisation = input_normalisation(InferenceOptions(**TINY))
+    write_model(tmp_path / "model.pth", normalisation=normalisation)
+    results(data, tmp_path / "out", model=tmp_path / "model.pth")
+    with pytest.raises(InputError, match="mean_dataset"):
+        results(data, tmp_path / "out", model=tmp_path / "model.pth", mean_dataset="0.5")
+
+
+def test_a_failure_leaves_no_result(data: Path, tmp_path: Path):
+    broken = tmp_path / "broken"
+    write_frames(broken, n_training=1, n_validation=2, n_frames=8)
+    next((broken / "jpg/up/up_2").glob("*5.jpg")).write_bytes(b"no jpeg")
+    with pytest.raises(InputError, match="up_2"):
+        results(broken, tmp_path / "out", model=data / "model.pth")
+    assert not (tmp_path / "out").exists()

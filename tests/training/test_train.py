@@ -1,0 +1,511 @@
+"""Training: it learns, it resumes exactly, its options do what they say."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from synthetic import LABELS, TINY, assert_same_training, write_frames
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from r3d.config.options import RunOptions, TrainingOptions
+from r3d.errors import InputError
+from r3d.models.building import build_model
+from r3d.models.checkpoint import read_checkpoint
+from r3d.training.runfolder import fingerprint
+from r3d.training.train import Training, steps_per_epoch, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_frames(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def fit(
+    data: Path,
+    output: Path,
+    n_threads: int = 0,
+    tensorboard: bool = False,
+    checkpoint: int = 1,
+    compile: bool = False,
+    memory_format: Any = "auto",
+    **options: Any,
+) -> dict[str, torch.Tensor]:
+    """Train and return the weights of the final model."""
+    run = RunOptions(
+        n_threads=n_threads,
+        checkpoint=checkpoint,
+        no_cuda=True,
+        tensorboard=tensorboard,
+        memory_format=memory_format,
+        compile=compile,
+    )
+    chosen = TrainingOptions(**{**TINY, **options})
+    train(
+        chosen,
+        annotation=data / "annotation.json",
+        frames=data / "jpg",
+        file_type="jpg",
+        pretrained=Path(chosen.pretrain_path) if chosen.pretrain_path else None,
+        checkpoints=output / "checkpoints",
+        model=output / "model.pth",
+        train_log=output / "train.log",
+        val_log=output / "val.log",
+        run=run,
+        n_cores=1,
+    )
+    return read_checkpoint(output / "model.pth").state_dict
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def initial_weights() -> dict[str, torch.Tensor]:
+    """What a training of `TINY` begins with."""
+    torch.manual_seed(TrainingOptions().manual_seed)
+    options = {"model": "resnet", "model_depth": 10, "resnet_widen_factor": 0.0625}
+    return build_model(**options, n_classes=2).state_dict()
+
+
+def run_folder(output: Path) -> Path:
+    (folder,) = [path for path in (output / "checkpoints").iterdir() if path.is_dir()]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("undisturbed")
+    fit(data, output)
+    return output
+
+
+def test_it_learns(tmp_path: Path):
+    write_frames(tmp_path, n_training=32, n_validation=8)
+    options = {"resnet_widen_factor": 0.125, "batch_size": 8, "train_crop": "center"}
+    fit(tmp_path, tmp_path / "out", n_epochs=10, multistep_milestones=[7], **options)
+    log = pd.read_csv(tmp_path / "out/val.log", sep="\t")
+    assert log["acc"].iloc[-1] >= 0.9
+
+
+def test_logs_have_the_columns_of_the_reference(undisturbed: Path):
+    read = {name: pd.read_csv(undisturbed / name, sep="\t") for name in ("train.log", "val.log")}
+    assert list(read["train.log"].columns) == ["epoch", "loss", "acc", "lr"]
+    assert list(read["val.log"].columns) == ["epoch", "loss", "acc"]
+    batches = pd.read_csv(run_folder(undisturbed) / "train_batch.log", sep="\t")
+    assert list(batches.columns) == ["epoch", "batch", "iter", "loss", "acc", "lr"]
+    assert batches["iter"].tolist() == list(range(1, 16))
+    assert read["train.log"]["epoch"].tolist() == read["val.log"]["epoch"].tolist() == [1, 2, 3]
+
+
+def test_checkpoint_describes_itself(undisturbed: Path):
+    content = torch.load(undisturbed / "model.pth", weights_only=True)
+    assert content["arch"] == "resnet-10"
+    assert content["epoch"] == 3
+    assert content["labels"] == LABELS
+    assert content["config"]["sample_duration"] == 8
+    assert content["normalisation"]["mean"] == [0.4345, 0.4051, 0.3775]
+
+
+def test_workers_do_not_change_the_result(data: Path, undisturbed: Path, tmp_path: Path):
+    weights = fit(data, tmp_path, n_threads=2)
+    assert_equal(weights, read_checkpoint(undisturbed / "model.pth").state_dict)
+
+
+def test_the_memory_layout_changes_rounding_only(data: Path, tmp_path: Path):
+    # A single step: over several ones rounding grows, with as few clips as here.
+    one = fit(data, tmp_path / "a", n_epochs=1, batch_size=18)
+    other = fit(data, tmp_path / "b", n_epochs=1, batch_size=18, memory_format="contiguous")
+    assert any(not torch.equal(one[name], other[name]) for name in one)  # it was another one
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-4)
+
+
+def test_finished_training_only_writes_its_results(data: Path, undisturbed: Path, tmp_path: Path):
+    before = read_checkpoint(undisturbed / "model.pth").state_dict
+    (undisturbed / "model.pth").rename(tmp_path / "model.pth")
+    started = time.monotonic()
+    latest = (run_folder(undisturbed) / "latest.pth").stat().st_mtime_ns
+    assert_equal(fit(data, undisturbed), before)
+    assert (run_folder(undisturbed) / "latest.pth").stat().st_mtime_ns == latest
+    assert time.monotonic() - started < 60
+
+
+def test_more_epochs_go_on_from_the_state(data: Path, tmp_path: Path):
+    fit(data, tmp_path / "a", n_epochs=1)
+    prolonged = fit(data, tmp_path / "a", n_epochs=2)
+    assert_equal(prolonged, fit(data, tmp_path / "b", n_epochs=2))
+
+
+def test_fewer_epochs_take_the_kept_checkpoint(data: Path, undisturbed: Path, tmp_path: Path):
+    two = fit(data, tmp_path, n_epochs=2)
+    fit(data, tmp_path, n_epochs=3)
+    assert_equal(fit(data, tmp_path, n_epochs=2), two)
+
+
+def command(data: Path, output: Path, **options: Any) -> list[str]:
+    values = {**TINY, **options}
+    flags = [f"--{name}" for name, value in values.items() if value is True]
+    pairs = [f"--{name}={value}" for name, value in values.items() if value is not True]
+    paths = [
+        f"--annotation_path={data / 'annotation.json'}",
+        f"--video_path={data / 'jpg'}",
+        f"--result_path={output}",
+    ]
+    run = ["--n_threads=1", "--no_cuda", "--checkpoint=100"]
+    # On one core, as `fit` computes: how many there are changes the rounding.
+    one_core = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))]
+    return [*one_core, sys.executable, "-m", "r3d", "train", *paths, *run, *flags, *pairs]
+
+
+def wait_for_steps(output: Path, n: int) -> None:
+    """Wait until the training has logged `n` steps."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for log in output.glob("checkpoints/*/train_batch.log"):
+            if len(log.read_text().splitlines()) > n:
+                return
+        time.sleep(0.02)
+    pytest.fail("the training does not get on")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_training_goes_on_as_if_never_stopped(
+    data: Path, tmp_path: Path, number: signal.Signals
+):
+    options = {"n_epochs": 16, "ema_decay": 0.9, "lr_scheduler": "cosine", "warmup_epochs": 2}
+    process = subprocess.Popen(command(data, tmp_path / "a", **options), stderr=subprocess.PIPE)
+    wait_for_steps(tmp_path / "a", 20)
+    process.send_signal(number)
+    errors = process.communicate(timeout=60)[1].decode()
+    assert process.returncode != 0
+    assert not (tmp_path / "a/model.pth").exists(), "the training was over before the signal came"
+    assert "Traceback" not in errors
+    resumed = fit(data, tmp_path / "a", **options)
+    assert_equal(resumed, fit(data, tmp_path / "b", **options))
+    for name in ("train.log", "val.log"):
+        assert (tmp_path / "a" / name).read_text() == (tmp_path / "b" / name).read_text()
+    for name in ("a", "b"):
+        batches = pd.read_csv(run_folder(tmp_path / name) / "train_batch.log", sep="\t")
+        assert batches["iter"].tolist() == list(range(1, 16 * 5 + 1))
+
+
+def test_sigterm_loses_no_step(data: Path, tmp_path: Path):
+    process = subprocess.Popen(command(data, tmp_path, n_epochs=50), stderr=subprocess.PIPE)
+    wait_for_steps(tmp_path, 12)
+    process.terminate()
+    process.communicate(timeout=60)
+    state = read_checkpoint(run_folder(tmp_path) / "latest.pth").training
+    log = (run_folder(tmp_path) / "train_batch.log").read_text().splitlines()
+    assert [str(state["epoch"] + 1), str(state["step"])] == log[-1].split("\t")[:2] or (
+        state["step"] == 0 and log[-1].split("\t")[:2] == [str(state["epoch"]), "5"]
+    )
+
+
+def test_a_second_process_is_kept_out(data: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("r3d.training.runfolder._LOCK_SECONDS", 0.1)
+    process = subprocess.Popen(command(data, tmp_path, n_epochs=1000), stderr=subprocess.PIPE)
+    try:
+        wait_for_steps(tmp_path, 1)
+        with pytest.raises(InputError, match="another process trains here"):
+            fit(data, tmp_path, n_epochs=1000)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_finished_training_of_other_code_is_kept_and_done_again(
+    data: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("r3d.training.train.code_version", lambda _: "old")
+    fit(data, tmp_path, n_epochs=1)
+    monkeypatch.setattr("r3d.training.train.code_version", lambda _: "new")
+    fit(data, tmp_path, n_epochs=1)
+    names = {path.name.partition(".")[2] for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"", "lock", "old"}
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch(data: Path, tmp_path: Path):
+    """Frozen batch norms make the parts independent: only then are both the same."""
+    fit(data, tmp_path / "base", n_epochs=1)
+    tune = {"pretrain_path": str(tmp_path / "base/model.pth"), "ft_begin_module": "fc"}
+    whole = fit(data, tmp_path / "whole", **tune)
+    parts = fit(data, tmp_path / "parts", **tune, accumulate_steps=3)
+    torch.testing.assert_close(parts["fc.weight"], whole["fc.weight"], rtol=1e-4, atol=1e-6)
+
+
+# One step without momentum and decay: what the weights move by is the gradient times the rate.
+ONE_STEP = {"n_epochs": 1, "batch_size": 32, "momentum": 0.0, "weight_decay": 0.0, "no_val": True}
+
+
+def one_step(data: Path, output: Path, **options: Any) -> dict[str, torch.Tensor]:
+    """The gradient of each parameter."""
+    after = fit(data, output, **ONE_STEP, **options)
+    before = initial_weights()
+    return {
+        name: (before[name] - after[name]) / TINY["learning_rate"]
+        for name in after
+        if name.endswith((".weight", ".bias"))
+    }
+
+
+def test_gradients_above_a_norm_are_scaled_down_to_it(data: Path, tmp_path: Path):
+    plain = one_step(data, tmp_path / "plain")
+    norm = torch.stack([gradient.norm() for gradient in plain.values()]).norm()
+    clipped = one_step(data, tmp_path / "clipped", clip_grad_norm=0.1 * float(norm))
+    for name, gradient in plain.items():
+        torch.testing.assert_close(clipped[name], 0.1 * gradient, rtol=0.01, atol=1e-5)
+    untouched = one_step(data, tmp_path / "untouched", clip_grad_norm=10 * float(norm))
+    assert_equal(untouched, plain)
+
+
+def test_label_smoothing_spreads_a_share_of_the_target(tmp_path: Path):
+    """The gradient of the last bias is the mean of softmax minus target."""
+    write_frames(tmp_path, n_training=4, n_validation=1)
+    path = tmp_path / "annotation.json"
+    annotation = json.loads(path.read_text())
+    for number in (1, 2, 3):  # 4 videos of the first class and 1 of the second
+        annotation["database"][f"{LABELS[1]}_{number}"]["subset"] = "testing"
+    path.write_text(json.dumps(annotation))
+    plain = one_step(tmp_path, tmp_path / "plain")["fc.bias"]
+    smooth = one_step(tmp_path, tmp_path / "smooth", label_smoothing=0.5)["fc.bias"]
+    # Targets of 4/5 and 1/5 on average become 1/2 * 4/5 + 1/2 * 1/2 and so on.
+    expected = torch.tensor([0.8 - 0.65, 0.2 - 0.35])
+    torch.testing.assert_close(smooth - plain, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_fine_tuning_moves_nothing_before_its_module(data: Path, tmp_path: Path):
+    before = fit(data, tmp_path / "base", n_epochs=1)
+    tune = {"pretrain_path": str(tmp_path / "base/model.pth"), "ft_begin_module": "layer4"}
+    after = fit(data, tmp_path / "tuned", **tune, n_epochs=1)
+    for name in before:
+        moved = not torch.equal(before[name], after[name])
+        assert moved == name.startswith(("layer4", "fc")), name
+
+
+def test_weight_averages_follow_the_weights_slowly(data: Path, tmp_path: Path):
+    plain = fit(data, tmp_path / "plain", n_epochs=1)
+    average = fit(data, tmp_path / "average", n_epochs=1, ema_decay=0.99)
+    first = initial_weights()["fc.weight"]
+    assert 0 < (average["fc.weight"] - first).norm() < 0.5 * (plain["fc.weight"] - first).norm()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "adamw", "learning_rate": 1e-3},
+        {"lr_scheduler": "plateau", "plateau_patience": 0},
+        {"nesterov": True},
+        {"label_smoothing": 0.1},
+        {"mixup_alpha": 0.4},
+        {"cutmix_alpha": 1.0},
+        {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "accumulate_steps": 2},
+        {"clip_grad_norm": 0.1},
+        {"precision": "bf16"},
+        {"train_crop": "corner", "train_t_crop": "center"},
+        {"colorjitter": True},
+        {"no_hflip": False},
+        {"randaugment": 9},
+        {"sample_t_stride": 2, "value_scale": 255, "no_std_norm": True, "mean_dataset": "0.5"},
+        {"frozen": True},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_every_option_changes_the_training(data: Path, undisturbed: Path, tmp_path: Path, options):
+    weights = fit(data, tmp_path, **options)
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    plain = read_checkpoint(undisturbed / "model.pth").state_dict
+    assert not torch.equal(weights["conv1.weight"], plain["conv1.weight"])
+
+
+def test_best_model_is_that_of_the_best_epoch(data: Path, tmp_path: Path):
+    fit(data, tmp_path, n_epochs=6, final_model="best", learning_rate=0.3)
+    log = pd.read_csv(tmp_path / "val.log", sep="\t")
+    best = log.sort_values(["acc", "loss"], ascending=[False, True])["epoch"].iloc[0]
+    model = read_checkpoint(tmp_path / "model.pth")
+    assert model.epoch == best
+    kept = read_checkpoint(run_folder(tmp_path) / f"save_{best}.pth")
+    assert_equal(model.state_dict, kept.state_dict)
+
+
+@pytest.mark.parametrize("checkpoint", [1, 3, 100])
+def test_best_of_fewer_epochs_is_none_of_later_ones(
+    data: Path, tmp_path: Path, checkpoint: int, monkeypatch
+):
+    """Whether the weights of that epoch are kept, those of one before it, or none."""
+    accuracies = [0.2, 0.3, 0.2, 0.5, 0.4, 0.3, 0.9, 0.1]
+
+    def validate(training: Training, batches: object) -> tuple[float, float]:
+        return 1.0, accuracies[training.state.progress.epoch]
+
+    monkeypatch.setattr(Training, "_validate", validate)
+
+    def best(output: Path, n_epochs: int) -> dict[str, torch.Tensor]:
+        return fit(data, output, n_epochs=n_epochs, checkpoint=checkpoint, final_model="best")
+
+    whole = best(tmp_path / "a", 8)
+    log = (tmp_path / "a/val.log").read_text()
+    assert read_checkpoint(tmp_path / "a/model.pth").epoch == 7
+    fewer = best(tmp_path / "a", 6)
+    assert read_checkpoint(tmp_path / "a/model.pth").epoch == 4
+    assert_equal(fewer, best(tmp_path / "b", 6))
+    for name in ("train.log", "val.log"):
+        assert (tmp_path / "a" / name).read_text() == (tmp_path / "b" / name).read_text()
+    assert_equal(best(tmp_path / "a", 8), whole)
+    assert (tmp_path / "a/val.log").read_text() == log
+
+
+def test_best_after_resume_path_is_one_trained_here(data: Path, tmp_path: Path):
+    """The best epoch of the file, say its first, has left its weights elsewhere."""
+    fit(data, tmp_path / "a", n_epochs=1)
+    path = run_folder(tmp_path / "a") / "latest.pth"
+    content = torch.load(path, weights_only=True)
+    content["training"] |= {"best_accuracy": 2.0, "best_epoch": 1}
+    torch.save(content, tmp_path / "save_1.pth")
+    options = {"final_model": "best", "resume_path": str(tmp_path / "save_1.pth")}
+    fit(data, tmp_path / "b", n_epochs=3, **options)
+    assert read_checkpoint(tmp_path / "b/model.pth").epoch in (2, 3)
+    fit(data, tmp_path / "c", n_epochs=1, **options)
+    assert read_checkpoint(tmp_path / "c/model.pth").epoch == 1
+
+
+def test_resume_path_takes_weights_optimizer_and_epoch(data: Path, tmp_path: Path):
+    fit(data, tmp_path / "a", n_epochs=2)
+    kept = run_folder(tmp_path / "a") / "save_1.pth"
+    resumed = fit(data, tmp_path / "b", n_epochs=2, resume_path=str(kept))
+    assert_equal(resumed, read_checkpoint(tmp_path / "a/model.pth").state_dict)
+
+
+def test_a_fine_tuning_goes_on_in_the_reference(data: Path, tmp_path: Path):
+    """Its optimiser has a group for each parameter from the module on, and so has the file."""
+    fit(data, tmp_path / "base", n_epochs=1)
+    tune = {"pretrain_path": str(tmp_path / "base/model.pth"), "ft_begin_module": "layer4"}
+    fit(data, tmp_path / "tuned", **tune, n_epochs=2)
+    content = torch.load(run_folder(tmp_path / "tuned") / "save_2.pth", weights_only=True)
+    options = TrainingOptions(**{**TINY, **tune})
+    network = build_model(n_classes=2, **options.network())
+    network.load_state_dict(content["state_dict"])
+    names = [name for name, _ in network.named_parameters() if name.startswith(("layer4", "fc"))]
+    parameters = dict(network.named_parameters())
+    groups = [{"params": parameters[name]} for name in names]
+    optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.9)
+    optimizer.load_state_dict(content["optimizer"])
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [50])
+    scheduler.load_state_dict(content["scheduler"])
+    assert {group["lr"] for group in optimizer.param_groups} == {0.02}
+    for name in names:
+        buffer = optimizer.state[parameters[name]]["momentum_buffer"]
+        assert buffer.shape == parameters[name].shape
+        assert buffer.any()
+    scheduler.step()
+
+
+def test_a_diverging_training_says_so(data: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=r"diverged.*learning_rate \(1e\+20\)"):
+        fit(data, tmp_path, learning_rate=1e20)
+
+
+def test_without_validation(data: Path, tmp_path: Path):
+    fit(data, tmp_path, no_val=True, n_epochs=1)
+    assert (tmp_path / "val.log").read_text() == "epoch\tloss\tacc\n"
+
+
+@pytest.mark.parametrize("n_training", [1, 2, 3])
+def test_very_few_videos(tmp_path: Path, n_training: int):
+    write_frames(tmp_path, n_training=n_training, n_validation=1)
+    fit(tmp_path, tmp_path / "out", n_epochs=1, batch_size=5)
+
+
+@pytest.mark.parametrize("model", ["resnet", "resnet2p1d", "preresnet"])
+@pytest.mark.parametrize("sample_size", [8, 32])
+def test_a_single_small_clip_trains(tmp_path: Path, model: str, sample_size: int):
+    """Deep layers see one value a channel, of which batch norm can make no statistics."""
+    annotation = write_frames(tmp_path, n_training=1, n_validation=1)
+    content = json.loads(annotation.read_text())
+    content["labels"] = ["up"]
+    content["database"] = {
+        name: entry
+        for name, entry in content["database"].items()
+        if entry["annotations"]["label"] == "up"
+    }
+    annotation.write_text(json.dumps(content))
+    weights = fit(tmp_path, tmp_path / "out", model=model, sample_size=sample_size, n_epochs=2)
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_batches_of_one_clip_train(data: Path, tmp_path: Path):
+    weights = fit(data, tmp_path, batch_size=1, n_epochs=1)
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("n_clips", "batch_size", "world_size", "steps"),
+    [(10, 4, 1, 3), (9, 4, 1, 2), (8, 4, 1, 2), (1, 4, 1, 1), (3, 4, 1, 1), (11, 4, 2, 2)],
+)
+def test_steps_of_an_epoch(n_clips: int, batch_size: int, world_size: int, steps: int):
+    assert steps_per_epoch(n_clips, batch_size, world_size) == steps
+
+
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
+def test_compiling_changes_nothing_but_rounding(data: Path, tmp_path: Path):
+    plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    # Few steps of whole batches: rounding grows fast where batch norm sees two clips.
+    options = {"n_epochs": 1, "batch_size": 6, "learning_rate": 1e-3, "ema_decay": 0.5}
+    expected = fit(data, plain, **options)
+    given = fit(data, compiled, compile=True, **options)
+    assert list(given) == list(expected)
+    assert_same_training(initial_weights(), expected, given)
+    states = [read_checkpoint(run_folder(output) / "latest.pth") for output in (plain, compiled)]
+    assert list(states[0].state_dict) == list(states[1].state_dict)
+    assert states[0].training["average"].keys() == states[1].training["average"].keys()
+    losses = [pd.read_csv(output / "val.log", sep="\t")["loss"][0] for output in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    # Without compiling, too, it goes on from there.
+    fit(data, compiled, **{**options, "n_epochs": 2})
+    assert len(pd.read_csv(compiled / "train.log", sep="\t")) == 2
+
+
+def test_compiling_needs_a_compiler(data: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"compile: true needs a compiler \(no-such-compiler\)"):
+        fit(data, tmp_path, compile=True)
+
+
+def test_tensorboard_has_the_curves(data: Path, tmp_path: Path):
+    fit(data, tmp_path, n_epochs=2, tensorboard=True)
+    events = EventAccumulator(str(run_folder(tmp_path) / "tensorboard")).Reload()
+    log = pd.read_csv(tmp_path / "val.log", sep="\t")
+    assert [event.step for event in events.Scalars("train/lr")] == [1, 2]
+    losses = [event.value for event in events.Scalars("val/loss")]
+    assert losses == pytest.approx(log["loss"].tolist(), rel=1e-5)
+
+
+def test_fingerprint(tmp_path: Path):
+    path = tmp_path / "annotation.json"
+    path.write_text("{}")
+    base = fingerprint(TrainingOptions(), [path])
+    same = [{"n_epochs": 300}, {"final_model": "best"}, {"resume_path": "x"}]
+    assert {fingerprint(TrainingOptions(**options), [path]) for options in same} == {base}
+    other = [{"learning_rate": 0.2}, {"lr_scheduler": "cosine"}, {"manual_seed": 2}]
+    assert base not in {fingerprint(TrainingOptions(**options), [path]) for options in other}
+    path.write_text('{"labels": []}')
+    assert fingerprint(TrainingOptions(), [path]) != base

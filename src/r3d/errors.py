@@ -7,6 +7,13 @@ class InputError(Exception):
     The message is one line that says what is wrong, where, and which values are accepted. The
     command line and the workflow show it without a traceback; every other exception is a bug and
     keeps its traceback.
+
+    >>> import r3d
+    >>> try:
+    ...     r3d.load_model("nothing.pth")
+    ... except r3d.InputError as error:
+    ...     print(str(error).partition(";")[0])
+    model nothing.pth: no such file, nor is there models/nothing.pth
     """
 
 

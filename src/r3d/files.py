@@ -12,9 +12,12 @@ from filelock import AcquireReturnProxy, FileLock
 
 from r3d.errors import InputError
 
+AnyPath = str | os.PathLike[str]
+"""A path as a person writes it."""
+
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: AnyPath) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block ends without an exception.
 
     The temporary file lies in the same folder (made if absent) and keeps the file extension, so
@@ -41,7 +44,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def hold_lock(path: str | os.PathLike[str], *, wait_seconds: float = 0) -> AcquireReturnProxy:
+def hold_lock(path: AnyPath, *, wait_seconds: float = 0) -> AcquireReturnProxy:
     """Hold a lock on a file, made if absent; the kernel lets go when the process ends.
 
     >>> with hold_lock("results/.lock"):

@@ -492,8 +492,14 @@ def test_the_random_state_of_the_caller_is_left_alone(jpg: JpgStore) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_workers_outlive_a_signal_to_the_whole_group(jpg: JpgStore) -> None:
+def test_workers_outlive_a_signal_to_the_whole_group(
+    jpg: JpgStore, request: pytest.FixtureRequest
+) -> None:
     clips = TrainingClips(annotation([9] * 12), jpg, TRAINING)
+    # After a training a library starts threads in a worker as soon as it is set up.
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(2)
+    torch.nn.Conv3d(3, 8, 3)(torch.zeros(1, 3, 8, 32, 32))
     before = set(multiprocessing.active_children())
     loader = make_loader(clips, EpochSampler(12, seed=1), batch_size=1, n_workers=2, prefetch=1)
     iterator = iter(loader)

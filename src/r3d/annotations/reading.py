@@ -11,6 +11,7 @@ import numpy as np
 
 from r3d.annotations.format import classes_of, is_rate, load_annotation
 from r3d.errors import InputError
+from r3d.files import AnyPath
 from r3d.frames.layouts import FIRST_FRAME
 from r3d.frames.stores import FrameStore
 from r3d.lists.activitynet import frames_key
@@ -35,6 +36,10 @@ class Annotation:
     targets: class indices, -1 where unknown.
     begins, ends: frames begin <= i < end as the store numbers them.
     n_without_frames: how many more samples the file lists.
+
+    >>> import r3d
+    >>> len(r3d.read_annotation("annotation.json", subset="training"))
+    4
     """
 
     labels: list[str]
@@ -51,7 +56,7 @@ class Annotation:
 
 
 def read_annotation(
-    path: Path, *, subset: str, untrimmed: bool = False, store: FrameStore | None = None
+    path: AnyPath, *, subset: str, untrimmed: bool = False, store: FrameStore | None = None
 ) -> Annotation:
     """Read the samples of one subset: training, validation or testing, or train, val or test.
 
@@ -60,8 +65,15 @@ def read_annotation(
     ActivityNet's `frames` is absent, as in a file of the reference, the frames in the `store` are
     counted; without one it is taken for jpg and the length of a video for its duration times fps.
     No frames at all in the subset is an `InputError`.
+
+    >>> import r3d
+    >>> samples = r3d.read_annotation("annotation.json", subset="validation")
+    >>> samples.labels
+    ['left', 'right']
+    >>> str(samples.ids[0]), int(samples.targets[0]), int(samples.begins[0]), int(samples.ends[0])
+    ('v_left_g01_c01', 0, 1, 33)
     """
-    subset = subset_name(subset)
+    path, subset = Path(path), subset_name(subset)
     data = load_annotation(path)
     read_entry = _video
     if "taxonomy" in data:

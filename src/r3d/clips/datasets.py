@@ -1,16 +1,9 @@
-"""Clips of a data set, in batches: what training, validation and inference read.
+"""Clips of a data set: what training, validation and inference read.
 
 A data set here holds a few arrays and no state that changes: a key says all about a clip, so any
 worker can make it, and a training clip depends on (seed, epoch, sample) only. Workers decode, crop
-and resize; a batch travels as bytes (see `r3d.clips.transforms`).
-
->>> clips = TrainingClips(read_annotation(path, subset="training"), store, config)
->>> sampler = EpochSampler(len(clips), seed=1)
->>> loader = make_loader(clips, sampler, batch_size=128, n_workers=4)
->>> for epoch in range(200):
-...     sampler.set_epoch(epoch)
-...     for batch in loader:
-...         inputs = to_model_input(batch.clips, batch.flips, ...)
+and resize; a batch travels as bytes (see `r3d.clips.transforms`, and `r3d.clips.loader` for
+batches).
 """
 
 import logging
@@ -23,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Dataset
 
@@ -149,13 +143,6 @@ class ClipDataset(Dataset[Clip], ABC):
     def __getitem__(self, key: Any) -> Clip:
         """The clip of a key."""
 
-    def __getitems__(self, keys: Sequence[Any]) -> list[Clip] | InputError:
-        """The clips of a batch, or what is wrong with one: see `ClipLoader`."""
-        try:
-            return [self[key] for key in keys]
-        except InputError as error:
-            return error
-
     @abstractmethod
     def batches(self, keys: Any, batch_size: int) -> Iterable[list[Any]]:
         """The keys of batches of at most `batch_size` rows."""
@@ -198,7 +185,19 @@ class ClipDataset(Dataset[Clip], ABC):
 
 
 class TrainingClips(ClipDataset):
-    """One clip a video, anew in each epoch. A key is (epoch, number of the video)."""
+    """One clip a video, anew in each epoch.
+
+    A key is (epoch, number of the video), as `EpochSampler` gives them: then the clip depends on
+    nothing but the key and `manual_seed`. The number alone gives a clip that varies by torch's
+    random state, as data sets usually do.
+
+    >>> import r3d
+    >>> samples = r3d.read_annotation("annotation.json", subset="training")
+    >>> options = r3d.TrainingOptions(sample_size=32)
+    >>> clips = r3d.TrainingClips(samples, r3d.open_store("frames", "jpg"), options)
+    >>> clips[0].views[0].shape
+    torch.Size([16, 32, 32, 3])
+    """
 
     reduce = True
 
@@ -220,8 +219,11 @@ class TrainingClips(ClipDataset):
     def batches(self, keys: Any, batch_size: int) -> Iterable[list[Any]]:
         return BatchSampler(keys, batch_size, drop_last=False)
 
-    def __getitem__(self, key: tuple[int, int]) -> Clip:
-        epoch, video = key
+    def __getitem__(self, key: tuple[int, int] | int) -> Clip:
+        epoch, video = key if isinstance(key, tuple) else (_random_epoch(), key)
+        if not -len(self) <= video < len(self):  # what ends a loop over a sequence
+            raise IndexError(f"video {video} of {len(self)}")
+        video %= len(self)
         options = self._options
         # The spawn key keeps the stream apart from that of the order of the epoch.
         seed = np.random.SeedSequence((options.manual_seed, epoch), spawn_key=(video,))
@@ -294,6 +296,9 @@ class EvaluationClips(ClipDataset):
         return int(self._first[-1])
 
     def __getitem__(self, key: int) -> Clip:
+        if not -len(self) <= key < len(self):  # what ends a loop over a sequence
+            raise IndexError(f"clip {key} of {len(self)}")
+        key %= len(self)
         video = int(np.searchsorted(self._first, key, side="right")) - 1
         start = self._starts(*self._segment(video))[key - int(self._first[video])]
         views, segment = self._read(
@@ -328,6 +333,13 @@ class EvaluationClips(ClipDataset):
 class ValidationClips(EvaluationClips):
     """The clips that training is validated on: options as in `ValidationClipOptions`.
 
+    >>> import r3d
+    >>> samples = r3d.read_annotation("annotation.json", subset="validation")
+    >>> options = r3d.TrainingOptions(sample_size=32, n_val_samples=1)
+    >>> clips = r3d.ValidationClips(samples, r3d.open_store("frames", "jpg"), options)
+    >>> len(clips) == len(samples)
+    True
+
     Raises:
         InputError: if a sample has no label.
     """
@@ -340,18 +352,36 @@ class ValidationClips(EvaluationClips):
 
 
 class InferenceClips(EvaluationClips):
-    """The clips of whole videos to infer from: options as in `InferenceClipOptions`."""
+    """The clips of whole videos to infer from: options as in `InferenceClipOptions`.
+
+    >>> import r3d
+    >>> samples = r3d.read_annotation("annotation.json", subset="validation")
+    >>> options = r3d.InferenceOptions(sample_size=32, inference_stride=8)
+    >>> clips = r3d.InferenceClips(samples, r3d.open_store("frames", "jpg"), options)
+    >>> clips[1].segment  # frames 9 to 24 of the first video
+    (9, 25)
+    """
 
     def __init__(self, samples: Annotation, store: FrameStore, options: object) -> None:
         chosen = InferenceClipOptions.of(options)
-        choose_starts: Callable[..., Sequence[int]]
-        if chosen.inference_clips:
-            choose_starts = partial(spread_starts, n_clips=chosen.inference_clips)
-        else:
-            choose_starts = partial(sliding_starts, stride=chosen.inference_stride)
         super().__init__(
-            samples, store, chosen, choose_starts=choose_starts, crop=chosen.inference_crop
+            samples,
+            store,
+            chosen,
+            choose_starts=inference_starts(chosen),
+            crop=chosen.inference_crop,
         )
+
+
+def inference_starts(options: InferenceClipOptions) -> Callable[..., Sequence[int]]:
+    """What chooses the first frames of the clips to infer from (see `r3d.clips.sampling`)."""
+    if options.inference_clips:
+        return partial(spread_starts, n_clips=options.inference_clips)
+    return partial(sliding_starts, stride=options.inference_stride)
+
+
+def _random_epoch() -> int:
+    return int(torch.randint(2**31, ()))
 
 
 def _require_labels(samples: Annotation) -> None:

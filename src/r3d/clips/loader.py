@@ -1,16 +1,26 @@
-"""Batches of clips: their order, and the processes that make them."""
+"""Batches of clips: their order, and the processes that make them.
+
+>>> clips = TrainingClips(read_annotation(path, subset="training"), store, options)
+>>> sampler = EpochSampler(len(clips), seed=1)
+>>> loader = make_loader(clips, sampler, batch_size=128, n_workers=4)
+>>> for epoch in range(200):
+...     sampler.set_epoch(epoch)
+...     for batch in loader:
+...         inputs = model_input(batch, options, device)
+"""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from r3d.clips.datasets import Clip, ClipDataset
 from r3d.errors import InputError
@@ -18,6 +28,7 @@ from r3d.errors import InputError
 # A forked worker shares lists and libraries with this process. Python's choice from 3.14 on would
 # have each load torch anew (0.4 GB) and keep its own copy of the lists. Elsewhere forks are unsafe.
 _START_METHOD = "fork" if sys.platform == "linux" else None
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ClipBatch(NamedTuple):
@@ -40,6 +51,14 @@ class ClipBatch(NamedTuple):
 
 class EpochSampler:
     """The keys of an epoch for `TrainingClips`, in an order drawn from (seed, epoch).
+
+    >>> import r3d
+    >>> sampler = r3d.EpochSampler(3, seed=1)
+    >>> list(sampler)  # of epoch 0: its keys say which
+    [(0, 0), (0, 1), (0, 2)]
+    >>> sampler.set_epoch(1)
+    >>> list(sampler)
+    [(1, 2), (1, 0), (1, 1)]
 
     Each of several processes gets every `world_size`-th sample: together they get each once, and
     their shares differ by at most one.
@@ -81,8 +100,7 @@ class ClipLoader:
     """The batches of a data set, made by worker processes; can be gone through again and again.
 
     Raises:
-        InputError: when a clip cannot be made. It comes from the worker as a value, because an
-            exception would arrive as a traceback of many lines.
+        InputError: when a clip cannot be made.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -92,7 +110,9 @@ class ClipLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        for batch in self._loader:
+        with _signals_held():
+            batches = iter(self._loader)
+        for batch in batches:
             if isinstance(batch, InputError):
                 # A new one, for `batch` would hold its own traceback and so this loader, whose
                 # workers end at once if it is freed, but slowly if it is garbage in a cycle.
@@ -119,11 +139,11 @@ def make_loader(
         prefetch: batches that each worker makes ahead.
     """
     loader = DataLoader(
-        dataset,
+        _Guarded(dataset),
         batch_sampler=dataset.batches(keys, batch_size),
         num_workers=n_workers,
         multiprocessing_context=_START_METHOD if n_workers else None,
-        collate_fn=_collate,
+        collate_fn=_collate_guarded,
         pin_memory=pin_memory,
         worker_init_fn=_init_worker,
         persistent_workers=n_workers > 0,
@@ -133,9 +153,38 @@ def make_loader(
     return ClipLoader(loader)
 
 
-def _collate(clips: list[Clip] | InputError) -> ClipBatch | InputError:
-    if isinstance(clips, InputError):
-        return clips
+class _Guarded(Dataset[Clip]):
+    """Clips by whole batches, or what is wrong with one of them.
+
+    That comes from a worker as a value, for an exception would arrive as a traceback of many lines.
+    """
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self._dataset = dataset
+
+    def __getitems__(self, keys: Sequence[Any]) -> list[Clip] | InputError:
+        try:
+            return [self._dataset[key] for key in keys]
+        except InputError as error:
+            return error
+
+
+def _collate_guarded(clips: list[Clip] | InputError) -> ClipBatch | InputError:
+    return clips if isinstance(clips, InputError) else collate_clips(clips)
+
+
+def collate_clips(clips: Sequence[Clip]) -> ClipBatch:
+    """The clips of a data set of this package as a batch: the `collate_fn` of a `DataLoader`.
+
+    >>> import r3d
+    >>> from torch.utils.data import DataLoader
+    >>> samples = r3d.read_annotation("annotation.json", subset="training")
+    >>> options = r3d.TrainingOptions(sample_size=32)
+    >>> clips = r3d.TrainingClips(samples, r3d.open_store("frames", "jpg"), options)
+    >>> loader = DataLoader(clips, batch_size=4, shuffle=True, collate_fn=r3d.collate_clips)
+    >>> next(iter(loader)).clips.shape
+    torch.Size([4, 16, 32, 32, 3])
+    """
     rows = [(view, clip) for clip in clips for view in clip.views]
     return ClipBatch(
         clips=default_collate([view for view, _ in rows]),  # in a worker: into shared memory
@@ -146,16 +195,32 @@ def _collate(clips: list[Clip] | InputError) -> ClipBatch | InputError:
     )
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let requests to stop wait while workers start.
+
+    All threads of a worker then have them blocked from the beginning: also those that libraries
+    start before `_init_worker` has its turn, any of which the signal would else end.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _init_worker(_: int) -> None:
     """One thread a worker, as there are many; and let the parent decide when it ends.
 
     A scheduler stops a job by a signal to all its processes. The parent then saves its state, for
     which it must not lose its workers; they end with it.
     """
-    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
     if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=_end_on_request, args=(os.getppid(),), daemon=True).start()
 
 

@@ -25,14 +25,23 @@ def input_normalisation(options: TrainingOptions | InferenceOptions) -> dict[str
 def model_input(
     batch: ClipBatch,
     options: TrainingOptions | InferenceOptions,
-    device: torch.device,
+    device: torch.device | str = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """The clips of a batch on the device, flipped and normalised: (b, c, t, h, w), fp32."""
+    """The clips of a batch on the device, flipped and normalised: (b, c, t, h, w), fp32.
+
+    >>> import r3d
+    >>> samples = r3d.read_annotation("annotation.json", subset="validation")
+    >>> options = r3d.TrainingOptions(sample_size=32, n_val_samples=1)
+    >>> clips = r3d.ValidationClips(samples, r3d.open_store("frames", "jpg"), options)
+    >>> batch = r3d.collate_clips([clips[0], clips[1]])
+    >>> r3d.model_input(batch, options).shape
+    torch.Size([2, 3, 16, 32, 32])
+    """
     return to_model_input(
         batch.clips,
         batch.flips,
-        device=device,
+        device=torch.device(device),
         memory_format=memory_format,
         **input_normalisation(options),
     )

@@ -182,13 +182,25 @@ def decode_clip(
             except ValueError as error:
                 raise FrameError(position, str(error)) from None
             pixels[position, :, :, channel : channel + depth] = decoded[top:bottom, left:right]
+    return [crop[..., : n_planes * depth] for crop in _resize(torch.from_numpy(pixels), view)]
+
+
+def show_view(frames: Tensor, view: View) -> list[Tensor]:
+    """Render a view of frames that are decoded: as `decode_clip` does.
+
+    Args:
+        frames: (t, h, w, c), uint8.
+    """
+    top, left, height, width = view.box
+    return _resize(frames[:, top : top + height, left : left + width], view)
+
+
+def _resize(pixels: Tensor, view: View) -> list[Tensor]:
+    """The crops of a view from what is in its box."""
     resized = functional.interpolate(
-        torch.from_numpy(pixels).permute(0, 3, 1, 2), view.size, mode="bilinear", antialias=True
+        pixels.permute(0, 3, 1, 2), view.size, mode="bilinear", antialias=True
     ).permute(0, 2, 3, 1)
-    return [
-        resized[:, top : top + h, left : left + w, : n_planes * depth]
-        for top, left, h, w in view.crops
-    ]
+    return [resized[:, top : top + h, left : left + w] for top, left, h, w in view.crops]
 
 
 def _divisor(view: View) -> int:

@@ -270,7 +270,12 @@ class InferOptions(Section):
 
 
 class TrainingOptions(ModelOptions, ClipOptions, TrainOptions):
-    """All that the trained weights depend on."""
+    """All that the trained weights depend on.
+
+    >>> import r3d
+    >>> r3d.TrainingOptions(model_depth=50, learning_rate=0.01).n_epochs
+    200
+    """
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -290,7 +295,12 @@ class TrainingOptions(ModelOptions, ClipOptions, TrainOptions):
 
 
 class InferenceOptions(ModelOptions, ClipOptions, InferOptions):
-    """All that the results of a trained network depend on."""
+    """All that the results of a trained network depend on.
+
+    >>> import r3d
+    >>> r3d.InferenceOptions(model_depth=50, inference_clips=10).inference_crop
+    'center'
+    """
 
 
 class Resources(Section):
@@ -316,7 +326,12 @@ class Resources(Section):
 
 
 class RunOptions(Section):
-    """How and where steps run; nothing that a result depends on."""
+    """How and where steps run; nothing that a result depends on.
+
+    >>> import r3d
+    >>> r3d.RunOptions(n_threads=8).cores_per_process
+    9
+    """
 
     n_threads: CountOrZero = 4
     """Processes that load clips, beside the one that trains; 0 loads in that one."""

@@ -17,7 +17,7 @@ import pandas as pd
 
 from r3d.errors import InputError
 from r3d.evaluation.challenge import hit_at_k, mean_average_precision
-from r3d.files import atomic_path, read_json
+from r3d.files import AnyPath, atomic_path, read_json
 from r3d.lists import subset_name
 from r3d.lists.activitynet import leaf_labels
 from r3d.tables import write_table
@@ -120,9 +120,14 @@ class Evaluation:
 
 
 def evaluate(
-    annotation: Path, result: Path, *, subset: str, ks: Iterable[int] = (1, 5)
+    annotation: AnyPath, result: AnyPath, *, subset: str = "val", ks: Iterable[int] = (1, 5)
 ) -> Evaluation:
     """Count how often the class of a video is among the k best of its result.
+
+    >>> import r3d
+    >>> evaluation = r3d.evaluate("annotation.json", "result.json", ks=[1, 2])
+    >>> evaluation.accuracy(2)
+    1.0
 
     Args:
         annotation: the reference's annotation JSON, or ActivityNet's.
@@ -139,6 +144,7 @@ def evaluate(
             subset without videos or with unlabelled ones, a result that shares no video with it, a
             k above what is stored.
     """
+    annotation, result = Path(annotation), Path(result)
     ks = sorted(set(ks))
     if not ks or ks[0] < 1:
         raise InputError(f"top-k accuracy: k is {ks[0] if ks else 'missing'}; accepted: 1 or more")

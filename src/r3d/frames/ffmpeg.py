@@ -263,6 +263,27 @@ class JpegStream:
                         self._complaints += chunk
 
 
+def read_jpegs(
+    path: str | os.PathLike[str], selection: Selection, *, timeout_seconds: float = 600.0
+) -> list[bytes]:
+    """The frames of a video in memory, as extraction makes them.
+
+    Raises:
+        VideoError: if there are none.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VideoError("missing", "no such file")
+    info = probe(path, timeout_seconds=timeout_seconds)
+    command = jpeg_command(path, info, selection, binary=ffmpeg_binary())
+    with JpegStream(command, timeout_seconds=timeout_seconds, cancelled=Event()) as stream:
+        jpegs = list(stream)
+        if not jpegs:
+            complaint = stream.complaint.replace(str(path), path.name) or "the video has none"
+            raise VideoError("corrupt", f"no frame could be decoded: {complaint}")
+    return jpegs
+
+
 def _jpeg_end(data: bytes, begin: int) -> int:
     """Where the JPEG that begins at `begin` ends, or -1 if that is not in `data` yet.
 

@@ -30,7 +30,7 @@ from r3d.compute.device import (
 from r3d.compute.distributed import join_world
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
-from r3d.files import atomic_path
+from r3d.files import AnyPath, atomic_path
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
 from r3d.models.base import VideoModel
@@ -38,18 +38,20 @@ from r3d.models.building import build_model
 from r3d.models.checkpoint import Checkpoint, load_weights, read_checkpoint
 from r3d.models.folding import fold_batch_norms
 
+_DEFAULT_RUN = RunOptions()
+
 
 def infer(
     options: InferenceOptions,
     *,
-    annotation: Path,
-    subset: str,
-    frames: Path,
-    file_type: FileType,
-    model: Path,
-    output: Path,
-    run: RunOptions,
-    batch_size: int,
+    annotation: AnyPath,
+    subset: str = "val",
+    frames: AnyPath,
+    file_type: FileType = "jpg",
+    model: AnyPath,
+    output: AnyPath,
+    run: RunOptions = _DEFAULT_RUN,
+    batch_size: int = 128,
     n_cores: int | None = None,
 ) -> None:
     """Write the result JSON of a network on a subset of an annotation.
@@ -58,6 +60,18 @@ def infer(
 
     with the `output_topk` best classes of each video, scored by the softmax averaged over its
     clips; with `inference_no_average` `{<id>: [{"segment": [begin, end], "result": [...]}, ...]}`.
+
+    >>> import r3d
+    >>> options = r3d.InferenceOptions(model_depth=10, resnet_widen_factor=0.25, sample_size=32)
+    >>> run = r3d.RunOptions(n_threads=0)
+    >>> r3d.infer(
+    ...     options,
+    ...     annotation="annotation.json",
+    ...     frames="frames",
+    ...     model="model.pth",
+    ...     output="result.json",
+    ...     run=run,
+    ... )
 
     Args:
         annotation: annotation JSON.
@@ -73,6 +87,7 @@ def infer(
     Raises:
         InputError: if the checkpoint does not fit the options or the annotation.
     """
+    annotation, model = Path(annotation), Path(model)
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
     use_cores(n_cores)
@@ -82,7 +97,7 @@ def infer(
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
         checkpoint = read_checkpoint(model)
         labels = _labels(checkpoint, samples, model)
-        network = _load_network(options, checkpoint, len(labels), model)
+        network = load_network(options, checkpoint, len(labels), model)
         layout = prepare(network, device, dtype, run.memory_format)
 
         clips = InferenceClips(samples, store, options)
@@ -172,7 +187,7 @@ def _best(rows: Iterable[ViewScore], labels: list[str], k: int) -> list[dict[str
     return [{"label": labels[index], "score": score} for index, score in best]
 
 
-def _write_results(output: Path, results: Iterable[str]) -> None:
+def _write_results(output: AnyPath, results: Iterable[str]) -> None:
     """Write the results as they come, one line a video."""
     with atomic_path(output) as partial, partial.open("w", encoding="utf-8") as file:
         file.write('{"results": {')
@@ -196,7 +211,7 @@ def _labels(checkpoint: Checkpoint, samples: Annotation, model: Path) -> list[st
     return samples.labels
 
 
-def _load_network(
+def load_network(
     options: InferenceOptions, checkpoint: Checkpoint, n_classes: int, model: Path
 ) -> VideoModel:
     normalisation = input_normalisation(options)

@@ -1,6 +1,7 @@
 """Building a network of any family by its options."""
 
 from importlib import import_module
+from typing import Any
 
 from r3d.models.architectures import Architecture
 from r3d.models.base import VideoModel
@@ -44,3 +45,29 @@ def build_model(
     )
     # Found by name, so that the table in r3d.models.architectures is the only list of families.
     return import_module(f"r3d.models.families.{model}").build(architecture)
+
+
+def create_model(model: str, *, depth: int, n_classes: int, **options: Any) -> VideoModel:
+    """Build a network of a family with freshly drawn weights.
+
+    >>> import r3d
+    >>> import torch
+    >>> network = r3d.create_model("resnet", depth=18, n_classes=10, no_max_pool=True)
+    >>> network(torch.zeros(1, 3, 16, 64, 64)).shape
+    torch.Size([1, 10])
+
+    Args:
+        model: resnet, resnet2p1d, preresnet, wideresnet, resnext or densenet.
+        depth: 10, 18, 34, 50, 101, 152 or 200; 50 and deeper for wideresnet and resnext; 121, 169,
+            201 or 264 for densenet.
+        n_classes: number of classes.
+        options: the other options of `build_model`, such as `conv1_t_size`.
+
+    Returns:
+        A module from clips (b, c, t, h, w) of any size to class scores before the softmax
+        (b, n_classes).
+
+    Raises:
+        InputError: if a value is not accepted, or the family does not have the option.
+    """
+    return build_model(model=model, model_depth=depth, n_classes=n_classes, **options)

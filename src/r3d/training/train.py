@@ -29,11 +29,12 @@ from r3d.compute.device import autocast, choose_device, use_cores
 from r3d.compute.distributed import World, join_world
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped
+from r3d.files import AnyPath
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
 from r3d.models.checkpoint import read_checkpoint, write_checkpoint
 from r3d.training.optim import step_scheduler
-from r3d.training.runfolder import RunFolder, TrainingLogs, fingerprint
+from r3d.training.runfolder import RunFolder, TrainingLogs, fingerprint, tensorboard_writer
 from r3d.training.state import TrainState
 from r3d.training.step import TrainStep, batch_sums
 from r3d.workflow.codeversion import code_version
@@ -42,24 +43,41 @@ from r3d.workflow.codeversion import code_version
 _FLUSH_STEPS = 10
 _SAVE_SECONDS = 600
 
+_DEFAULT_RUN = RunOptions()
+
 _log = logging.getLogger(__name__)
 
 
 def train(
     options: TrainingOptions,
     *,
-    annotation: Path,
-    frames: Path,
-    file_type: FileType,
-    pretrained: Path | None,
-    checkpoints: Path,
-    model: Path,
-    train_log: Path,
-    val_log: Path,
-    run: RunOptions,
+    annotation: AnyPath,
+    frames: AnyPath,
+    file_type: FileType = "jpg",
+    pretrained: AnyPath | None = None,
+    checkpoints: AnyPath,
+    model: AnyPath,
+    train_log: AnyPath,
+    val_log: AnyPath,
+    run: RunOptions = _DEFAULT_RUN,
     n_cores: int | None = None,
 ) -> None:
     """Train a network, or go on training it, and write the final model and the logs.
+
+    >>> import r3d
+    >>> options = r3d.TrainingOptions(
+    ...     model_depth=10, resnet_widen_factor=0.25, sample_size=32, batch_size=4, n_epochs=1
+    ... )
+    >>> r3d.train(
+    ...     options,
+    ...     annotation="annotation.json",
+    ...     frames="frames",
+    ...     checkpoints="checkpoints",
+    ...     model="trained.pth",
+    ...     train_log="train.log",
+    ...     val_log="val.log",
+    ...     run=r3d.RunOptions(n_threads=0),
+    ... )
 
     Args:
         annotation: annotation JSON with a training and a validation subset.
@@ -75,6 +93,10 @@ def train(
         InputError: if an input does not fit, or the loss becomes infinite.
         Stopped: after SIGTERM or SIGINT, once the state is saved.
     """
+    annotation = Path(annotation)
+    pretrained = None if pretrained is None else Path(pretrained)
+    if run.tensorboard:
+        tensorboard_writer()  # if it is missing, that is said now and not after the loading
     device = choose_device(no_cuda=run.no_cuda)
     use_cores(n_cores)
     with join_world(device) as world, _stop_requests() as stop_requested:
@@ -99,7 +121,7 @@ def train(
 
         state = TrainState(options, samples.labels, pretrained, device, run.memory_format)
         inputs = [annotation, *([pretrained] if pretrained else [])]
-        folder = RunFolder(checkpoints / fingerprint(options, inputs))
+        folder = RunFolder(Path(checkpoints) / fingerprint(options, inputs))
         training = Training(
             state,
             training_clips,
@@ -117,8 +139,8 @@ def train(
             _resume(state, folder)
             training.run_epochs()
             if world.is_main:
-                _write_model(state, folder, model)
-                folder.copy_logs(train_log, val_log, n_epochs=options.n_epochs)
+                _write_model(state, folder, Path(model))
+                folder.copy_logs(Path(train_log), Path(val_log), n_epochs=options.n_epochs)
 
 
 def _resume(state: TrainState, folder: RunFolder) -> None:

@@ -5,6 +5,7 @@ A layout is one module here and one entry of `_STORES`.
 
 from pathlib import Path
 
+from r3d.files import AnyPath
 from r3d.frames.layouts import FileType
 from r3d.frames.stores.base import FrameStore, FrameWriter, VideoRecord
 from r3d.frames.stores.hdf5 import Hdf5Store
@@ -24,6 +25,14 @@ __all__ = [
 _STORES: dict[FileType, type[FrameStore]] = {"jpg": JpgStore, "hdf5": Hdf5Store}
 
 
-def open_store(folder: Path, file_type: FileType) -> FrameStore:
-    """The store in a folder, of the layout "jpg" or "hdf5"."""
-    return _STORES[file_type](folder)
+def open_store(folder: AnyPath, file_type: FileType = "jpg") -> FrameStore:
+    """The store in a folder, of the layout "jpg" or "hdf5".
+
+    >>> import r3d
+    >>> store = r3d.open_store("frames", "jpg")
+    >>> record = store.record("left/v_left_g01_c01")
+    >>> record.status, record.frames
+    ('ok', 32)
+    >>> jpegs = store.read("left/v_left_g01_c01", [1, 2])
+    """
+    return _STORES[file_type](Path(folder))

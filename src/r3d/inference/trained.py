@@ -1,0 +1,245 @@
+"""A trained network with what it takes to use it: classes, and how its clips are made."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from r3d.clips.datasets import InferenceClipOptions, inference_starts
+from r3d.clips.modelinput import input_normalisation
+from r3d.clips.sampling import frame_indices, freeze
+from r3d.clips.transforms import (
+    FrameError,
+    View,
+    decode_clip,
+    short_side_view,
+    show_view,
+    to_model_input,
+)
+from r3d.config.messages import one_line
+from r3d.config.options import InferenceOptions
+from r3d.errors import InputError
+from r3d.frames.ffmpeg import Selection, VideoError, read_jpegs
+from r3d.inference.infer import load_network
+from r3d.models.architectures import Architecture
+from r3d.models.base import VideoModel
+from r3d.models.checkpoint import Checkpoint, describe, read_checkpoint
+
+MODELS_FOLDER = Path("models")
+"""Where a model that is given by its name is looked for, as `<name>.pth`."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A trained network, its classes, and the settings of the clips that it was trained on.
+
+    Attributes:
+        network: takes clips (b, c, t, h, w) to scores before the softmax (b, classes); in
+            evaluation mode.
+        labels: the classes in the order of the scores; None where the file does not name them.
+        options: network, clips (`sample_size`, `sample_duration`, ...) and how clips are taken from
+            a video (`inference_stride`, `inference_clips`, `inference_crop`).
+
+    >>> import r3d
+    >>> model = r3d.load_model("model.pth")
+    >>> inputs = model.video_input("video.avi")
+    >>> inputs.shape  # two clips of 16 frames
+    torch.Size([2, 3, 16, 32, 32])
+    >>> [label for label, score in model.best(inputs, k=1) if score > 0.5]
+    ['right']
+    """
+
+    network: VideoModel
+    labels: list[str] | None
+    options: InferenceOptions
+
+    def video_input(
+        self,
+        video: str | os.PathLike[str],
+        *,
+        short_side: int = 240,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> Tensor:
+        """The clips of a video, ready for the network: (clips, c, t, h, w), fp32.
+
+        Frames are decoded and scaled as in extraction with the best quality.
+
+        Args:
+            short_side: of the frames, in pixels, which had better be that of the training; 0 keeps
+                the size.
+            fps: frames a second to select; all by default.
+            start, end: seconds of the video; all of it by default.
+
+        Raises:
+            InputError: if no frame can be decoded, or the network takes optical flow.
+        """
+        if self.options.input_type != "rgb":
+            raise InputError(
+                f"{video}: the network takes optical flow, which a video does not hold; accepted: "
+                "networks of input_type: rgb"
+            )
+        selection = Selection(short_side=short_side, quality=2, fps=fps, start=start, end=end)
+        try:
+            jpegs = read_jpegs(video, selection)
+        except VideoError as error:
+            raise InputError(f"{video}: {error.status}: {error.reason}") from None
+        try:
+            return self._input(
+                len(jpegs),
+                lambda indices, choose_view: decode_clip(
+                    [(jpegs[i],) for i in indices], choose_view
+                ),
+            )
+        except FrameError as error:
+            raise InputError(f"{video}: {error}") from None
+
+    def frames_input(self, frames: np.ndarray | Tensor | Sequence[Any]) -> Tensor:
+        """The clips of frames, ready for the network: (clips, c, t, h, w), fp32.
+
+        Args:
+            frames: bytes (t, h, w, c) from 0 to 255, RGB or flow; or as many pictures of one size,
+                such as Pillow's.
+
+        Raises:
+            InputError: if they have another form.
+        """
+        if not isinstance(frames, Tensor):
+            if not isinstance(frames, np.ndarray):
+                frames = np.stack([np.asarray(frame) for frame in frames])
+            frames = torch.from_numpy(np.ascontiguousarray(frames))
+        channels = self.options.n_input_channels
+        form = (frames.ndim, frames.dtype, *frames.shape[3:])
+        if form != (4, torch.uint8, channels) or not frames.numel():
+            raise InputError(
+                f"frames: {tuple(frames.shape)} of {str(frames.dtype).removeprefix('torch.')}; "
+                f"accepted: (t, h, w, {channels}) of uint8, one frame or more"
+            )
+        pixels = frames
+        return self._input(
+            len(pixels),
+            lambda indices, choose_view: show_view(
+                pixels[indices], choose_view(*pixels.shape[1:3])
+            ),
+        )
+
+    @torch.inference_mode()
+    def scores(self, inputs: Tensor, *, batch_size: int = 16) -> Tensor:
+        """The probability of each class, averaged over clips: (classes,).
+
+        Args:
+            inputs: clips of one video, from `video_input` or `frames_input`.
+            batch_size: clips that the network sees at a time.
+        """
+        device = next(self.network.parameters()).device
+        parts = [
+            self.network(part.to(device)).float().softmax(1) for part in inputs.split(batch_size)
+        ]
+        return torch.cat(parts).mean(0).cpu()
+
+    def best(self, inputs: Tensor, *, k: int = 5) -> list[tuple[str, float]]:
+        """The k most likely classes of a video and their probabilities, the first the best.
+
+        A class is called by its number where the file does not name it.
+        """
+        scores, classes = self.scores(inputs).sort(descending=True, stable=True)
+        names = self.labels or [str(number) for number in range(len(scores))]
+        best = zip(classes[:k].tolist(), scores[:k].tolist(), strict=True)
+        return [(names[number], score) for number, score in best]
+
+    def _input(
+        self,
+        n_frames: int,
+        read: Callable[[list[int], Callable[[int, int], View]], list[Tensor]],
+    ) -> Tensor:
+        """The input of all clips of a video, of whose frames `read` gives the views."""
+        options = self.options
+        size, t_stride = options.sample_duration, options.sample_t_stride
+        choose_starts = inference_starts(InferenceClipOptions.of(options))
+        views: list[Tensor] = []
+        for start in choose_starts(0, n_frames, size=size, t_stride=t_stride):
+            indices = frame_indices(start, n_frames, size=size, t_stride=t_stride)
+            if options.frozen:
+                indices = freeze(indices)
+            views += read(
+                indices,
+                lambda h, w: short_side_view(h, w, options.sample_size, options.inference_crop),
+            )
+        return to_model_input(
+            torch.stack(views),
+            torch.zeros(len(views), dtype=torch.bool),
+            device=torch.device("cpu"),
+            **input_normalisation(options),
+        )
+
+
+def load_model(
+    path: str | os.PathLike[str], *, device: torch.device | str = "cpu", **options: Any
+) -> TrainedModel:
+    """Load a trained network with its classes and settings.
+
+    >>> import r3d
+    >>> model = r3d.load_model("model.pth", inference_stride=8)
+    >>> model.labels
+    ['left', 'right']
+    >>> model.options.sample_size
+    32
+
+    Args:
+        path: a checkpoint of ours or of the reference; or the name of one in the folder `models`,
+            such as `r3d50_K_200ep`.
+        device: where the network is to compute.
+        options: options of the config, under their names: how clips are taken from a video, and
+            what a file of the reference does not say of itself, such as `sample_size`. What the
+            file states of network and normalisation cannot be changed.
+
+    Raises:
+        InputError: if there is no such file, it is no checkpoint, or options do not fit it.
+    """
+    file = _find(path)
+    checkpoint = read_checkpoint(file)
+    chosen = _options(checkpoint, options, file)
+    n_classes = _architecture(checkpoint, file).n_classes
+    network = load_network(chosen, checkpoint, n_classes, file)
+    return TrainedModel(network.to(device).eval(), checkpoint.labels, chosen)
+
+
+def _find(path: str | os.PathLike[str]) -> Path:
+    named = MODELS_FOLDER / f"{os.fspath(path).removesuffix('.pth')}.pth"
+    for file in (Path(path), named):
+        if file.is_file():
+            return file
+    raise InputError(f"model {path}: no such file, nor is there {named}; give the path of a file")
+
+
+def _architecture(checkpoint: Checkpoint, file: Path) -> Architecture:
+    try:
+        return checkpoint.architecture or describe(checkpoint.state_dict)
+    except InputError as error:
+        raise InputError(f"checkpoint {file}: {error}") from None
+
+
+def _options(checkpoint: Checkpoint, given: dict[str, Any], file: Path) -> InferenceOptions:
+    """What the file says of network and clips, and on top of it what is given."""
+    known = InferenceOptions.model_fields
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise InputError(f"{unknown[0]}: no option of a model; accepted: {', '.join(known)}")
+    if checkpoint.config is not None:
+        stated = {name: value for name, value in checkpoint.config.items() if name in known}
+    else:
+        architecture = _architecture(checkpoint, file)
+        options = asdict(architecture).items()
+        stated = {name: value for name, value in options if name in known}
+        stated["input_type"] = "flow" if architecture.n_input_channels == 2 else "rgb"
+    try:
+        return InferenceOptions.model_validate({**stated, **given})
+    except ValidationError as error:
+        raise InputError(f"checkpoint {file}: {one_line(error).removeprefix('config: ')}") from None

@@ -44,11 +44,12 @@ bench: setup  ## measure against the plain recipe, and write docs/benchmarks.md
 check: setup  ## run linters and the type checker
 	ruff check .
 	ruff format --check .
-	snakefmt --check Snakefile rules
+	snakefmt --check Snakefile workflow/Snakefile rules
 	mypy
+	lint-imports
 	snakemake --lint
 
 format: setup  ## lay out all code
 	ruff check --fix .
 	ruff format .
-	snakefmt Snakefile rules
+	snakefmt Snakefile workflow/Snakefile rules

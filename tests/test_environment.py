@@ -19,7 +19,8 @@ CONDA_NAMES = {
 
 def project_requirements() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {*project["dependencies"], *project["optional-dependencies"]["dev"]}
+    extras = project["optional-dependencies"]
+    return {*project["dependencies"], *extras["tensorboard"], *extras["dev"]} - {"r3d[tensorboard]"}
 
 
 def to_conda(requirement: str) -> str:
@@ -56,3 +57,17 @@ def test_constraints_pin_every_requirement():
     }
     for requirement in project_requirements():
         assert re.match(r"[\w-]+", requirement).group().lower() in pins
+
+
+def test_the_citation_is_of_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_hooks_before_a_commit_run_the_tools_of_make_check():
+    recipe = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    steps = {line.split()[0] for line in recipe.splitlines()[1:]}
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert steps <= {hook["entry"].split()[0] for hook in local["hooks"]}

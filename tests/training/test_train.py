@@ -499,6 +499,23 @@ def test_tensorboard_has_the_curves(data: Path, tmp_path: Path):
     assert losses == pytest.approx(log["loss"].tolist(), rel=1e-5)
 
 
+def test_tensorboard_is_asked_for_before_anything_else(data: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    with pytest.raises(InputError) as error:
+        fit(data, tmp_path, tensorboard=True)
+    assert str(error.value) == (
+        "tensorboard: true needs the package tensorboard: "
+        "pip install 'r3d[tensorboard]', or set tensorboard: false"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_else_needs_tensorboard():
+    code = "import sys, r3d.training.train; sys.exit('tensorboard' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_fingerprint(tmp_path: Path):
     path = tmp_path / "annotation.json"
     path.write_text("{}")

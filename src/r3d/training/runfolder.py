@@ -19,14 +19,17 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import AcquireReturnProxy
-from torch.utils.tensorboard import SummaryWriter
 
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
 from r3d.files import atomic_path, hold_lock
 from r3d.models.checkpoint import read_checkpoint
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 TRAIN_COLUMNS = ("epoch", "loss", "acc", "lr")
 BATCH_COLUMNS = ("epoch", "batch", "iter", "loss", "acc", "lr")
@@ -162,6 +165,22 @@ class RunFolder:
         _copy(self.path / "val.log", val_log, VAL_COLUMNS, is_asked)
 
 
+def tensorboard_writer() -> "type[SummaryWriter]":
+    """The class that writes logs for TensorBoard, which need not be installed.
+
+    Raises:
+        InputError: if it is not.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        raise InputError(
+            "tensorboard: true needs the package tensorboard: "
+            "pip install 'r3d[tensorboard]', or set tensorboard: false"
+        ) from None
+    return SummaryWriter
+
+
 class TrainingLogs:
     """The logs of a training that goes on, without the rows that its state does not contain."""
 
@@ -173,7 +192,8 @@ class TrainingLogs:
         """
         self._tensorboard = None
         if tensorboard:
-            self._tensorboard = SummaryWriter(folder / "tensorboard", purge_step=epoch + 1)
+            writer = tensorboard_writer()
+            self._tensorboard = writer(folder / "tensorboard", purge_step=epoch + 1)
         self._train = folder / "train.log"
         self._batches = folder / "train_batch.log"
         self._val = folder / "val.log"

@@ -198,9 +198,11 @@ class Config(Section):
     results: str = "results"
     """Folder of all results but the frames."""
     datasets: Annotated[dict[str, Dataset], Field(min_length=1)]
+    """Data sets, by names of your choice."""
     merged: dict[str, list[str]] = Field(default_factory=dict)
     """Data sets that are the union of some of `datasets`."""
     experiments: dict[str, Experiment] = Field(default_factory=dict)
+    """Experiments, by names of your choice."""
 
     def dataset(self, name: str) -> Dataset | MergedDataset:
         """The data set of a name."""

@@ -14,6 +14,7 @@ SOURCES = {
     "family/__init__.py": "",
     "family/member.py": "Y = 1\n",
     "user.py": "import r3d.family\n",
+    "chooser.py": "def choose(name):\n    return import_module(f'r3d.family.{name}')\n",
 }
 
 
@@ -40,6 +41,11 @@ def test_changes_with_imported_code(version):
 
 def test_changes_with_a_member_of_an_imported_package(version):
     assert version("user") != version("user", family__member="Y = 2\n")
+
+
+def test_changes_with_a_member_that_may_be_imported_by_its_name(version):
+    assert version("chooser") != version("chooser", family__member="Y = 2\n")
+    assert version("chooser") == version("chooser", other="X = 2\n")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from torch import nn
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.frames.layouts import FileType
 from r3d.inference.infer import infer
-from r3d.models.checkpoint import describe, read_checkpoint, write_checkpoint
+from r3d.models.checkpoint import read_checkpoint, write_checkpoint
+from r3d.models.describing import describe
 from r3d.training.optim import step_scheduler
 from r3d.training.state import TrainState
 

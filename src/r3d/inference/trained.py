@@ -29,7 +29,8 @@ from r3d.frames.ffmpeg import Selection, VideoError, read_jpegs
 from r3d.inference.infer import load_network
 from r3d.models.architectures import Architecture
 from r3d.models.base import VideoModel
-from r3d.models.checkpoint import Checkpoint, describe, read_checkpoint
+from r3d.models.checkpoint import Checkpoint, read_checkpoint
+from r3d.models.describing import describe
 
 MODELS_FOLDER = Path("models")
 """Where a model that is given by its name is looked for, as `<name>.pth`."""

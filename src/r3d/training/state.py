@@ -15,7 +15,8 @@ from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
 from r3d.models.base import VideoModel, freeze_before, replace_head
 from r3d.models.building import build_model
-from r3d.models.checkpoint import Checkpoint, describe, load_weights, read_checkpoint
+from r3d.models.checkpoint import Checkpoint, load_weights, read_checkpoint
+from r3d.models.describing import describe
 from r3d.training.optim import (
     build_optimizer,
     build_scheduler,

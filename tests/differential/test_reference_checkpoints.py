@@ -165,7 +165,12 @@ def test_inference(
     main.save_checkpoint(theirs, 3, opt.arch, network, optimizer, scheduler)
     output = tmp_path / "ours.json"
     infer(
-        InferenceOptions(**options, inference_no_average=no_average, precision="fp32"),
+        InferenceOptions(
+            **options,
+            inference_no_average=no_average,
+            precision="fp32",
+            class_order="annotation",
+        ),
         annotation=data_set.annotation[file_type],
         subset="val",
         frames=data_set.frames[file_type],

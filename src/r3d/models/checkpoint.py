@@ -200,7 +200,7 @@ def _plain_names(state_dict: Any, path: str | os.PathLike[str]) -> dict[str, Ten
                 f"checkpoint {path}: {name!r} is a sparse, quantised or meta tensor; "
                 "accepted: dense ones"
             )
-        if value.is_complex() or value.element_size() < 2 and value.is_floating_point():
+        if value.is_complex() or (value.element_size() < 2 and value.is_floating_point()):
             raise InputError(
                 f"checkpoint {path}: {name!r} is of {value.dtype}; accepted: real numbers of 16 "
                 "bits or more"

@@ -1,10 +1,16 @@
 """Files: read with one-line errors, written so that no reader sees half of one, and locked."""
 
+import fcntl
+import hashlib
 import json
 import os
+import platform
+import re
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +21,104 @@ from r3d.errors import InputError
 AnyPath = str | os.PathLike[str]
 """A path as a person writes it."""
 
+_ABANDONED_SECONDS = 24 * 3600
+
 
 @contextmanager
-def atomic_path(path: AnyPath) -> Iterator[Path]:
+def atomic_path(path: AnyPath, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block ends without an exception.
 
     The temporary file lies in the same folder (made if absent) and keeps the file extension, so
-    that writers that choose their format by extension work.
+    that writers that choose their format by extension work. What a killed writer has left of the
+    same file is removed.
 
     >>> with atomic_path("results/summary.tsv") as partial:
     ...     partial.write_text("...")
+
+    Args:
+        durable: whether the content has to be on the disk before the file counts, for results that
+            take long to make again: else a machine that loses power may keep an empty file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem[:100]}.", suffix=path.suffix, dir=path.parent
-    )
-    os.close(handle)
-    partial = Path(name)
+    _remove_left_over(path)
+    handle, partial = _new_partial(path)
     try:
         yield partial
         # mkstemp makes the file private; the result gets the permissions of an ordinary new file.
         umask = os.umask(0)
         os.umask(umask)
         partial.chmod(0o666 & ~umask)
+        if durable:
+            _to_disk(partial)
         partial.replace(path)
+        if durable:
+            with suppress(OSError):  # some file systems do not do it for folders
+                _to_disk(path.parent)
     finally:
+        os.close(handle)
         partial.unlink(missing_ok=True)
+
+
+def _new_partial(path: Path) -> tuple[int, Path]:
+    """A temporary file for `path`, and the handle that holds its lock as long as it is written."""
+    while True:
+        handle, name = tempfile.mkstemp(
+            prefix=f"{_start(path)}{_machine()}-", suffix=path.suffix, dir=path.parent
+        )
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # taken for an abandoned one before it was locked
+
+
+def _start(path: Path) -> str:
+    """How the names of temporary files of a path begin."""
+    return f".{os.fsencode(path.stem)[:100].decode(errors='ignore')}."
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove temporary files of `path` whose writer is gone: nobody holds their lock.
+
+    Locks are not always seen from other machines: what one of them writes counts as given up only
+    when it has not changed for a day.
+    """
+    start = _start(path)
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(start)]
+    for name in names:
+        rest = name.removeprefix(start)
+        if not re.fullmatch(rf"[0-9a-f]{{8}}-\w{{8}}{re.escape(path.suffix)}", rest):
+            continue
+        partial = path.with_name(name)
+        with suppress(OSError):
+            handle = os.open(partial, os.O_RDWR)
+            try:
+                age = time.time() - os.fstat(handle).st_mtime
+                if rest.startswith(_machine()) or age > _ABANDONED_SECONDS:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    partial.unlink()
+            finally:
+                os.close(handle)
+
+
+@cache
+def _machine() -> str:
+    """Eight hex digits of the running kernel, whose locks all its processes see."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        boot = ""
+    return hashlib.sha256(f"{platform.node()} {boot}".encode()).hexdigest()[:8]
 
 
 def hold_lock(path: AnyPath, *, wait_seconds: float = 0) -> AcquireReturnProxy:

@@ -14,7 +14,8 @@ from torch import nn
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.frames.layouts import FileType
 from r3d.inference.infer import infer
-from r3d.models.checkpoint import describe, read_checkpoint, write_checkpoint
+from r3d.models.checkpoint import read_checkpoint, write_checkpoint
+from r3d.models.describing import describe
 from r3d.training.optim import step_scheduler
 from r3d.training.state import TrainState
 
@@ -164,7 +165,12 @@ def test_inference(
     main.save_checkpoint(theirs, 3, opt.arch, network, optimizer, scheduler)
     output = tmp_path / "ours.json"
     infer(
-        InferenceOptions(**options, inference_no_average=no_average, precision="fp32"),
+        InferenceOptions(
+            **options,
+            inference_no_average=no_average,
+            precision="fp32",
+            class_order="annotation",
+        ),
         annotation=data_set.annotation[file_type],
         subset="val",
         frames=data_set.frames[file_type],

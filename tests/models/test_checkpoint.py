@@ -20,11 +20,11 @@ from r3d.models.base import VideoModel
 from r3d.models.building import build_model
 from r3d.models.checkpoint import (
     Checkpoint,
-    describe,
     load_weights,
     read_checkpoint,
     write_checkpoint,
 )
+from r3d.models.describing import describe
 
 EVERY_NETWORK = [(model, depth) for model, depths in MODEL_DEPTHS.items() for depth in depths]
 

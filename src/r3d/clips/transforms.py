@@ -28,6 +28,11 @@ NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, f
     "kinetics": ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737)),
     "activitynet": ((0.4477, 0.4209, 0.3906), (0.2767, 0.2695, 0.2714)),
     "0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    # Of ActivityNet and of Kinetics, as the code of Hara et al. of 2018 had them.
+    "hara2018": (
+        (114.7748 / 255, 107.7354 / 255, 99.475 / 255),
+        (38.7568578 / 255, 37.88248729 / 255, 40.02898126 / 255),
+    ),
 }
 
 _CORNER_SCALES = tuple(2 ** (-step / 4) for step in range(5))

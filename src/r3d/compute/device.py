@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any, Literal, cast
 
@@ -24,6 +25,19 @@ def choose_dtype(precision: Literal["auto", "bf16", "fp32"], device: torch.devic
     if precision == "auto":
         precision = "bf16" if _multiplies_bf16(device) else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+@contextlib.contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Say in one line that the GPU's memory does not suffice, and what to do.
+
+    Raises:
+        InputError: if the block runs out of it.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise InputError(f"the GPU has not enough memory for this; {remedy}") from None
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:

@@ -58,6 +58,12 @@ def check_inputs(config: Config) -> None:
                     f"config: experiments.{name}.{key}: {path!r} is no file; "
                     "give the path of a checkpoint"
                 )
+        order = experiment.class_order
+        if order not in (None, "annotation") and not Path(order).is_file():
+            raise InputError(
+                f"config: experiments.{name}.class_order: {order!r} is no file; give a file that "
+                "lists the classes, or the word annotation"
+            )
         dataset = config.dataset(experiment.dataset)
         _check_released(f"config: experiments.{name}", experiment, dataset)
         if has_labels(dataset, experiment.inference_subset) is None:

@@ -118,8 +118,9 @@ class ClipOptions(Section):
     """Frames of a clip; a shorter video is looped."""
     sample_t_stride: Count = 1
     """Take every so many frames of the video."""
-    mean_dataset: Literal["kinetics", "activitynet", "0.5"] = "kinetics"
-    """Whose mean and standard deviation normalise the input."""
+    mean_dataset: Literal["kinetics", "activitynet", "0.5", "hara2018"] = "kinetics"
+    """Whose mean and standard deviation normalise the input; weight files of 2018 go with hara2018,
+    no_std_norm: true and value_scale: 255."""
     no_mean_norm: bool = False
     """Do not subtract the mean."""
     no_std_norm: bool = False
@@ -147,7 +148,10 @@ class TrainOptions(Section):
     denseblock1 ... classifier; or a norm or transition between them); what lies before is frozen
     with its batch-norm statistics."""
     resume_path: str | None = None
-    """Checkpoint file to go on from when the experiment has no state of its own."""
+    """Checkpoint file to go on from: a training goes on from it and then from its own states, and
+    another file begins another training. n_epochs, and learning_rate, momentum, dampening,
+    weight_decay, nesterov and plateau_patience where they are not at their defaults, are used from
+    there on; at their defaults they are as in the file."""
 
     train_crop: Literal["random", "corner", "center"] = "random"
     """Spatial crop: of random area and shape, at a corner in one of five scales, or the centre."""
@@ -174,7 +178,7 @@ class TrainOptions(Section):
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
     """Momentum of sgd."""
     dampening: Fraction = 0.0
-    """Dampening of sgd's momentum."""
+    """Dampening of sgd's momentum; Nesterov's has none."""
     weight_decay: NotNegative = 1e-3
     """Weight decay."""
     nesterov: bool = False
@@ -185,7 +189,7 @@ class TrainOptions(Section):
     multistep_milestones: list[Count] = [50, 100, 150]
     """Epochs after which multistep divides the rate by ten."""
     overwrite_milestones: bool = False
-    """When resuming, take these milestones instead of those in the checkpoint."""
+    """With resume_path, take these milestones instead of those in the checkpoint."""
     plateau_patience: CountOrZero = 10
     """Epochs without a lower validation loss that plateau waits for."""
     warmup_epochs: CountOrZero = 0
@@ -221,8 +225,8 @@ class TrainOptions(Section):
 
     @model_validator(mode="after")
     def _check_training(self) -> Self:
-        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
-            raise ValueError("nesterov: true needs momentum above 0 and dampening 0")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: true needs momentum above 0")
         if self.pretrain and self.pretrain_path:
             raise ValueError(
                 f"pretrain: {self.pretrain!r} and pretrain_path: {self.pretrain_path!r} exclude "
@@ -265,6 +269,10 @@ class InferOptions(Section):
     at every inference_stride."""
     inference_no_average: bool = False
     """Give the scores of each clip, not their average over the video."""
+    class_order: str | None = None
+    """The classes of the model in the order of its outputs, where its file does not name them: a
+    text file with one class a line, an annotation JSON, or the word annotation for the order of the
+    annotation it is applied to."""
     output_topk: int = 5
     """Classes to give of each video, the most likely first; 0 or less gives all."""
 

@@ -7,7 +7,7 @@ and however many there are.
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby, zip_longest
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from r3d.annotations.reading import Annotation, read_annotation
+from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import InferenceClips
 from r3d.clips.loader import ClipBatch, make_loader
 from r3d.clips.modelinput import input_normalisation, model_input
@@ -24,6 +24,7 @@ from r3d.compute.device import (
     autocast,
     choose_device,
     choose_dtype,
+    enough_memory,
     memory_format,
     use_cores,
 )
@@ -33,10 +34,24 @@ from r3d.errors import InputError
 from r3d.files import AnyPath, atomic_path
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
+from r3d.inference.classes import output_classes
 from r3d.models.base import VideoModel
 from r3d.models.building import build_model
-from r3d.models.checkpoint import Checkpoint, load_weights, read_checkpoint
+from r3d.models.checkpoint import (
+    NORMALISATION_2018,
+    Checkpoint,
+    load_weights,
+    read_checkpoint,
+)
 from r3d.models.folding import fold_batch_norms
+
+OPTIONS_2018: dict[str, Any] = {
+    "mean_dataset": "hara2018",
+    "no_mean_norm": False,
+    "no_std_norm": True,
+    "value_scale": 255,
+}
+"""The options that stand for `NORMALISATION_2018`."""
 
 _DEFAULT_RUN = RunOptions()
 
@@ -96,7 +111,7 @@ def infer(
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
         checkpoint = read_checkpoint(model)
-        labels = _labels(checkpoint, samples, model)
+        labels = output_classes(checkpoint, samples.labels, options.class_order, model)
         network = load_network(options, checkpoint, len(labels), model)
         layout = prepare(network, device, dtype, run.memory_format)
 
@@ -118,14 +133,18 @@ def infer(
             mininterval=1 if sys.stderr.isatty() else 30,
         )
         results = (
-            (str(samples.ids[video]), _result(views, labels, k, options.inference_no_average))
+            (
+                name := str(samples.ids[video]),
+                _result(finite(views, model, name), labels, k, options.inference_no_average),
+            )
             for video, views in videos
         )
         lines = (f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results)
-        if world.is_main:
-            _write_results(output, chain(lines, world.receive_lines()))
-        else:
-            world.send_lines(lines)
+        with enough_memory(f"lower inference_batch_size (it is {batch_size}) or sample_size"):
+            if world.is_main:
+                _write_results(output, chain(lines, world.receive_lines()))
+            else:
+                world.send_lines(lines)
 
 
 def prepare(
@@ -166,6 +185,22 @@ def clip_scores(
             yield ViewScore(video, (segment[0], segment[1]), score)
 
 
+def finite(rows: Iterable[ViewScore], model: Path, video: str) -> Iterator[ViewScore]:
+    """The rows of a video, whose scores have to be numbers.
+
+    Raises:
+        InputError: if they are not.
+    """
+    for row in rows:
+        if not row.score.isfinite().all():
+            raise InputError(
+                f"checkpoint {model}: its scores of {video} are not finite, as of weights that "
+                "are too large; take a checkpoint of a training that did not diverge, or try "
+                "precision: fp32"
+            )
+        yield row
+
+
 def _result(rows: Iterable[ViewScore], labels: list[str], k: int, no_average: bool) -> list[Any]:
     """The result of a video from the rows of its clips."""
     if not no_average:
@@ -198,24 +233,19 @@ def _write_results(output: AnyPath, results: Iterable[str]) -> None:
         file.write("\n}}\n")
 
 
-def _labels(checkpoint: Checkpoint, samples: Annotation, model: Path) -> list[str]:
-    """The classes of the network's outputs, which must be those of the annotation."""
-    if checkpoint.labels is not None and checkpoint.labels != samples.labels:
-        pairs = zip_longest(checkpoint.labels, samples.labels)
-        index, (there, here) = next((i, pair) for i, pair in enumerate(pairs) if len({*pair}) > 1)
-        raise InputError(
-            f"checkpoint {model}: was trained on other classes than the annotation lists: class "
-            f"{index} is {there!r} there and {here!r} here "
-            f"({len(checkpoint.labels)} and {len(samples.labels)} classes)"
-        )
-    return samples.labels
-
-
 def load_network(
     options: InferenceOptions, checkpoint: Checkpoint, n_classes: int, model: Path
 ) -> VideoModel:
     normalisation = input_normalisation(options)
-    if checkpoint.normalisation not in (None, normalisation):
+    if checkpoint.normalisation == NORMALISATION_2018:
+        wanted = input_normalisation(options.model_copy(update=OPTIONS_2018))
+        if normalisation != wanted:
+            settings = ", ".join(f"{name}: {value}" for name, value in OPTIONS_2018.items())
+            raise InputError(
+                f"checkpoint {model}: was trained with the code of 2018, whose normalisation was "
+                f"another; set {settings.replace('True', 'true').replace('False', 'false')}"
+            )
+    elif checkpoint.normalisation not in (None, normalisation):
         raise InputError(
             f"checkpoint {model}: was trained with the normalisation {checkpoint.normalisation}, "
             f"the options give {normalisation}; set mean_dataset, no_mean_norm, no_std_norm and "

@@ -26,10 +26,12 @@ from r3d.config.messages import one_line
 from r3d.config.options import InferenceOptions
 from r3d.errors import InputError
 from r3d.frames.ffmpeg import Selection, VideoError, read_jpegs
-from r3d.inference.infer import load_network
+from r3d.inference.classes import read_classes
+from r3d.inference.infer import OPTIONS_2018, load_network
 from r3d.models.architectures import Architecture
 from r3d.models.base import VideoModel
-from r3d.models.checkpoint import Checkpoint, describe, read_checkpoint
+from r3d.models.checkpoint import NORMALISATION_2018, Checkpoint, read_checkpoint
+from r3d.models.describing import describe
 
 MODELS_FOLDER = Path("models")
 """Where a model that is given by its name is looked for, as `<name>.pth`."""
@@ -137,12 +139,21 @@ class TrainedModel:
         Args:
             inputs: clips of one video, from `video_input` or `frames_input`.
             batch_size: clips that the network sees at a time.
+
+        Raises:
+            InputError: if the scores are no finite numbers.
         """
         device = next(self.network.parameters()).device
         parts = [
             self.network(part.to(device)).float().softmax(1) for part in inputs.split(batch_size)
         ]
-        return torch.cat(parts).mean(0).cpu()
+        scores = torch.cat(parts).mean(0).cpu()
+        if not scores.isfinite().all():
+            raise InputError(
+                "model: its scores of these clips are not finite; accepted: clips of "
+                "finite numbers, and weights of a training that did not diverge"
+            )
+        return scores
 
     def best(self, inputs: Tensor, *, k: int = 5) -> list[tuple[str, float]]:
         """The k most likely classes of a video and their probabilities, the first the best.
@@ -207,8 +218,15 @@ def load_model(
     checkpoint = read_checkpoint(file)
     chosen = _options(checkpoint, options, file)
     n_classes = _architecture(checkpoint, file).n_classes
+    labels = checkpoint.labels
+    if labels is None and chosen.class_order is not None:
+        labels = read_classes(chosen.class_order)
+    if labels is not None and len(labels) != n_classes:
+        raise InputError(
+            f"checkpoint {file}: has {n_classes} outputs, and {len(labels)} classes are named"
+        )
     network = load_network(chosen, checkpoint, n_classes, file)
-    return TrainedModel(network.to(device).eval(), checkpoint.labels, chosen)
+    return TrainedModel(network.to(device).eval(), labels, chosen)
 
 
 def _find(path: str | os.PathLike[str]) -> Path:
@@ -239,6 +257,8 @@ def _options(checkpoint: Checkpoint, given: dict[str, Any], file: Path) -> Infer
         options = asdict(architecture).items()
         stated = {name: value for name, value in options if name in known}
         stated["input_type"] = "flow" if architecture.n_input_channels == 2 else "rgb"
+        if checkpoint.normalisation == NORMALISATION_2018:
+            stated |= OPTIONS_2018
     try:
         return InferenceOptions.model_validate({**stated, **given})
     except ValidationError as error:

@@ -88,6 +88,7 @@ _COUNTS = (
     "wide_resnet_k",
     "resnext_cardinality",
 )
+_MOST = 1_000_000
 
 
 def begin_modules(model: str) -> tuple[str, ...]:
@@ -136,14 +137,16 @@ class Architecture:
                 )
         for name in _COUNTS:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name}: {value!r} is refused; accepted: whole numbers from 1")
+            if not isinstance(value, int) or not 1 <= value <= _MOST:
+                raise InputError(
+                    f"{name}: {value!r} is refused; accepted: whole numbers from 1 to {_MOST}"
+                )
         if self.resnet_shortcut not in ("A", "B"):
             raise InputError(f"resnet_shortcut: {self.resnet_shortcut!r} is not one of 'A', 'B'")
-        if not 1 / 64 <= self.resnet_widen_factor < float("inf"):  # the stem has 64 channels
+        if not 1 / 64 <= self.resnet_widen_factor <= _MOST:  # the stem has 64 channels
             raise InputError(
                 f"resnet_widen_factor: {self.resnet_widen_factor!r} is refused; "
-                "accepted: numbers from 1/64"
+                f"accepted: numbers from 1/64 to {_MOST}"
             )
 
     @property

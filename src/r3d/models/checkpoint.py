@@ -8,10 +8,9 @@ Only tensors and plain values are ever loaded from a file, never other Python ob
 """
 
 import dataclasses
+import math
 import os
-import pickle
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,13 +21,23 @@ import torch
 from torch import Tensor
 
 from r3d.errors import InputError
-from r3d.files import atomic_path
-from r3d.models.architectures import FAMILIES, Architecture
+from r3d.models.architectures import Architecture
+from r3d.models.archive import load_archive, save_archive
 from r3d.models.base import VideoModel
+from r3d.models.describing import describe, present_form, same_widths
 from r3d.models.released import released_weights
+
+NORMALISATION_2018: dict[str, Any] = {
+    "mean": [114.7748, 107.7354, 99.475],
+    "std": [1.0, 1.0, 1.0],
+    "value_scale": 255,
+}
+"""What the inputs of the networks that were published in 2018 are normalised with."""
 
 # Data parallelism and torch.compile put these before every name.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
+# A file may state a number once for all of a layer. More than this must be there as it is stated.
+_UNFOLDED_BYTES = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,32 +72,39 @@ class Checkpoint:
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint of ours or of the reference, or a bare state dict.
 
+    Weights of the reference's code of 2018 come in their present form. What the file says of itself
+    has the right types and fits its weights; what a training makes of its state is not checked.
+
     Raises:
-        InputError: if the file cannot be read, is no checkpoint, or holds other Python objects than
-            tensors and plain values.
+        InputError: if the file cannot be read, is damaged, is no checkpoint, holds other Python
+            objects than tensors and plain values, or weights that are not finite.
     """
-    content = _load(path)
+    content = load_archive(path)
     if not isinstance(content, dict):
         raise InputError(
             f"checkpoint {path}: holds a {type(content).__name__}; accepted: a dictionary with "
             "the key state_dict, or a state dict"
         )
-    if "state_dict" not in content:
-        return Checkpoint(state_dict=_plain_names(content, path))
-    state_dict = _plain_names(content["state_dict"], path)
-    architecture = content.get("architecture")
+    bare = "state_dict" not in content
+    state_dict = _plain_names(content if bare else content["state_dict"], path)
+    _check_values(state_dict, path)
+    state_dict, of_2018 = present_form(state_dict)
+    if bare:
+        content = {}
     try:
         return Checkpoint(
             state_dict=state_dict,
-            epoch=int(content.get("epoch", 0)),
-            optimizer=content.get("optimizer"),
-            scheduler=content.get("scheduler"),
-            architecture=None if architecture is None else Architecture(**architecture),
-            config=content.get("config"),
-            labels=content.get("labels"),
-            normalisation=content.get("normalisation"),
-            training=content.get("training"),
-            version=content.get("version"),
+            epoch=_epoch(content.get("epoch", 0)),
+            optimizer=_optimizer(content.get("optimizer")),
+            scheduler=_dictionary(content, "scheduler"),
+            architecture=_architecture(_dictionary(content, "architecture"), state_dict),
+            config=_dictionary(content, "config"),
+            labels=_labels(content.get("labels")),
+            normalisation=(
+                NORMALISATION_2018 if of_2018 else _dictionary(content, "normalisation")
+            ),
+            training=_dictionary(content, "training"),
+            version=str(content["version"]) if "version" in content else None,
         )
     except (TypeError, ValueError, InputError) as error:
         raise InputError(f"checkpoint {path}: what it says of itself is broken ({error})") from None
@@ -97,9 +113,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint that loads with `weights_only=True` on any machine, and in the reference.
 
-    `version` is set to the running one; what is `None` is left out.
+    `version` is set to the running one; what is `None` is left out. Equal content gives equal
+    bytes.
 
     Raises:
+        OSError: if it cannot be written; a file of that name stays as it was.
         TypeError: if a value is neither a tensor nor plain, so that it could not be loaded again.
     """
     state_dict = _plain_names(checkpoint.state_dict, path)
@@ -117,12 +135,27 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         "training": checkpoint.training,
         "version": version("r3d"),
     }
-    content = {key: _on_cpu(value) for key, value in content.items() if value is not None}
-    with atomic_path(path) as partial:
-        torch.save(content, partial)
-        refused = torch.serialization.get_unsafe_globals_in_checkpoint(partial)
-        if refused:
-            raise TypeError(f"a checkpoint cannot hold {', '.join(sorted(refused))}")
+    content = {key: value for key, value in content.items() if value is not None}
+    save_archive(path, content)
+
+
+def not_finite(state_dict: Mapping[str, Tensor]) -> str:
+    """The first of the weights and statistics that cannot be computed with; "" if all can.
+
+    >>> not_finite({"bn1.running_var": torch.tensor([1.0, float("nan")])})
+    'bn1.running_var holds NaN'
+    """
+    for name, value in state_dict.items():
+        if not value.is_floating_point() or not value.numel():
+            continue
+        least, most = (float(bound) for bound in value.detach().aminmax())  # NaN if any is
+        if math.isnan(least):
+            return f"{name} holds NaN"
+        if math.isinf(least) or math.isinf(most):
+            return f"{name} holds infinite numbers"
+        if name.endswith(".running_var") and least < 0:
+            return f"{name} holds negative variances"
+    return ""
 
 
 def load_weights(
@@ -153,47 +186,6 @@ def load_weights(
     model.load_state_dict(dict(state_dict))
 
 
-def describe(state_dict: Mapping[str, Tensor]) -> Architecture:
-    """Infer a network from the names and shapes of its weights.
-
-    `conv1_t_stride` and `no_max_pool` leave no trace in them and stay at their defaults. A widen
-    factor is the shortest decimal that gives these widths.
-
-    Raises:
-        InputError: if the names and shapes are not those of one of the families.
-    """
-    shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
-    try:
-        if "features.conv1.weight" in shapes:
-            return _describe_densenet(shapes)
-        return _describe_resnet(shapes)
-    except (LookupError, ValueError, InputError):
-        raise InputError(f"the file holds no network of {', '.join(FAMILIES)}") from None
-
-
-def _load(path: str | os.PathLike[str]) -> Any:
-    try:
-        with Path(path).open("rb") as file:
-            try:
-                return torch.load(file, map_location="cpu", weights_only=True)
-            except Exception as error:
-                # Bytes that torch.save did not write raise anything, from KeyError to OSError.
-                raise InputError(f"checkpoint {path}: {_refusal(error)}") from None
-    except OSError as error:
-        raise InputError(f"checkpoint {path}: cannot be read ({error.strerror})") from None
-
-
-def _refusal(error: Exception) -> str:
-    """Why torch did not load a file, and what is accepted."""
-    found = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
-    if isinstance(error, pickle.UnpicklingError) and found:
-        return (
-            f"holds a Python object ({found[1]}); accepted: tensors and plain values, "
-            "such as a state dict"
-        )
-    return "is empty, cut short or no checkpoint; accepted: a file written by torch.save"
-
-
 def _plain_names(state_dict: Any, path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not isinstance(state_dict, Mapping) or not state_dict:
         raise InputError(f"checkpoint {path}: its state dict is empty or no dictionary")
@@ -208,20 +200,78 @@ def _plain_names(state_dict: Any, path: str | os.PathLike[str]) -> dict[str, Ten
                 f"checkpoint {path}: {name!r} is a sparse, quantised or meta tensor; "
                 "accepted: dense ones"
             )
+        if value.is_complex() or (value.element_size() < 2 and value.is_floating_point()):
+            raise InputError(
+                f"checkpoint {path}: {name!r} is of {value.dtype}; accepted: real numbers of 16 "
+                "bits or more"
+            )
     return {_WRAPPERS.sub("", name): value for name, value in state_dict.items()}
 
 
-def _on_cpu(value: Any) -> Any:
-    """A copy of nested containers of the same types with all tensors on the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        copy = value.copy()
-        for key in copy:
-            copy[key] = _on_cpu(copy[key])
-        return copy
-    if isinstance(value, list | tuple):
-        return type(value)(_on_cpu(item) for item in value)
+def _check_values(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    n_bytes = Path(path).stat().st_size
+    stated = sum(value.numel() * value.element_size() for value in state_dict.values())
+    if stated > max(n_bytes, _UNFOLDED_BYTES):
+        raise InputError(
+            f"checkpoint {path}: states weights of {stated} bytes and holds {n_bytes}; accepted: "
+            "a file that holds all of its weights"
+        )
+    if problem := not_finite(state_dict):
+        raise InputError(
+            f"checkpoint {path}: {problem}, as of a training that diverged; take an earlier one"
+        )
+
+
+def _epoch(value: Any) -> int:
+    if not isinstance(value, int | float) or not 0 <= value < 2**31 or value != int(value):
+        raise ValueError(f"epoch: {value!r}; accepted: whole numbers from 0")
+    return int(value)
+
+
+def _dictionary(content: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    value = content.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{key}: a {type(value).__name__}; accepted: a dictionary of names")
+    return value
+
+
+def _optimizer(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    match value:
+        case {"state": dict(state), "param_groups": [dict(), *_] as groups} if (
+            all(isinstance(group, dict) for group in groups)
+            and all(isinstance(group.get("params"), list) for group in groups)
+            and all(isinstance(values, dict) for values in state.values())
+        ):
+            return dict(value)
+    raise ValueError("optimizer: no state of an optimizer of torch")
+
+
+def _architecture(
+    stated: dict[str, Any] | None, state_dict: Mapping[str, Tensor]
+) -> Architecture | None:
+    """The network as the file states it, which must be that of its weights."""
+    if stated is None:
+        return None
+    architecture, found = Architecture(**stated), describe(state_dict)
+    if same_widths(architecture, found):
+        found = dataclasses.replace(found, resnet_widen_factor=architecture.resnet_widen_factor)
+    for field in dataclasses.fields(Architecture):
+        there, here = getattr(architecture, field.name), getattr(found, field.name)
+        # Of the others nothing is to be seen in the weights.
+        if field.name not in ("conv1_t_stride", "no_max_pool") and there != here:
+            raise ValueError(f"{field.name}: {there!r}, and its weights are of {here!r}")
+    return architecture
+
+
+def _labels(value: Any) -> list[str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+        raise ValueError("labels: no list of class names")
     return value
 
 
@@ -299,78 +349,3 @@ def _setting(option: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"{option}: {str(value).lower()}"
     return f"{option}: {value}"
-
-
-def _blocks(names: Mapping[str, Any]) -> tuple[int, ...]:
-    """How many blocks (in a DenseNet layers) each of the stages has."""
-    pattern = re.compile(r"(?:layer|features\.denseblock)(\d+)\.(?:denselayer)?(\d+)\.")
-    found = {match.groups() for name in names if (match := pattern.match(name))}
-    stages = Counter(int(stage) for stage, _ in found)
-    return tuple(stages[stage] for stage in sorted(stages))
-
-
-def _depth(model: str, blocks: tuple[int, ...], *, bottleneck: bool) -> int:
-    for depth, expected in FAMILIES[model].blocks.items():
-        if blocks == expected and bottleneck == (depth >= 50):
-            return depth
-    raise LookupError(f"no {model} has the blocks {blocks}")
-
-
-def _describe_densenet(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
-    stem = shapes["features.conv1.weight"]
-    return Architecture(
-        model="densenet",
-        model_depth=_depth("densenet", _blocks(shapes), bottleneck=True),
-        n_classes=shapes["classifier.weight"][0],
-        n_input_channels=stem[1],
-        conv1_t_size=stem[2],
-    )
-
-
-def _describe_resnet(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
-    factored = "conv1_s.weight" in shapes
-    bottleneck = "layer1.0.conv3.weight" in shapes
-    space_stem = shapes["conv1_s.weight" if factored else "conv1.weight"]
-    time_stem = shapes["conv1_t.weight" if factored else "conv1.weight"]
-    n_classes, features = shapes["fc.weight"]
-    options: dict[str, Any] = {}
-    if factored:
-        model = "resnet2p1d"
-    elif bottleneck and shapes["layer1.0.conv3.weight"][0] == 2 * space_stem[0]:
-        # Output twice as wide as the stem: groups of 4 channels, or one of all 64 k.
-        channels, group_width = shapes["layer1.0.conv2.weight"][:2]
-        if group_width == 4:
-            model = "resnext"
-            options["resnext_cardinality"] = channels // 4
-        else:
-            model = "wideresnet"
-            options["wide_resnet_k"] = channels // 64
-    else:
-        # Before the first convolution of a stage, a norm is as wide as that one's input.
-        width, in_channels = shapes["layer2.0.conv1.weight"][:2]
-        before = width != in_channels and shapes["layer2.0.bn1.weight"][0] == in_channels
-        model = "preresnet" if before else "resnet"
-    if "resnet_widen_factor" in FAMILIES[model].options:
-        options["resnet_widen_factor"] = _widen_factor(features // (4 if bottleneck else 1))
-    return Architecture(
-        model=model,
-        model_depth=_depth(model, _blocks(shapes), bottleneck=bottleneck),
-        n_classes=n_classes,
-        n_input_channels=space_stem[1],
-        conv1_t_size=time_stem[2],
-        resnet_shortcut="B" if "layer2.0.downsample.0.weight" in shapes else "A",
-        **options,
-    )
-
-
-def _widen_factor(width: int) -> float:
-    """The shortest decimal f with int(512 * f) == width.
-
-    >>> _widen_factor(153)  # 153 / 512 = 0.2988..., 154 / 512 = 0.3007...
-    0.3
-    """
-    for digits in range(10):
-        factor = -(-width * 10**digits // 512) / 10**digits
-        if int(512 * factor) == width:
-            return factor
-    raise LookupError(f"no widen factor gives the width {width}")

@@ -22,6 +22,19 @@ from r3d.config.options import TrainOptions
 _WARMUP_START = 0.01
 # What the state of a schedule lists for each group of the optimiser.
 _LISTS_BY_GROUP = ("base_lrs", "_last_lr", "min_lrs")
+# What is taken of the states in a file: of optimisers, of their groups, and of schedules.
+_VALUES = ("momentum_buffer", "step", "exp_avg", "exp_avg_sq")
+_SETTINGS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "betas", "eps")
+_SCHEDULE: dict[type, tuple[str, ...]] = {
+    MultiStepLR: ("milestones", "gamma", "base_lrs", "_last_lr", "last_epoch"),
+    CosineAnnealingLR: ("T_max", "eta_min", "base_lrs", "_last_lr", "last_epoch"),
+    LinearLR: ("start_factor", "end_factor", "total_iters", "base_lrs", "_last_lr", "last_epoch"),
+    SequentialLR: ("_last_lr", "last_epoch"),
+    ReduceLROnPlateau: (
+        *("factor", "patience", "threshold", "eps", "min_lrs"),
+        *("best", "num_bad_epochs", "cooldown_counter", "last_epoch"),
+    ),
+}
 
 
 def build_optimizer(
@@ -35,9 +48,7 @@ def build_optimizer(
     With `learning_rate_batch_size` the rate grows in proportion to the batch (Goyal et al.,
     Accurate, Large Minibatch SGD, 2017).
     """
-    learning_rate = options.learning_rate
-    if options.learning_rate_batch_size:
-        learning_rate *= options.batch_size / options.learning_rate_batch_size
+    learning_rate = options.learning_rate * rate_factor(options)
     trained: list[Any] = [parameter for parameter in parameters if parameter.requires_grad]
     if options.ft_begin_module:
         trained = [{"params": [parameter]} for parameter in trained]
@@ -48,11 +59,19 @@ def build_optimizer(
         trained,
         lr=learning_rate,
         momentum=options.momentum,
-        dampening=options.dampening,
+        dampening=0
+        if options.nesterov
+        else options.dampening,  # torch refuses both, as does Nesterov
         weight_decay=options.weight_decay,
         nesterov=options.nesterov,
         fused=fused,
     )
+
+
+def rate_factor(options: TrainOptions) -> float:
+    """What the learning rate is multiplied with for the size of the batch."""
+    base = options.learning_rate_batch_size
+    return options.batch_size / base if base else 1
 
 
 def build_scheduler(optimizer: Optimizer, options: TrainOptions) -> LRScheduler | ReduceLROnPlateau:
@@ -70,24 +89,16 @@ def build_scheduler(optimizer: Optimizer, options: TrainOptions) -> LRScheduler 
     if options.lr_scheduler == "cosine":
         schedule = CosineAnnealingLR(optimizer, T_max=options.n_epochs - warmup)
     else:
-        schedule = MultiStepLR(optimizer, milestones=_milestones(options))
+        schedule = MultiStepLR(optimizer, milestones=milestones_after_warmup(options))
     if not warmup:
         return schedule
     rise = LinearLR(optimizer, start_factor=_WARMUP_START, total_iters=warmup)
     return SequentialLR(optimizer, [rise, schedule], milestones=[warmup])
 
 
-def _milestones(options: TrainOptions) -> list[int]:
+def milestones_after_warmup(options: TrainOptions) -> list[int]:
     """The milestones as MultiStepLR counts them, which begins after the warm-up."""
     return [max(epoch - options.warmup_epochs, 0) for epoch in options.multistep_milestones]
-
-
-def overwrite_milestones(scheduler: LRScheduler | ReduceLROnPlateau, options: TrainOptions) -> None:
-    """Give a schedule the milestones of the options for the epochs to come, if it has any."""
-    parts = scheduler._schedulers if isinstance(scheduler, SequentialLR) else [scheduler]
-    for part in parts:
-        if isinstance(part, MultiStepLR):
-            part.milestones = Counter(_milestones(options))
 
 
 def load_optimizer(
@@ -118,23 +129,18 @@ def load_optimizer(
             "set ft_begin_module as in its training"
         )
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    values = [state["state"].get(key, {}) for key, _ in places]
-    for parameter, value in zip(trained, values, strict=True):
-        for name, tensor in value.items():
-            if isinstance(tensor, Tensor) and tensor.dim() and tensor.shape != parameter.shape:
-                raise ValueError(
-                    f"a {name} has the shape {tuple(tensor.shape)}, and its parameter "
-                    f"{tuple(parameter.shape)}"
-                )
+    values = [
+        _checked_values(state["state"].get(key, {}), parameter)
+        for (key, _), parameter in zip(places, trained, strict=True)
+    ]
     groups = optimizer.state_dict()["param_groups"]
     other = {"betas", "momentum"} & (groups[0].keys() - saved[0].keys())
     if other:
         raise ValueError(f"it has no {other.pop()}, as of another optimizer")
     sources = [places[group["params"][0]][1] for group in groups]
-    # Which implementation makes the steps is decided here, not there.
-    own = ("params", "foreach", "fused")
+    # Which implementation makes the steps, and in which direction, is decided here, not there.
     merged = [
-        {**saved[source], **{name: group[name] for name in own}}
+        {**group, **_checked_settings(saved[source], group)}
         for group, source in zip(groups, sources, strict=True)
     ]
     loaded = {number: value for number, value in enumerate(values) if value}
@@ -142,28 +148,110 @@ def load_optimizer(
     return sources
 
 
+def _checked_values(values: dict[str, Any], parameter: nn.Parameter) -> dict[str, Any]:
+    """What an optimiser keeps of a parameter, laid out as the parameter is.
+
+    Raises:
+        ValueError: if it is not of this parameter, or not finite.
+    """
+    checked = {}
+    for name, value in values.items():
+        if name not in _VALUES or value is None:
+            continue
+        if not isinstance(value, Tensor):
+            value = torch.tensor(float(value))
+        if value.is_complex() or not value.isfinite().all():
+            raise ValueError(f"a {name} is not finite: its training diverged")
+        if value.dim() and value.shape != parameter.shape:
+            raise ValueError(
+                f"a {name} has the shape {tuple(value.shape)}, and its parameter "
+                f"{tuple(parameter.shape)}"
+            )
+        checked[name] = torch.empty_like(parameter).copy_(value) if value.dim() else value
+    return checked
+
+
+def _checked_settings(there: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a group in a file that count here.
+
+    Raises:
+        ValueError: if one is no finite number.
+    """
+    settings = {name: there[name] for name in _SETTINGS if name in there and name in here}
+    if "initial_lr" in there:
+        settings["initial_lr"] = there["initial_lr"]
+    for name, value in settings.items():
+        numbers = value if name == "betas" else [value]
+        if not all(_is_finite(number) for number in numbers) or (
+            name == "betas" and len(value) != 2
+        ):
+            raise ValueError(f"{name} is {value!r}; accepted: finite numbers from 0")
+    return settings
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < float("inf")
+
+
 def load_scheduler(
     scheduler: LRScheduler | ReduceLROnPlateau,
     state: dict[str, Any],
     groups: Sequence[int] | None,
+    *,
+    epoch: int,
 ) -> None:
     """Load a state of a schedule.
 
     Args:
         groups: where the optimiser's groups come from, as `load_optimizer` returns it; its lists
             with an entry a group follow. None leaves them.
+        epoch: epochs that the file has finished, beyond which no schedule can be.
+
+    Raises:
+        LookupError, TypeError, ValueError: if the state is not of such a schedule.
     """
-    scheduler.load_state_dict(state if groups is None else _regrouped(state, groups))
+    scheduler.load_state_dict(_checked_schedule(scheduler, state, groups, epoch))
 
 
-def _regrouped(state: dict[str, Any], groups: Sequence[int]) -> dict[str, Any]:
-    regrouped = dict(state)
-    for key in _LISTS_BY_GROUP:
-        if key in state:
-            regrouped[key] = [state[key][group] for group in groups]
-    if "_schedulers" in state:  # of a warm-up and what follows it
-        regrouped["_schedulers"] = [_regrouped(part, groups) for part in state["_schedulers"]]
-    return regrouped
+def _checked_schedule(
+    scheduler: LRScheduler | ReduceLROnPlateau,
+    state: dict[str, Any],
+    groups: Sequence[int] | None,
+    epoch: int,
+) -> dict[str, Any]:
+    """What of a state counts for a schedule: what it has itself, and has to be in the file."""
+    own = scheduler.state_dict()
+    checked = dict(own)
+    for name in _SCHEDULE[type(scheduler)]:
+        if name == "_last_lr" and name not in state:  # of before torch 1.4; it is for reading only
+            continue
+        value = state[name]
+        if name in _LISTS_BY_GROUP:
+            value = [value[group] for group in groups] if groups is not None else list(value)
+            fits = len(value) == len(own[name]) and all(map(_is_finite, value))
+        elif name == "milestones":
+            value = Counter(value)
+            fits = all(isinstance(m, int) and 0 <= m < 2**31 for m in [*value, *value.values()])
+        elif name == "best":
+            fits = isinstance(value, int | float) and value == value
+        elif name in ("last_epoch", "num_bad_epochs", "cooldown_counter"):
+            # It may lag behind in the reference, which loses an epoch with each resume.
+            fits = isinstance(value, int) and -1 <= value <= epoch
+        else:
+            fits = _is_finite(value)
+        if not fits:
+            raise ValueError(f"{name} is {value!r} after {epoch} epochs")
+        checked[name] = value
+    if isinstance(scheduler, SequentialLR):  # a warm-up and what follows it
+        if state["_milestones"] != own["_milestones"]:
+            raise ValueError(
+                f"its warm-up takes {state['_milestones']} epochs and here {own['_milestones']}"
+            )
+        checked["_schedulers"] = [
+            _checked_schedule(part, part_state, groups, epoch)
+            for part, part_state in zip(scheduler._schedulers, state["_schedulers"], strict=True)
+        ]
+    return checked
 
 
 def step_scheduler(scheduler: LRScheduler | ReduceLROnPlateau, validation_loss: float) -> None:

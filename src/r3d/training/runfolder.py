@@ -2,6 +2,7 @@
 
     <checkpoints>/<fingerprint>/
         latest.pth          the whole state, after each epoch and when the training is stopped
+        previous.pth        the one before, in case that latest.pth gets damaged
         best.pth            the state with the best validation accuracy
         save_<epoch>.pth    every so many epochs, named as in the reference
         train.log  train_batch.log  val.log      tab separated, the reference's columns
@@ -15,8 +16,9 @@ import csv
 import hashlib
 import json
 import logging
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +28,7 @@ from filelock import AcquireReturnProxy
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
 from r3d.files import atomic_path, hold_lock
-from r3d.models.checkpoint import read_checkpoint
+from r3d.models.checkpoint import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -42,7 +44,9 @@ _LOCK_SECONDS = 120
 _log = logging.getLogger(__name__)
 
 
-def fingerprint(options: TrainingOptions, inputs: Iterable[Path]) -> str:
+def fingerprint(
+    options: TrainingOptions, inputs: Iterable[Path], digests: Iterable[bytes] = ()
+) -> str:
     """Twelve hex digits of all that the trained weights depend on.
 
     Options at their defaults do not count, so that a new option does not part a training from its
@@ -50,7 +54,8 @@ def fingerprint(options: TrainingOptions, inputs: Iterable[Path]) -> str:
     prolonged.
 
     Args:
-        inputs: files whose contents count, such as the annotation and the pretrained weights.
+        inputs: files whose bytes count, such as the annotation and `resume_path`.
+        digests: of contents that count whatever file they are in, such as pretrained weights.
     """
     # Which experiment or file the weights come from does not matter, their content does.
     ignored = {"pretrain", "pretrain_path", "resume_path", "final_model"}
@@ -63,6 +68,8 @@ def fingerprint(options: TrainingOptions, inputs: Iterable[Path]) -> str:
     for path in inputs:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
+    for content in digests:
+        digest.update(content)
     return digest.hexdigest()[:12]
 
 
@@ -77,6 +84,10 @@ class RunFolder:
         return self.path / "latest.pth"
 
     @property
+    def previous(self) -> Path:
+        return self.path / "previous.pth"
+
+    @property
     def best(self) -> Path:
         return self.path / "best.pth"
 
@@ -84,35 +95,56 @@ class RunFolder:
         """The checkpoint that is kept of an epoch."""
         return self.path / f"save_{epoch}.pth"
 
-    def states(self) -> list[Path]:
-        """The states there are to resume from, the furthest first."""
-        kept = (int(path.stem.removeprefix("save_")) for path in self.path.glob("save_*.pth"))
-        periodic = [self.periodic(epoch) for epoch in sorted(kept, reverse=True)]
-        return [path for path in (self.latest, *periodic) if path.is_file()]
+    def keep_previous(self) -> None:
+        """Let the latest state be the previous one, before another takes its place."""
+        if not self.latest.is_file():
+            return
+        self.previous.unlink(missing_ok=True)
+        try:
+            self.previous.hardlink_to(self.latest)  # so that there is a latest one all the time
+        except OSError:  # a file system without links
+            self.latest.replace(self.previous)
 
-    def state_before(self, n_epochs: int, *, with_best: bool) -> Path | None:
+    def state_before(self, n_epochs: int, *, with_best: bool) -> tuple[Path, Checkpoint] | None:
         """The furthest state of at most so many epochs, `None` if there is none to go on from.
+
+        A state that is damaged is passed over, and that is said.
 
         Args:
             with_best: the state of its best epoch has to be here, too. If a longer training has put
                 a later one in its place, a state before it is taken, so that it is trained again.
         """
         limit = (n_epochs, 0)
-        for path in self.states():
-            epoch, step, best_epoch = _progress(path)
+        for path in self._states():
+            checkpoint = _read_state(path)
+            if checkpoint is None:
+                continue
+            epoch, step, best_epoch = _progress(checkpoint)
             if (epoch, step) > limit:
                 continue
             if not with_best or best_epoch == 0 or self.state_of(best_epoch):
-                return path
+                return path, checkpoint
             limit, with_best = (best_epoch - 1, sys.maxsize), False
         return None
 
-    def state_of(self, epoch: int) -> Path | None:
+    def state_of(self, epoch: int) -> tuple[Path, Checkpoint] | None:
         """The state after an epoch, if it is kept."""
-        for path in (self.best, self.periodic(epoch), self.latest):
-            if path.is_file() and _progress(path)[:2] == (epoch, 0):
-                return path
+        for path in (self.best, self.periodic(epoch), self.latest, self.previous):
+            if path.is_file():
+                checkpoint = _read_state(path)
+                if checkpoint is not None and _progress(checkpoint)[:2] == (epoch, 0):
+                    return path, checkpoint
         return None
+
+    def _states(self) -> Iterator[Path]:
+        """The states there are to resume from, the furthest first."""
+        yield from (path for path in (self.latest, self.previous) if path.is_file())
+        kept: list[tuple[int, int, Path]] = []
+        for path in (*self.path.glob("save_*.pth"), self.best):
+            checkpoint = _read_state(path) if path.is_file() else None
+            if checkpoint is not None:
+                kept.append((*_progress(checkpoint)[:2], path))
+        yield from (path for *_, path in sorted(kept, reverse=True))
 
     def lock(self) -> AcquireReturnProxy:
         """Hold the folder for this process; the kernel lets go when the process ends.
@@ -133,7 +165,6 @@ class RunFolder:
                     f"training state {self.path}: another process trains here; "
                     "stop it first, or wait for it"
                 ) from None
-        self.path.mkdir(exist_ok=True)
         return lock
 
     def set_aside_finished(self, n_epochs: int, code: str) -> None:
@@ -142,18 +173,40 @@ class RunFolder:
         Its result is not that of the present code. One that is not finished goes on, whatever code
         began it: weeks of training are not thrown away for an edit.
         """
-        if not self.latest.is_file():
+        state = _read_state(self.latest) if self.latest.is_file() else None
+        if state is None and self.previous.is_file():
+            state = _read_state(self.previous)
+            if state is not None:  # else the damaged one would be the previous one soon
+                self.previous.replace(self.latest)
+        if state is None or state.training is None:
             return
-        training = read_checkpoint(self.latest).training
-        assert training is not None
-        if training["epoch"] < n_epochs or training["code"] == code:
+        earlier = str(state.training.get("code", ""))
+        if state.epoch < n_epochs or earlier == code or not re.fullmatch(r"\w+", earlier):
             return
-        name = f"{self.path.name}.{training['code']}"
+        name = f"{self.path.name}.{earlier}"
         taken = sum(1 for _ in self.path.parent.glob(f"{name}*"))
         target = self.path.with_name(f"{name}.{taken}" if taken else name)
         self.path.rename(target)
         self.path.mkdir()
         _log.info("kept the finished training by earlier code in %s", target)
+
+    def adopt(self, earlier: "RunFolder") -> None:
+        """Take over the folder that an earlier version gave this training, under its own name."""
+        if self.path.exists() or not earlier.path.is_dir():
+            return
+        with earlier.lock():
+            earlier.path.rename(self.path)
+        _log.info("the state of the training is now in %s, before in %s", self.path, earlier.path)
+
+    def begun_from_a_file(self) -> bool:
+        """Whether the training here went on from a file: its log does not begin with epoch 1."""
+        log = self.path / "train.log"
+        if not log.is_file():
+            return False
+        with log.open(newline="", encoding="utf-8") as file:
+            return next(
+                (row["epoch"] != "1" for row in csv.DictReader(file, delimiter="\t")), False
+            )
 
     def copy_logs(self, train_log: Path, val_log: Path, *, n_epochs: int) -> None:
         """Copy the logs by epoch, up to the last one."""
@@ -226,11 +279,27 @@ class TrainingLogs:
         _append(self._batches, rows)
 
 
-def _progress(path: Path) -> tuple[int, int, int]:
+def _read_state(path: Path) -> Checkpoint | None:
+    """A state of a run folder; None, and said, if there is nothing to go on from in it."""
+    try:
+        checkpoint = read_checkpoint(path)
+        _progress(checkpoint)
+    except (InputError, LookupError, TypeError) as error:
+        reason = str(error).removeprefix(f"checkpoint {path}: ")
+        _log.warning("%s is passed over, and the state before it used: %s", path, reason)
+        return None
+    return checkpoint
+
+
+def _progress(state: Checkpoint) -> tuple[int, int, int]:
     """Epochs and steps that a state has done, and its best epoch."""
-    training = read_checkpoint(path).training
-    assert training is not None
-    return training["epoch"], training["step"], training.get("best_epoch", 0)
+    if state.training is None:
+        raise LookupError("it is no state of a training")
+    return (
+        int(state.training["epoch"]),
+        int(state.training["step"]),
+        int(state.training.get("best_epoch", 0)),
+    )
 
 
 def _copy(

@@ -13,16 +13,18 @@ from r3d.clips.modelinput import input_normalisation
 from r3d.compute.device import Layout, choose_dtype, memory_format
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
+from r3d.models.archive import tensors_digest
 from r3d.models.base import VideoModel, freeze_before, replace_head
 from r3d.models.building import build_model
-from r3d.models.checkpoint import Checkpoint, describe, load_weights, read_checkpoint
+from r3d.models.checkpoint import Checkpoint, load_weights, not_finite, read_checkpoint
+from r3d.models.describing import describe
 from r3d.training.optim import (
     build_optimizer,
     build_scheduler,
     load_optimizer,
     load_scheduler,
-    overwrite_milestones,
 )
+from r3d.training.resuming import settle_options, settled_options
 
 
 @dataclass
@@ -92,8 +94,14 @@ class TrainState:
             InputError: if the checkpoint does not fit the options.
         """
         self.options, self.labels = options, labels
+        self.start: bytes | None = None  # a digest of the pretrained weights
         torch.manual_seed(options.manual_seed)
-        self.network = _build_network(options, len(labels), pretrained)
+        if pretrained is None:
+            self.network = build_model(n_classes=len(labels), **options.network())
+        else:
+            checkpoint = read_checkpoint(pretrained)
+            self.start = tensors_digest(checkpoint.state_dict)
+            self.network = _pretrained_network(options, len(labels), checkpoint, pretrained)
         self.dtype = choose_dtype(options.precision, device)
         self.memory_format = memory_format(device, self.dtype, layout)
         self.network.to(device).to(memory_format=self.memory_format)
@@ -131,43 +139,67 @@ class TrainState:
         """The trained network, without what only a training needs."""
         return self._model(self.final_network.state_dict())
 
-    def load(self, state: Checkpoint, path: Path) -> None:
+    def load(self, state: Checkpoint, path: Path, *, own: bool = False) -> None:
         """Go on from a checkpoint of ours or of the reference.
 
+        Args:
+            own: whether it is of this very training, not of one that this one begins from.
+
         Raises:
-            InputError: if it is of another network, optimiser or schedule.
+            InputError: if it is of another network, optimiser, schedule or class order.
         """
         options = self.options
+        if state.labels not in (None, self.labels):
+            raise InputError(
+                f"checkpoint {path}: its classes are not those of the annotation, or have another "
+                "order; to start from its weights, with a fresh last layer, set pretrain_path"
+            )
         load_weights(self.network, state.state_dict, path, architecture=state.architecture)
         try:
             groups = None
             if state.optimizer is not None:
                 groups = load_optimizer(self.optimizer, state.optimizer, self.network.parameters())
             if state.scheduler is not None:
-                load_scheduler(self.scheduler, state.scheduler, groups)
+                load_scheduler(self.scheduler, state.scheduler, groups, epoch=state.epoch)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise InputError(
                 f"checkpoint {path}: its optimizer or scheduler state does not fit optimizer: "
-                f"{options.optimizer}, lr_scheduler: {options.lr_scheduler} ({error})"
+                f"{options.optimizer}, lr_scheduler: {options.lr_scheduler}, warmup_epochs: "
+                f"{options.warmup_epochs} ({error})"
             ) from None
-        if options.overwrite_milestones:
-            overwrite_milestones(self.scheduler, options)
+        if own:
+            self.options = settled_options(options, self.scheduler, config=state.config)
+        elif state.optimizer is not None and state.scheduler is not None:
+            self.options = settle_options(
+                options, self.optimizer, self.scheduler, config=state.config, epoch=state.epoch
+            )
         if state.scheduler is not None:
             self._catch_up(state.epoch)
-        training = dict(state.training or {"epoch": state.epoch})
-        training.pop("code", None)
-        average = training.pop("average", None)
-        if self.average is not None:
-            if average is not None:
-                self.average.load_state_dict(average)
-            else:
-                self.average.module.load_state_dict(self.network.state_dict())
-        self.progress = Progress(**training)
+        self._load_average(state, path)
+        self.progress = _progress_of(state, path)
+
+    def _load_average(self, state: Checkpoint, path: Path) -> None:
+        if self.average is None:
+            return
+        there = (state.training or {}).get("average")
+        if there is None:
+            self.average.module.load_state_dict(self.network.state_dict())
+            return
+        here = self.average.state_dict()
+        fits = isinstance(there, dict) and there.keys() == here.keys()
+        if not fits or any(
+            not isinstance(there[name], Tensor) or there[name].shape != here[name].shape
+            for name in here
+        ):
+            raise InputError(f"checkpoint {path}: its averaged weights are not of this network")
+        if problem := not_finite(there):
+            raise InputError(f"checkpoint {path}: of its averaged weights, {problem}")
+        self.average.load_state_dict(there)
 
     def _catch_up(self, epoch: int) -> None:
         """Bring the schedule to an epoch: the reference saves before its last step."""
         if not isinstance(self.scheduler, ReduceLROnPlateau):  # which would need the loss
-            while self.scheduler.last_epoch < epoch:
+            while self.scheduler.last_epoch < epoch:  # a few times; the state was checked
                 self.scheduler.step()
 
     def _model(self, state_dict: dict[str, Tensor]) -> Checkpoint:
@@ -181,11 +213,35 @@ class TrainState:
         )
 
 
-def _build_network(options: TrainingOptions, n_classes: int, pretrained: Path | None) -> VideoModel:
-    """A new network, or one with pretrained weights, a fresh head and frozen early layers."""
-    if pretrained is None:
-        return build_model(n_classes=n_classes, **options.network())
-    checkpoint = read_checkpoint(pretrained)
+def _progress_of(state: Checkpoint, path: Path) -> Progress:
+    """Where the training of a checkpoint stood; the reference says its epoch only.
+
+    Raises:
+        InputError: if that is no place in a training.
+    """
+    if state.training is None:
+        return Progress(epoch=state.epoch)
+    values = {
+        name: state.training.get(name, default) for name, default in asdict(Progress()).items()
+    }
+    for name, value in values.items():
+        whole = name in ("epoch", "step", "seen", "best_epoch")
+        if not isinstance(value, int if whole else int | float) or not (
+            0 <= value < 2**63 if whole else value == value
+        ):
+            raise InputError(f"checkpoint {path}: {name} of its training is {value!r}")
+    if values["epoch"] != state.epoch or values["best_epoch"] > state.epoch:
+        raise InputError(
+            f"checkpoint {path}: its epochs contradict each other ({state.epoch}, of its training "
+            f"{values['epoch']}, the best {values['best_epoch']})"
+        )
+    return Progress(**values)
+
+
+def _pretrained_network(
+    options: TrainingOptions, n_classes: int, checkpoint: Checkpoint, pretrained: Path
+) -> VideoModel:
+    """A network with pretrained weights, a fresh head and frozen early layers."""
     try:
         architecture = checkpoint.architecture or describe(checkpoint.state_dict)
     except InputError as error:

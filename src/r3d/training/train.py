@@ -25,14 +25,14 @@ from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import TrainingClips, ValidationClips
 from r3d.clips.loader import ClipLoader, EpochSampler, make_loader
 from r3d.clips.modelinput import model_input
-from r3d.compute.device import autocast, choose_device, use_cores
+from r3d.compute.device import autocast, choose_device, enough_memory, use_cores
 from r3d.compute.distributed import World, join_world
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped
 from r3d.files import AnyPath
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
-from r3d.models.checkpoint import read_checkpoint, write_checkpoint
+from r3d.models.checkpoint import Checkpoint, not_finite, read_checkpoint, write_checkpoint
 from r3d.training.optim import step_scheduler
 from r3d.training.runfolder import RunFolder, TrainingLogs, fingerprint, tensorboard_writer
 from r3d.training.state import TrainState
@@ -120,8 +120,16 @@ def train(
             validation_clips = ValidationClips(validation, store, options)
 
         state = TrainState(options, samples.labels, pretrained, device, run.memory_format)
-        inputs = [annotation, *([pretrained] if pretrained else [])]
-        folder = RunFolder(Path(checkpoints) / fingerprint(options, inputs))
+        resumed = [Path(options.resume_path)] if options.resume_path else []
+        if resumed and not resumed[0].is_file():
+            raise InputError(
+                f"resume_path: {options.resume_path!r} is no file; give the path of a checkpoint"
+            )
+        started = [state.start] if state.start else []
+        folder = _run_folder(checkpoints, fingerprint(options, [annotation, *resumed], started))
+        # Before it counted where a training goes on from, and pretrained weights by their file.
+        files = [annotation, *([pretrained] if pretrained else [])]
+        earlier = _run_folder(checkpoints, fingerprint(options, files))
         training = Training(
             state,
             training_clips,
@@ -134,26 +142,66 @@ def train(
         )
         with folder.lock() if world.is_main else nullcontext():
             if world.is_main:
+                if earlier != folder:
+                    _take_over(folder, earlier, options)
                 folder.set_aside_finished(options.n_epochs, training.code)
+                folder.path.mkdir(exist_ok=True)
             world.barrier()
             _resume(state, folder)
-            training.run_epochs()
+            training.check_place()
+            with enough_memory(
+                f"lower batch_size ({options.batch_size}), compute each batch in more "
+                f"accumulate_steps ({options.accumulate_steps}), or lower sample_size or "
+                "sample_duration; what is trained so far is kept"
+            ):
+                training.run_epochs()
             if world.is_main:
                 _write_model(state, folder, Path(model))
                 folder.copy_logs(Path(train_log), Path(val_log), n_epochs=options.n_epochs)
 
 
+def _run_folder(checkpoints: AnyPath, name: str) -> RunFolder:
+    return RunFolder(Path(checkpoints) / name)
+
+
+def _take_over(folder: RunFolder, earlier: RunFolder, options: TrainingOptions) -> None:
+    """Go on in the folder of an earlier version, in which `resume_path` did not count.
+
+    Raises:
+        InputError: if the training there went on from a file, which may be this one or another.
+    """
+    if not options.resume_path:
+        folder.adopt(earlier)
+    elif not folder.path.exists() and earlier.begun_from_a_file():
+        raise InputError(
+            f"resume_path: {options.resume_path}: the training in {earlier.path} went on from a "
+            "file, and the version that began it did not note which; leave resume_path out to go "
+            "on with it, or delete that folder to begin from the file"
+        )
+
+
 def _resume(state: TrainState, folder: RunFolder) -> None:
     """Go on from a state of the run folder, else from `resume_path`, if given."""
     options = state.options
-    path = folder.state_before(options.n_epochs, with_best=options.final_model == "best")
-    if path is not None:
-        state.load(read_checkpoint(path), path)
+    found = folder.state_before(options.n_epochs, with_best=options.final_model == "best")
+    if found is not None:
+        path, checkpoint = found
+        state.load(checkpoint, path, own=True)
     elif options.resume_path:
         path = Path(options.resume_path)
-        state.load(read_checkpoint(path), path)
+        checkpoint = read_checkpoint(path)
+        if checkpoint.epoch > options.n_epochs:
+            raise InputError(
+                f"resume_path: {path} has done {checkpoint.epoch} epochs, which is more than "
+                f"n_epochs: {options.n_epochs}; raise n_epochs, or give an earlier checkpoint"
+            )
+        state.load(checkpoint, path)
         state.progress.forget_best()  # the weights of which are elsewhere, if anywhere
     else:
+        if folder.latest.is_file():
+            _log.warning(
+                "no state in %s can be gone on from: the training begins anew", folder.path
+            )
         return
     done = (state.progress.epoch, state.progress.step)
     _log.info("resumed from %s: %d epochs and %d steps are done", path, *done)
@@ -163,10 +211,21 @@ def _write_model(state: TrainState, folder: RunFolder, model: Path) -> None:
     """Write the final network: that of the last epoch, or of the best."""
     best_epoch = state.progress.best_epoch
     if state.options.final_model == "best" and best_epoch:
-        path = folder.state_of(best_epoch)
-        assert path is not None
-        state.load(read_checkpoint(path), path)
-    write_checkpoint(model, state.final_model())
+        found = folder.state_of(best_epoch)
+        assert found is not None
+        path, checkpoint = found
+        state.load(checkpoint, path, own=True)
+    _write(model, state.final_model())
+
+
+def _write(path: Path, checkpoint: Checkpoint) -> None:
+    try:
+        write_checkpoint(path, checkpoint)
+    except OSError as error:
+        raise InputError(
+            f"checkpoint {path}: cannot be written ({error.strerror}); the state before it is "
+            "kept, and the training goes on from there once that is mended"
+        ) from None
 
 
 class Training:
@@ -253,6 +312,21 @@ class Training:
                 self._train_epoch()
                 self._finish_epoch()
 
+    def check_place(self) -> None:
+        """Check that the steps done of an epoch under way are steps of these batches.
+
+        Raises:
+            InputError: if they are not, as the batches of a file gone on from may be others.
+        """
+        progress, size = self.state.progress, self.options.batch_size
+        if progress.step > self.n_steps or progress.seen != min(progress.step * size, self.n_clips):
+            raise InputError(
+                f"resume_path: {self.options.resume_path} stopped within an epoch, after "
+                f"{progress.step} steps and {progress.seen} clips, which does not fit batches of "
+                f"{size} of {self.n_clips} clips; give a checkpoint of an epoch's end "
+                "(save_<epoch>.pth), or the batch_size and annotation of its training"
+            )
+
     def _train_epoch(self) -> None:
         progress = self.state.progress
         saved = time.monotonic()
@@ -282,11 +356,7 @@ class Training:
         for loss, correct, seen in self.world.sum(torch.stack(self.losses)).tolist():
             progress.add(loss, correct, int(seen))
             if not math.isfinite(loss):
-                raise InputError(
-                    f"the training diverged: the loss is {loss} in epoch {epoch}, step "
-                    f"{progress.step}; lower learning_rate ({self.options.learning_rate}), set "
-                    "warmup_epochs or clip_grad_norm, or precision: fp32"
-                )
+                raise self._diverged(f"the loss is {loss} in epoch {epoch}, step {progress.step}")
             iteration = progress.epoch * self.n_steps + progress.step
             means = (loss / seen, correct / seen)
             rows.append((epoch, progress.step, iteration, *means, self.state.learning_rate))
@@ -311,6 +381,8 @@ class Training:
         if self.validation_batches is not None:
             self._save(self.folder.latest)  # a validation is not interrupted, it may be killed
             loss, accuracy = self._validate(self.validation_batches)
+            if not math.isfinite(loss):
+                raise self._diverged(f"the validation loss is {loss} in epoch {train_row[0]}")
         step_scheduler(state.scheduler, loss)
         is_best = progress.finish_epoch(accuracy, loss)
         if self.logs is not None:
@@ -364,8 +436,28 @@ class Training:
         return earlier is not None and bool(earlier > 0)
 
     def _save(self, path: Path) -> None:
-        if self.world.is_main:
-            write_checkpoint(path, self.state.checkpoint(self.code))
+        """Save the state, unless it is one that nothing can go on from.
+
+        Raises:
+            InputError: if weights or statistics are not finite, or the file cannot be written.
+        """
+        if not self.world.is_main:
+            return
+        networks = {
+            id(network): network for network in (self.state.network, self.state.final_network)
+        }
+        for network in networks.values():
+            if problem := not_finite(network.state_dict()):
+                raise self._diverged(f"{problem} in epoch {self.state.progress.epoch + 1}")
+        if path == self.folder.latest:
+            self.folder.keep_previous()
+        _write(path, self.state.checkpoint(self.code))
+
+    def _diverged(self, what: str) -> InputError:
+        return InputError(
+            f"the training diverged: {what}; lower learning_rate ({self.options.learning_rate}), "
+            "set warmup_epochs or clip_grad_norm, or precision: fp32"
+        )
 
 
 def steps_per_epoch(n_clips: int, batch_size: int, world_size: int) -> int:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from r3d.errors import InputError, Stopped
@@ -18,8 +18,18 @@ _PR_SET_PDEATHSIG = 1
 def one_line_errors() -> Iterator[None]:
     """End the process with one line on bad input or when stopped; a bug keeps its traceback.
 
-    The exit status is 1, or that of a process that SIGTERM ended, so that a scheduler tries again.
+    The exit status is 1, or that of a process that the signal ended, so that a scheduler tries
+    again.
     """
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     except InputError as error:
@@ -28,6 +38,11 @@ def one_line_errors() -> Iterator[None]:
     except Stopped as stopped:
         logging.warning("%s", stopped)
         sys.exit(128 + signal.SIGTERM)
+    except BaseException:
+        # Whatever an import or a library has made of it.
+        if not interrupts:
+            raise
+        sys.exit(128 + signal.SIGINT)
 
 
 @contextmanager

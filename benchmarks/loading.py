@@ -56,10 +56,8 @@ class PackedStore(FrameStore):
         offset = ends[first - 1]
         return [data[ends[i - 1] - offset : ends[i] - offset] for i in indices]
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.packed"
-
-    record = adopt = writer = None  # type: ignore[assignment]
+    _extension = ".packed"
+    adopt = writer = _read = _find = _trust = None  # type: ignore[assignment]
 
 
 def main() -> None:

@@ -36,13 +36,22 @@ def shards_command(tables: tuple[Path, ...], folder: Path, n_shards: int) -> Non
     show_default=True,
     help="Videos extracted at a time.",
 )
+@click.option("--verify", is_flag=True, help="Read all frames, and make the damaged ones anew.")
 def frames_command(
-    shard: Path, videos: Path, frames: Path, manifest: Path, threads: int, **options: Any
+    shard: Path,
+    videos: Path,
+    frames: Path,
+    manifest: Path,
+    threads: int,
+    verify: bool,
+    **options: Any,
 ) -> None:
     """Extract the videos of a SHARD from the folder VIDEOS into FRAMES, and write the MANIFEST."""
     from r3d.frames.extract import FrameOptions, extract_shard
 
-    extract_shard(shard, videos, frames, manifest, FrameOptions(**options), threads=threads)
+    extract_shard(
+        shard, videos, frames, manifest, FrameOptions(**options), threads=threads, verify=verify
+    )
 
 
 @click.command("ledger")

@@ -169,9 +169,8 @@ class ClipDataset(Dataset[Clip], ABC):
         try:
             views = decode_clip(self._jpegs(path, distinct), choose_view, reduce=self.reduce)
         except FrameError as error:
-            raise InputError(
-                f"{path}: frame {distinct[error.position]}: {error.reason}; extract the video again"
-            ) from None
+            what = f"frame {distinct[error.position]}: {error.reason}"
+            raise self._store.damaged(path, what) from None
         if len(distinct) < len(indices):
             positions = [distinct.index(index) for index in indices]
             views = [view[positions] for view in views]

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from r3d.frames.jpegs import frame_size
+
 # Mean and standard deviation of RGB in [0, 1] over the training frames of a data set.
 NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "kinetics": ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737)),
@@ -158,7 +160,8 @@ def decode_clip(
         A uint8 clip (t, h, w, c) for each crop of the view, c being 3 or, for flow, 2.
 
     Raises:
-        FrameError: if a frame is no whole JPEG or has another size than the first.
+        FrameError: if a frame is no whole JPEG, is absurdly large, or has another size than the
+            first.
     """
     size = _frame_size(jpegs[0][0], 0)
     view = choose_view(*size)
@@ -224,10 +227,9 @@ def _square(box: Box, size: int) -> View:
 
 def _frame_size(jpeg: bytes, position: int) -> tuple[int, int]:
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
+        return frame_size(jpeg)
     except ValueError as error:
         raise FrameError(position, str(error)) from None
-    return height, width
 
 
 def _check_size(found: tuple[int, ...], expected: tuple[int, int], position: int) -> None:

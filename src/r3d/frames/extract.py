@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +29,7 @@ from r3d.frames.ffmpeg import (
 )
 from r3d.frames.layouts import FileType
 from r3d.frames.ledger import MANIFEST_COLUMNS
-from r3d.frames.stores import VideoRecord, open_store, partial_folder
+from r3d.frames.stores import NameRefused, VideoRecord, filling, open_store
 from r3d.lists.base import VIDEO_EXTENSIONS
 from r3d.tables import read_columns, write_table
 
@@ -73,12 +73,14 @@ def extract_shard(
     options: FrameOptions,
     *,
     threads: int,
+    verify: bool = False,
     progress: bool = True,
 ) -> None:
     """Make the frames of all videos of a shard that are not there yet, and write the manifest.
 
     A video that fails is a row with its reason. Frames are kept where video and options are those
-    that they were made from, and where the video is gone. Frames that came from elsewhere, such as
+    that they were made from, all are there and of the size that they had, and where the video is
+    gone. Frames that came from elsewhere, such as
     the reference's, are kept where they are as many and as large as the options ask for. A run that
     was stopped leaves complete videos and nothing else.
 
@@ -89,6 +91,7 @@ def extract_shard(
         manifest: the table to write (`r3d.frames.ledger.MANIFEST_COLUMNS`), in the order of the
             shard.
         threads: how many videos are decoded at a time, each by an ffmpeg process with one thread.
+        verify: whether to read the frames that are there and make those anew that are damaged.
         progress: whether to show a bar on standard error.
 
     Raises:
@@ -99,8 +102,8 @@ def extract_shard(
         for values in read_columns(shard, _Row._fields).itertuples(index=False, name=None)
     ]
     cancelled = Event()
-    with partial_folder(frames) as partial:
-        extractor = _Extractor(videos, frames, partial, options, cancelled)
+    with filling(frames) as partial:
+        extractor = _Extractor(videos, frames, partial, options, cancelled, verify)
         with ThreadPoolExecutor(threads, initializer=_prepare_thread) as pool:
             try:
                 futures = [pool.submit(extractor, row, str(i)) for i, row in enumerate(rows)]
@@ -139,7 +142,13 @@ class _Extractor:
     """Makes the frames of one video at a time, in any of the threads."""
 
     def __init__(
-        self, videos: Path, frames: Path, partial: Path, options: FrameOptions, cancelled: Event
+        self,
+        videos: Path,
+        frames: Path,
+        partial: Callable[[], Path],
+        options: FrameOptions,
+        cancelled: Event,
+        verify: bool,
     ) -> None:
         self._videos = videos
         self._partial = partial
@@ -147,6 +156,7 @@ class _Extractor:
         self._options = options
         self._binary = ffmpeg_binary()
         self._cancelled = cancelled
+        self._verify = verify
 
     def __call__(self, row: _Row, partial: str) -> tuple[_Row, VideoRecord]:
         """The row, with the place where the frames are, and their record."""
@@ -178,7 +188,7 @@ class _Extractor:
             start=float(row.start) if row.start else None,
             end=float(row.end) if row.end else None,
         )
-        existing = self._store.record(row.key)
+        existing = self._store.record(row.key, verify=self._verify)
         try:
             path, state = _find(self._videos, row.path)
         except VideoError as error:
@@ -193,9 +203,13 @@ class _Extractor:
                 adopted = replace(existing, fps=fps, made_from=made_from)
                 self._store.adopt(row.key, adopted)
                 return adopted
-            return self._extract(row.key, path, info, selection, made_from, self._partial / partial)
+            return self._extract(
+                row.key, path, info, selection, made_from, self._partial() / partial
+            )
         except VideoError as error:
             return _failure(error)
+        except NameRefused as error:
+            return _failure(VideoError("corrupt", str(error)))
 
     def _extract(
         self,

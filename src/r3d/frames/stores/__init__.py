@@ -7,17 +7,19 @@ from pathlib import Path
 
 from r3d.files import AnyPath
 from r3d.frames.layouts import FileType
-from r3d.frames.stores.base import FrameStore, FrameWriter, VideoRecord
+from r3d.frames.stores.base import FrameStore, FrameWriter, NameRefused, VideoRecord
 from r3d.frames.stores.hdf5 import Hdf5Store
 from r3d.frames.stores.jpg import JpgStore
-from r3d.frames.stores.partial import partial_folder
+from r3d.frames.stores.partial import filling, partial_folder
 
 __all__ = [
     "FrameStore",
     "FrameWriter",
     "Hdf5Store",
     "JpgStore",
+    "NameRefused",
     "VideoRecord",
+    "filling",
     "open_store",
     "partial_folder",
 ]

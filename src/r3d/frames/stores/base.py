@@ -4,21 +4,36 @@ Beside the frames stands a record of how they were made (`VideoRecord`). Frames 
 made have none.
 """
 
-import json
+import errno
+import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
+from zlib import crc32
 
 import simplejpeg
 
 from r3d.errors import InputError, reason_of
-from r3d.frames.layouts import FileType
+from r3d.frames.jpegs import check_jpeg, frame_size
+from r3d.frames.layouts import FIRST_FRAME, FileType
+from r3d.frames.stores.marks import DAMAGED, is_marked, mark, marked_names, unmark
 
 PARTIAL = ".partial"
 """The folder in a store for what is not complete yet."""
+
+_MAX_NAME_BYTES = 255
+_DIGEST_CHARACTERS = 16
+_FRAMES_PER_CHECK = 64
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+"""What systems say of a name that they do not take."""
+
+
+class NameRefused(InputError):
+    """The file system takes no file of this name: a matter of one video."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,28 @@ class VideoRecord:
     width: int
     height: int
     made_from: dict[str, Any] | None
+
+
+class DamagedFrames(Exception):
+    """Frames of a video cannot be read: `what` is wrong with a `file`."""
+
+    def __init__(self, file: str | Path, what: str) -> None:
+        super().__init__(file, what)
+        self.file = str(file)
+        self.what = what
+
+
+class Found(NamedTuple):
+    """The record of a video as it lies in the store.
+
+    crc32: of all frames, one after the other, as they were written; None where nothing says it, or
+        the store checks frames as it reads them.
+    suspect: whether the frames look as if someone had changed them since.
+    """
+
+    record: VideoRecord
+    crc32: int | None = None
+    suspect: bool = False
 
 
 class FrameWriter(ABC):
@@ -68,10 +105,25 @@ class FrameWriter(ABC):
             self._append(jpeg)
 
     def commit(self, target: Path, record: VideoRecord) -> None:
-        """Put the frames and their record in place, instead of any that are there."""
+        """Put the frames and their record in place, instead of any that are there.
+
+        Another process may do the same at the same moment: then those of one of them stay.
+
+        Raises:
+            NameRefused: if the file system takes no such name.
+        """
         with writing(self._store):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._commit(target, json.dumps(asdict(record)))
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._commit(target, asdict(record))
+            except OSError as error:
+                if error.errno not in NAME_ERRORS:
+                    raise
+                raise NameRefused(
+                    f"no frames can be kept under the name {target.name!r}: {reason_of(error)}; "
+                    "rename the video"
+                ) from error
+        unmark(target)
 
     @abstractmethod
     def _open(self) -> None: ...
@@ -80,7 +132,7 @@ class FrameWriter(ABC):
     def _append(self, jpeg: bytes) -> None: ...
 
     @abstractmethod
-    def _commit(self, target: Path, record: str) -> None: ...
+    def _commit(self, target: Path, record: dict[str, Any]) -> None: ...
 
     @abstractmethod
     def _discard(self) -> None: ...
@@ -90,6 +142,7 @@ class FrameStore(ABC):
     """A folder of frames; `r3d.frames.stores.open_store` makes the one for a layout."""
 
     file_type: ClassVar[FileType]
+    _extension: ClassVar[str] = ""  # of what is at the path of a video
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -101,12 +154,16 @@ class FrameStore(ABC):
             InputError: if that would be outside the store.
         """
         parts = key.split("/")
-        if any(part in ("", ".", "..", PARTIAL) for part in parts) or "\0" in key:
+        if any(part in ("", ".", "..", PARTIAL, DAMAGED) for part in parts) or "\0" in key:
             raise InputError(
                 f"{self.folder}: the key {key!r} is no place in the store; "
                 "accepted are names joined by '/', such as 'label/video'"
             )
-        return self._path(key)
+        name = parts[-1] + self._extension
+        if len(key) + len(self._extension) > _MAX_NAME_BYTES // 4:  # bytes of a character
+            name = _fitting(parts[-1], self._extension)
+            parts = [_fitting(part) for part in parts]
+        return self.folder.joinpath(*parts[:-1], name)
 
     def read(self, key: str, indices: Sequence[int]) -> list[bytes]:
         """The JPEGs of the frames with these numbers, as the store counts them.
@@ -116,17 +173,65 @@ class FrameStore(ABC):
         """
         return self.read_at(self.path(key), indices)
 
-    @abstractmethod
     def read_at(self, path: str | Path, indices: Sequence[int]) -> list[bytes]:
         """As `read`, from a folder or file anywhere (`video_path` of an annotation)."""
+        try:
+            return self._read(path, indices)
+        except DamagedFrames as error:
+            raise self.damaged(path, error.what, file=error.file) from None
 
-    @abstractmethod
-    def record(self, key: str) -> VideoRecord | None:
+    def record(self, key: str, *, verify: bool = False) -> VideoRecord | None:
         """What is known of the frames of a video; None if there are none.
 
-        Frames without a record are counted, once if the store can be written. Are some missing, the
-        record has 0 frames and says which is the first.
+        Whether all frames are there, and of the size that they had, is looked at each time, and
+        with `verify`, or where they were met damaged or changed, whether they are what was written,
+        or decode where nothing says that. Else the record has 0 frames and says what is wrong.
+        Frames without a record are counted, once if the store can be written.
         """
+        path = self.path(key)
+        found = self._find(path)
+        if found is None or not found.record.frames:
+            return found and found.record
+        if verify or found.suspect or is_marked(path):
+            damage = self._damage(path, found)
+            if damage:
+                mark(path, damage)
+                return unusable(damage)
+            unmark(path)
+            if found.suspect:
+                self._trust(path)
+        return found.record
+
+    def marked(self, keys: Iterable[str]) -> list[str]:
+        """Those of the videos whose frames were met damaged since they were last made or checked.
+
+        It takes one look into each folder of the store, not one for each video.
+        """
+        names: dict[Path, set[str]] = {}
+        marked = []
+        for key in keys:
+            path = self.path(key)
+            if path.parent not in names:
+                names[path.parent] = marked_names(path.parent)
+            if path.name in names[path.parent]:
+                marked.append(key)
+        return marked
+
+    def damaged(self, path: str | Path, what: str, *, file: str = "") -> InputError:
+        """The error that says what is wrong with the frames at a path, which are marked.
+
+        What the error advises then helps: the next extraction finds the mark.
+
+        Args:
+            file: the one that is meant, if that is not the path.
+        """
+        path = Path(path)
+        remedy = "extract the video again"
+        # A path that leads nowhere may be a mistake of a person: nothing is written there.
+        known = os.path.lexists(path) or (self.folder / PARTIAL).is_dir()
+        if "\0" in str(path) or not known or not mark(path, what):
+            remedy += ", with r3d frames --verify"
+        return InputError(f"{file or path}: {what}; {remedy}")
 
     @abstractmethod
     def adopt(self, key: str, record: VideoRecord) -> None:
@@ -137,7 +242,44 @@ class FrameStore(ABC):
         """A writer that works under the name `partial` in a `partial_folder` of this store."""
 
     @abstractmethod
-    def _path(self, key: str) -> Path: ...
+    def _read(self, path: str | Path, indices: Sequence[int]) -> list[bytes]:
+        """As `read_at`.
+
+        Raises:
+            DamagedFrames: if a frame cannot be read.
+            InputError: if the frames are of another kind.
+        """
+
+    @abstractmethod
+    def _find(self, path: Path) -> Found | None:
+        """What a look at the frames of a video tells, without reading them all."""
+
+    @abstractmethod
+    def _trust(self, path: Path) -> None:
+        """Remember that frames that looked changed are right, where possible."""
+
+    def _damage(self, path: Path, found: Found) -> str:
+        """What is wrong with the frames of a video, "" if nothing is: reads all of them."""
+        record, first = found.record, FIRST_FRAME[self.file_type]
+        checksum = 0
+        for begin in range(first, first + record.frames, _FRAMES_PER_CHECK):
+            indices = range(begin, min(begin + _FRAMES_PER_CHECK, first + record.frames))
+            try:
+                jpegs = self._read(path, indices)
+            except DamagedFrames as error:
+                return f"{Path(error.file).name}: {error.what}"
+            for index, jpeg in zip(indices, jpegs, strict=True):
+                checksum = crc32(jpeg, checksum)
+                if found.crc32 is None:
+                    try:
+                        height, width = check_jpeg(jpeg)
+                    except ValueError as error:
+                        return f"frame {index}: {reason_of(error)}"
+                    if (width, height) != (record.width, record.height):
+                        return f"frame {index} is of another size than the first"
+        if found.crc32 not in (None, checksum):
+            return "the frames are not those that were extracted"
+        return ""
 
 
 @contextmanager
@@ -154,11 +296,25 @@ def writing(store: Path) -> Iterator[None]:
 
 def unrecorded(frames: int, first: bytes, name: str) -> VideoRecord:
     try:
-        height, width = simplejpeg.decode_jpeg_header(first)[:2]
-    except ValueError:
-        return unusable(f"{name} is no JPEG")
+        height, width = frame_size(first)
+    except ValueError as error:
+        return unusable(f"{name} is no JPEG: {reason_of(error)}")
     return VideoRecord("ok", "", frames, None, width, height, None)
 
 
 def unusable(reason: str) -> VideoRecord:
     return VideoRecord("corrupt", reason, 0, None, 0, 0, None)
+
+
+def _fitting(name: str, extension: str = "") -> str:
+    """A name with its extension, shortened if file systems take no name as long.
+
+    What is left ends in a digest, so that no two names become one.
+    """
+    room = _MAX_NAME_BYTES - len(extension)
+    encoded = name.encode(errors="backslashreplace")
+    if len(encoded) <= room:
+        return name + extension
+    digest = hashlib.sha256(encoded).hexdigest()[:_DIGEST_CHARACTERS]
+    head = encoded[: room - _DIGEST_CHARACTERS - 1].decode(errors="ignore")
+    return f"{head}~{digest}{extension}"

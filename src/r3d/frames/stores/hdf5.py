@@ -1,53 +1,51 @@
 """Frames as a file a video.
 
-<store>/<key>.hdf5    dataset "video", one JPEG each, numbered from 0; the record an attribute
+<store>/<key>.hdf5    dataset "video", one JPEG each, numbered from 0; the record an attribute;
+                      behind its end our index (see `frameindex`)
 """
 
+import io
 import json
 import os
+from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5g, h5p, h5s
 
 from r3d.errors import InputError, reason_of
 from r3d.frames.stores.base import (
+    NAME_ERRORS,
+    DamagedFrames,
+    Found,
     FrameStore,
     FrameWriter,
     VideoRecord,
     unrecorded,
     unusable,
 )
-from r3d.frames.stores.frameindex import frame_index, read_indexed
+from r3d.frames.stores.frameindex import DamagedFrame, frame_index, read_indexed, read_record
+from r3d.frames.stores.hdf5child import RECORD_ATTRIBUTE
+from r3d.frames.stores.hdf5process import Hdf5Error, read_elements, read_summary
 
-_RECORD_ATTRIBUTE = "record"
 _FRAMES_PER_WRITE = 128
-_MEMORY_STEP_BYTES = 1 << 20
 _JPEGS = h5py.vlen_dtype(np.uint8)
-_READING = h5p.create(h5p.FILE_ACCESS)
-_READING.set_fclose_degree(h5f.CLOSE_STRONG)  # with the file, all that was opened in it
-_READING.set_file_locking(False, True)  # some network file systems refuse locks
 
 
 class Hdf5Store(FrameStore):
     """One file a video, one element of a vector a frame, numbered from 0.
 
-    A file is opened for each read: worker processes have no open file to share by mistake. The
-    frames of our own files are read by the index at their end, without HDF5 (`frameindex`).
+    A file is opened for each read: worker processes have no open file to share by mistake. Our own
+    files are read by the index at their end, without HDF5 (`frameindex`), others by another process
+    (`hdf5process`).
     """
 
     file_type = "hdf5"
-
-    def read_at(self, path: str | Path, indices: Sequence[int]) -> list[bytes]:
-        if not indices:
-            return []
-        with suppress(OSError, ValueError):  # HDF5 is to say what is wrong
-            if (jpegs := read_indexed(path, indices)) is not None:
-                return jpegs
-        return _read_elements(str(path), "video", indices)
+    _extension = ".hdf5"
 
     def read_flow(self, key: str, indices: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
         """Horizontal (u) and vertical (v) optical flow as greyscale JPEGs, as `read`."""
@@ -57,25 +55,11 @@ class Hdf5Store(FrameStore):
         self, path: str | Path, indices: Sequence[int]
     ) -> tuple[list[bytes], list[bytes]]:
         """As `read_flow`, from a file anywhere."""
-        u = _read_elements(str(path), "video_u", indices)
-        v = _read_elements(str(path), "video_v", indices)
-        return u, v
-
-    def record(self, key: str) -> VideoRecord | None:
-        path = self.path(key)
         try:
-            with h5py.File(path, "r", locking=False) as file:
-                if _RECORD_ATTRIBUTE in file.attrs:
-                    return VideoRecord(**json.loads(file.attrs[_RECORD_ATTRIBUTE]))
-                frames = file["video" if "video" in file else "video_u"]
-                # Half a file of the reference has its full length, with empty frames at the end.
-                if not len(frames) or not frames[-1].size:
-                    return unusable(f"{path.name}: the last frames are missing")
-                return unrecorded(len(frames), frames[0].tobytes(), f"{path.name}: frame 0")
-        except FileNotFoundError:
-            return None
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            return unusable(f"{path.name} cannot be read: {reason_of(error)}")
+            u, v = (_read_elements(path, name, indices) for name in ("video_u", "video_v"))
+        except DamagedFrames as error:
+            raise self.damaged(path, error.what) from None
+        return u, v
 
     def adopt(self, key: str, record: VideoRecord) -> None:
         """Do nothing: a killed write would spoil the file, and its length is read at once."""
@@ -83,40 +67,78 @@ class Hdf5Store(FrameStore):
     def writer(self, partial: Path) -> FrameWriter:
         return _Hdf5Writer(self.folder, partial)
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.hdf5"
+    def _read(self, path: str | Path, indices: Sequence[int]) -> list[bytes]:
+        if not indices:
+            return []
+        try:
+            if (jpegs := read_indexed(path, indices)) is not None:
+                return jpegs
+        except DamagedFrame as error:
+            raise DamagedFrames(path, str(error)) from None
+        except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+            raise DamagedFrames(
+                path, f"frames of video cannot be read ({reason_of(error)})"
+            ) from None
+        return _read_elements(path, "video", indices)
+
+    def _trust(self, path: Path) -> None:
+        """Do nothing: only checksums tell that frames were changed."""
+
+    def _find(self, path: Path) -> Found | None:
+        try:
+            if (text := read_record(path)) is not None:
+                return Found(VideoRecord(**json.loads(text)))
+            summary = read_summary(path)
+            if summary.record is not None:
+                return Found(VideoRecord(**json.loads(summary.record)))
+        except FileNotFoundError:
+            return None
+        except (OSError, Hdf5Error, TypeError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in NAME_ERRORS:
+                return None  # no frames are there, nor can they get there
+            return Found(unusable(f"{path.name} cannot be read: {reason_of(error)}"))
+        # Half a file of the reference has its full length, with empty frames at the end.
+        if not summary.last:
+            return Found(unusable(f"{path.name}: the last frames are missing"))
+        return Found(unrecorded(summary.frames, summary.first, f"{path.name}: frame 0"))
 
 
 class _Hdf5Writer(FrameWriter):
-    """Builds the file in memory: after a failure to write, HDF5 may crash the process."""
-
     def _open(self) -> None:
-        self._file = h5py.File(
-            self._partial, "w", driver="core", backing_store=False, block_size=_MEMORY_STEP_BYTES
-        )
+        self._target = _PatientFile(self._partial)
+        self._file = h5py.File(self._target, "w")
         self._frames = self._file.create_dataset(
             "video", (0,), maxshape=(None,), chunks=(_FRAMES_PER_WRITE,), dtype=_JPEGS
         )
         self._pending: list[np.ndarray] = []
+        self._checksums = array("L")
 
     def _append(self, jpeg: bytes) -> None:
         self._pending.append(np.frombuffer(jpeg, np.uint8))
+        self._checksums.append(crc32(jpeg))
         if len(self._pending) == _FRAMES_PER_WRITE:
             self._flush()
 
-    def _commit(self, target: Path, record: str) -> None:
+    def _commit(self, target: Path, record: dict[str, Any]) -> None:
+        text = json.dumps(record)
         self._flush()
-        self._file.attrs[_RECORD_ATTRIBUTE] = record
+        self._file.attrs[RECORD_ATTRIBUTE] = text
         self._file.flush()
-        image = self._file.id.get_file_image()
-        with self._partial.open("wb") as file:
-            file.write(image)
-            file.write(frame_index(image, self._frames))
+        self._target.check()
+        descriptor = self._target.fileno()
+        index = frame_index(descriptor, self._frames, self._checksums, text)
+        self._file.close()
+        self._target.check()
+        with self._partial.open("ab") as file:
+            file.write(index)
+            file.flush()
+            os.fsync(file.fileno())
         _refuse_flow(target)
         self._partial.replace(target)
 
     def _discard(self) -> None:
         self._file.close()
+        self._target.close()
         self._partial.unlink(missing_ok=True)
 
     def _flush(self) -> None:
@@ -130,47 +152,104 @@ class _Hdf5Writer(FrameWriter):
         self._frames.resize((begin + len(frames),))
         self._frames.write_direct(frames, dest_sel=np.s_[begin:])
         self._pending = []
+        self._target.check()
+
+
+class _PatientFile(io.RawIOBase):
+    """The file that HDF5 writes to, which to it never fails.
+
+    After a failure to write, a full disk say, HDF5 may crash the process. So a failure is kept for
+    us, and what HDF5 still writes then, until it has closed the file, is kept in memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = path.open("w+b", buffering=0)
+        self._error: OSError | None = None
+        self._kept: list[tuple[int, bytes]] = []
+        self._at = 0
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._error:
+            raise self._error
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            offset += os.fstat(self.fileno()).st_size
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        done = 0
+        try:
+            while not self._error and done < len(view):
+                done += os.pwrite(self.fileno(), view[done:], self._at + done)
+        except OSError as error:
+            self._error = error
+        if done < len(view):
+            self._kept.append((self._at + done, bytes(view[done:])))
+        self._at += len(view)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        begin, end = self._at, self._at + len(view)
+        found = os.pread(self.fileno(), len(view), begin)
+        view[:] = found + bytes(len(view) - len(found))
+        for at, data in self._kept:
+            first, last = max(at, begin), min(at + len(data), end)
+            if first < last:
+                view[first - begin : last - begin] = data[first - at : last - at]
+        self._at = end
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._at if size is None else size
+        try:
+            if not self._error:
+                os.ftruncate(self.fileno(), size)
+        except OSError as error:
+            self._error = error
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: what is written goes to the system at once."""
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _refuse_flow(path: Path) -> None:
-    with suppress(OSError), h5py.File(path, "r", locking=False) as file:
-        if "video_u" in file:
-            raise InputError(
-                f"{path}: its frames are to be made anew, but it holds optical flow, which cannot "
-                "be; give another folder for the frames, or the options that it was made with"
-            )
+    flow = False
+    if path.exists():
+        with suppress(Hdf5Error):
+            flow = read_summary(path).flow
+    if flow:
+        raise InputError(
+            f"{path}: its frames are to be made anew, but it holds optical flow, which cannot "
+            "be; give another folder for the frames, or the options that it was made with"
+        )
 
 
-def _read_elements(path: str, name: str, indices: Sequence[int]) -> list[bytes]:
-    """Read elements of a vector of JPEGs in any order, in one call."""
+def _read_elements(path: str | Path, name: str, indices: Sequence[int]) -> list[bytes]:
     if not indices:
         return []
-    jpegs = np.empty(len(indices), dtype=_JPEGS)
     try:
-        file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, _READING)
-        try:
-            if name.encode() not in h5g.open(file, b"/"):
-                raise InputError(
-                    f"{path}: has no {name}; frames in colour are video, those of optical flow "
-                    "(input_type: flow), which r3d frames does not make, video_u and video_v"
-                )
-            dataset = h5d.open(file, name.encode())
-            space = dataset.get_space()
-            for index in indices:
-                if not 0 <= index < space.shape[0]:
-                    raise InputError(
-                        f"{path}: no frame {index} in {name}; "
-                        f"accepted are 0 to {space.shape[0] - 1}"
-                    )
-            space.select_elements([(index,) for index in indices])
-            dataset.read(h5s.create_simple(jpegs.shape), space, jpegs)
-        finally:
-            file.close()
-    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: frames of {name} cannot be read ({reason_of(error)}); extract the video again"
-        ) from error
+        jpegs = read_elements(path, name, indices)
+    except Hdf5Error as error:
+        if not error.damaged:
+            raise InputError(f"{path}: {error}") from None
+        raise DamagedFrames(path, f"frames of {name} cannot be read ({error})") from None
     for index, jpeg in zip(indices, jpegs, strict=True):
-        if not jpeg.size:
-            raise InputError(f"{path}: frame {index} of {name} is empty; extract the video again")
-    return [jpeg.tobytes() for jpeg in jpegs]
+        if not jpeg:
+            raise DamagedFrames(path, f"frame {index} of {name} is empty")
+    return jpegs

@@ -1,9 +1,10 @@
 """Frames as a folder a video.
 
 <store>/<key>/image_00001.jpg ...   numbered from 1
-<store>/<key>/.video.json           the record
+<store>/<key>/.video.json           the record; also the bytes of all frames and their CRC-32
 """
 
+import errno
 import json
 import os
 import re
@@ -12,10 +13,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 from r3d.errors import InputError, reason_of
 from r3d.files import atomic_path
 from r3d.frames.stores.base import (
+    NAME_ERRORS,
+    DamagedFrames,
+    Found,
     FrameStore,
     FrameWriter,
     VideoRecord,
@@ -24,6 +30,9 @@ from r3d.frames.stores.base import (
 )
 
 _RECORD_FILE = ".video.json"
+_FRAME = re.compile(r"image_\d{5,}\.jpg")
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+_TURNS = 1000  # of those who put frames into the same place
 
 
 class JpgStore(FrameStore):
@@ -31,74 +40,128 @@ class JpgStore(FrameStore):
 
     file_type = "jpg"
 
-    def read_at(self, path: str | Path, indices: Sequence[int]) -> list[bytes]:
+    def adopt(self, key: str, record: VideoRecord) -> None:
+        path = self.path(key)
+        with suppress(OSError):
+            _adopt(path, record, sum(state.st_size for state in _frames_in(path).values()))
+
+    def writer(self, partial: Path) -> FrameWriter:
+        return _JpgWriter(self.folder, partial)
+
+    def _read(self, path: str | Path, indices: Sequence[int]) -> list[bytes]:
         frames: dict[int, bytes] = {}
         for index in indices:
             if index not in frames:
                 frames[index] = _read_file(f"{path}/{_file_name(index)}")
         return [frames[index] for index in indices]
 
-    def record(self, key: str) -> VideoRecord | None:
-        folder = self.path(key)
+    def _find(self, path: Path) -> Found | None:
         try:
-            return VideoRecord(**json.loads((folder / _RECORD_FILE).read_bytes()))
+            states = _frames_in(path)
         except FileNotFoundError:
-            record = self._count(folder)
-        except (ValueError, TypeError):
-            return unusable(f"its {_RECORD_FILE} is not readable")
+            return None
         except OSError as error:
+            if error.errno in NAME_ERRORS:  # no frames are there, nor can they get there
+                return None
             raise InputError(
-                f"{folder}: the frames cannot be read ({error.strerror}); expected a folder that "
+                f"{path}: the frames cannot be read ({error.strerror}); expected a folder that "
                 "this user may read"
             ) from None
-        if record and record.frames:
-            self.adopt(key, record)
-        return record
-
-    def adopt(self, key: str, record: VideoRecord) -> None:
-        # A store that others lend may be read-only: then its frames are counted again next time.
-        with suppress(OSError), atomic_path(self.path(key) / _RECORD_FILE) as partial:
-            partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
-
-    def _count(self, folder: Path) -> VideoRecord | None:
         try:
-            names = {entry.name for entry in os.scandir(folder)}
+            stored = json.loads((path / _RECORD_FILE).read_bytes())
+            written_ns = (path / _RECORD_FILE).stat().st_mtime_ns
+            n_bytes, checksum = stored.pop("bytes", None), stored.pop("crc32", None)
+            record = VideoRecord(**stored)
+            names = [_file_name(i) for i in range(1, record.frames + 1)]
         except FileNotFoundError:
-            return None
-        count = sum(1 for name in names if re.fullmatch(r"image_\d{5,}\.jpg", name))
-        if not count:
-            return None
-        for index in range(1, count + 1):
-            if _file_name(index) not in names:
-                return unusable(f"{_file_name(index)} is missing")
-        first = _file_name(1)
-        return unrecorded(count, (folder / first).read_bytes(), first)
+            return self._count(path, states)
+        except (OSError, ValueError, TypeError, AttributeError, MemoryError):
+            return Found(unusable(f"its {_RECORD_FILE} is not readable"))
+        if gap := _gap(states, names):
+            return Found(unusable(gap))
+        if n_bytes not in (None, sum(states[name].st_size for name in names)):
+            return Found(unusable("the frames have other lengths than when they were made"))
+        # A copy may have given all files the time when they were copied, in any order.
+        changed = any(states[name].st_mtime_ns > written_ns for name in names)
+        return Found(record, checksum, suspect=changed)
 
-    def writer(self, partial: Path) -> FrameWriter:
-        return _JpgWriter(self.folder, partial)
+    def _count(self, path: Path, states: dict[str, os.stat_result]) -> Found | None:
+        """What frames without a record are; they get one where possible."""
+        names = [_file_name(i) for i in range(1, len(states) + 1)]
+        if not names:
+            return None
+        if gap := _gap(states, names):
+            return Found(unusable(gap))
+        record = unrecorded(len(names), (path / names[0]).read_bytes(), names[0])
+        if record.frames:
+            _adopt(path, record, sum(state.st_size for state in states.values()))
+        return Found(record)
 
-    def _path(self, key: str) -> Path:
-        return self.folder / key
+    def _trust(self, path: Path) -> None:
+        with suppress(OSError):
+            os.utime(path / _RECORD_FILE)
 
 
 class _JpgWriter(FrameWriter):
     def _open(self) -> None:
+        self._former = self._partial.with_name(f"{self._partial.name}.former")
         self._partial.mkdir()
+        self._bytes = self._crc32 = 0
 
     def _append(self, jpeg: bytes) -> None:
+        self._bytes += len(jpeg)
+        self._crc32 = crc32(jpeg, self._crc32)
         with open(f"{self._partial}/{_file_name(self.frames)}", "wb") as file:  # noqa: PTH123
             file.write(jpeg)
 
-    def _commit(self, target: Path, record: str) -> None:
-        (self._partial / _RECORD_FILE).write_text(record, encoding="utf-8")
-        former = self._partial.with_name(f"{self._partial.name}.former")
-        with suppress(FileNotFoundError):
-            target.rename(former)
-        self._partial.rename(target)
-        shutil.rmtree(former, ignore_errors=True)
+    def _commit(self, target: Path, record: dict[str, Any]) -> None:
+        stored = {**record, "bytes": self._bytes, "crc32": self._crc32}
+        (self._partial / _RECORD_FILE).write_text(json.dumps(stored), encoding="utf-8")
+        for turn in range(_TURNS):
+            try:
+                self._partial.rename(target)
+                break
+            except OSError as error:
+                # There are frames, perhaps since a moment, as others make them too.
+                if error.errno not in _TAKEN or turn + 1 == _TURNS:
+                    raise
+            self._former.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):
+                target.rename(self._former / str(turn))
+        shutil.rmtree(self._former, ignore_errors=True)
 
     def _discard(self) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
+        for folder in (self._partial, self._former):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _frames_in(path: Path) -> dict[str, os.stat_result]:
+    """The state of all frames in a folder, by their names."""
+    with os.scandir(path) as entries:
+        return {
+            entry.name: entry.stat()
+            for entry in entries
+            if _FRAME.fullmatch(entry.name) and entry.is_file()
+        }
+
+
+def _gap(states: dict[str, os.stat_result], names: Sequence[str]) -> str:
+    """Which of the frames is missing or empty, "" if none is."""
+    for name in names:
+        state = states.get(name)
+        if state is None:
+            return f"{name} is missing"
+        if not state.st_size:
+            return f"{name} is empty"
+    return ""
+
+
+def _adopt(path: Path, record: VideoRecord, n_bytes: int) -> None:
+    # A store that others lend may be read-only: then its frames are counted again next time.
+    with suppress(OSError), atomic_path(path / _RECORD_FILE) as partial, partial.open("w") as file:
+        json.dump({**asdict(record), "bytes": n_bytes}, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read_file(path: str) -> bytes:
@@ -106,11 +169,9 @@ def _read_file(path: str) -> bytes:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (a Path each costs time)
             jpeg = file.read()
     except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
-        raise InputError(
-            f"{path}: the frame cannot be read ({reason_of(error)}); extract the video again"
-        ) from None
+        raise DamagedFrames(path, f"the frame cannot be read ({reason_of(error)})") from None
     if not jpeg:
-        raise InputError(f"{path}: the frame is empty; extract the video again")
+        raise DamagedFrames(path, "the frame is empty")
     return jpeg
 
 

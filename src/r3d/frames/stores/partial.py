@@ -5,12 +5,14 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 from r3d.files import hold_lock
 from r3d.frames.stores.base import PARTIAL, writing
+from r3d.frames.stores.durable import sync_filesystem
 
 _DAYS_UNTIL_ABANDONED = 7
 
@@ -40,6 +42,35 @@ def partial_folder(store: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             for path in (unlocked, _lock_file(folder)):
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def filling(store: Path) -> Iterator[Callable[[], Path]]:
+    """Yield what gives the one `partial_folder` of the block, made when it is first asked for.
+
+    So a store to which nothing is added may be read-only. At the end what was added is on the disk:
+    what is then written about it remains true after a loss of power.
+
+    >>> with filling(store) as partial:
+    ...     with open_store(store).writer(partial() / "0") as writer:
+    ...         ...
+    """
+    with suppress(OSError):
+        _remove_abandoned(store / PARTIAL)
+    lock = Lock()
+    folders: list[Path] = []
+    with ExitStack() as stack:
+
+        def folder() -> Path:
+            with lock:
+                if not folders:
+                    folders.append(stack.enter_context(partial_folder(store)))
+            return folders[0]
+
+        yield folder
+    if folders:
+        with writing(store):
+            sync_filesystem(store)
 
 
 def _remove_abandoned(root: Path) -> None:

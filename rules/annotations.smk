@@ -3,11 +3,13 @@
 
 rule annotations:
     input:
-        [
-            ANNOTATION.format(dataset=name, split=split)
-            for name in [*CONFIG.datasets, *CONFIG.merged]
-            for split in CONFIG.dataset(name).all_splits
-        ],
+        to_annotations(
+            [
+                (name, split)
+                for name in [*CONFIG.datasets, *CONFIG.merged]
+                for split in CONFIG.dataset(name).all_splits
+            ]
+        ),
     localrule: True
 
 

@@ -110,9 +110,21 @@ def one_of(values):
     return "|".join(map(re.escape, values)) or "(?!)"
 
 
+def folder_of_lists(dataset):
+    """The folder as `list_files` writes it, whatever "./" or "//" the config has."""
+    return str(Path(dataset.lists))
+
+
 def rendered_dataset(lists):
     """The embedded data set whose list folder this is."""
-    return next(d for d in CONFIG.datasets.values() if d.render and d.lists == lists)
+    return next(
+        d for d in CONFIG.datasets.values() if d.render and folder_of_lists(d) == lists
+    )
+
+
+def shards_of(dataset):
+    """The numbers of the shards of a data set, as they stand in file names."""
+    return [shard_name(i, dataset.shards) for i in range(dataset.shards)]
 
 
 def list_tables(dataset):
@@ -128,12 +140,9 @@ def shard_table(wildcards):
 
 
 def manifests(wildcards):
-    n_shards = dataset_of(wildcards).shards
     return [
-        MANIFEST.format(
-            dataset=wildcards.dataset, shard=Path(shard_name(i, n_shards)).stem
-        )
-        for i in range(n_shards)
+        MANIFEST.format(dataset=wildcards.dataset, shard=shard)
+        for shard in shards_of(dataset_of(wildcards))
     ]
 
 
@@ -187,28 +196,154 @@ def trained_model(wildcards):
     return model_of(wildcards.experiment, wildcards.split)
 
 
-def runs(trained=False):
-    """The result folder of each experiment and split; only those that train if asked."""
+def runs(evaluated=False):
+    """Each experiment with each of its splits; only those with labels if asked."""
     return [
-        EXPERIMENT.format(experiment=name, split=split)
-        for name, experiment in CONFIG.experiments.items()
-        if not (trained and experiment.no_train)
-        for split in CONFIG.experiment_splits(name)
-    ]
-
-
-def runs_and_subsets(evaluated=False):
-    """The result folder and the subset of each inference; only those with labels if asked."""
-    return [
-        (
-            EXPERIMENT.format(experiment=name, split=split),
-            experiment.inference_subset,
-        )
+        (name, split)
         for name, experiment in CONFIG.experiments.items()
         if not evaluated
         or has_labels(CONFIG.dataset(experiment.dataset), experiment.inference_subset)
         for split in CONFIG.experiment_splits(name)
     ]
+
+
+def trainings(runs):
+    """The trainings that runs begin with: their own, and those that they start from."""
+    found = {}
+    for name, split in runs:
+        while name:
+            experiment = CONFIG.experiments[name]
+            if not experiment.no_train:
+                found[name, split] = True
+            if experiment.pretrain:
+                split = CONFIG.pretrain_split(name, split)
+            name = experiment.pretrain
+    return list(found)
+
+
+def of_trainings(runs, *names):
+    """Files of each of these trainings."""
+    return [
+        f"{EXPERIMENT}/{name}".format(experiment=experiment, split=split)
+        for experiment, split in trainings(runs)
+        for name in names
+    ]
+
+
+def of_subsets(runs, *endings):
+    """Files of each of these runs about the subset that its model is applied to."""
+    return [
+        f"{EXPERIMENT}/{{subset}}.{ending}".format(
+            experiment=name,
+            split=split,
+            subset=CONFIG.experiments[name].inference_subset,
+        )
+        for name, split in runs
+        for ending in endings
+    ]
+
+
+# A job that fails leaves no outputs, but Snakemake notes it as done with its new params and inputs:
+# nothing but the lack of its outputs tells the next call to try it again. So every target asks for
+# all outputs of all steps on its way, by the functions below, and not for the last ones alone.
+
+
+def to_lists(datasets):
+    """Every output of the steps to the lists of these data sets."""
+    return [
+        *(
+            f"{folder_of_lists(CONFIG.datasets[name])}/{file}"
+            for name in datasets
+            if CONFIG.datasets[name].render
+            for file in MOTION_LISTS
+        ),
+        *(
+            pattern.format(dataset=name, split=split)
+            for name in datasets
+            for split in CONFIG.datasets[name].all_splits
+            for pattern in (LISTS, LABELS)
+        ),
+    ]
+
+
+def to_frames(datasets):
+    """Every output of the steps to the frames of these data sets."""
+    return [
+        *to_lists(datasets),
+        *(SHARDS.format(dataset=name) for name in datasets),
+        *(
+            pattern.format(dataset=name, shard=shard)
+            for name in datasets
+            for shard in shards_of(CONFIG.datasets[name])
+            for pattern in (MANIFEST,)
+        ),
+        *(LEDGER.format(dataset=name) for name in datasets),
+    ]
+
+
+def to_annotations(wanted):
+    """Every output of the steps to the annotations of these data sets and their splits."""
+    parts = {}
+    for dataset, split in wanted:
+        for name in CONFIG.merged.get(dataset, ()):
+            parts[name, CONFIG.datasets[name].all_splits[0]] = True
+    wanted = {**parts, **dict.fromkeys(wanted)}
+    return [
+        *to_frames(list({name: True for name, _ in wanted if name in CONFIG.datasets})),
+        *(ANNOTATION.format(dataset=name, split=split) for name, split in wanted),
+    ]
+
+
+def to_trainings(runs):
+    """Every output of the steps to the trainings that these runs begin with."""
+    return [
+        *to_annotations(
+            [
+                (CONFIG.experiments[name].dataset, split)
+                for name, split in trainings(runs)
+            ]
+        ),
+        *of_trainings(runs, "model.pth", "train.log", "val.log"),
+    ]
+
+
+def to_results(runs):
+    """Every output of the steps to the top-k results of these runs."""
+    return [
+        *to_trainings(runs),
+        *to_annotations(
+            [(CONFIG.experiments[name].dataset, split) for name, split in runs]
+        ),
+        *of_subsets(runs, "json"),
+    ]
+
+
+def to_accuracies(runs):
+    """Every output of the steps to the accuracies of these runs."""
+    return [
+        *to_results(runs),
+        *of_subsets(runs, "accuracy.json", "classes.tsv", "confusion.tsv"),
+    ]
+
+
+def category(name):
+    """The category of a file in the report, asked for only when a report is made.
+
+    Snakemake would put into it whatever files are there, be they of other settings.
+    """
+
+    def checked(wildcards):
+        steps = {
+            job.rule.name for job in workflow.dag.needrun_jobs() if not job.is_norun
+        }
+        if steps:
+            sys.exit(
+                f"error: not all results are there and those of this config (still to do: "
+                f"{', '.join(sorted(steps))}); run snakemake without --report first"
+            )
+        return name
+
+    return checked
 
 
 def hold_folder():

@@ -3,7 +3,7 @@
 
 rule frames:
     input:
-        expand(LEDGER, dataset=CONFIG.datasets),
+        to_frames(CONFIG.datasets),
     localrule: True
 
 
@@ -38,7 +38,7 @@ rule gather_ledger:
     output:
         report(
             LEDGER,
-            category="Data",
+            category=category("Data"),
             labels={"data set": "{dataset}", "table": "ledger"},
             caption="../workflow/report/ledger.rst",
         ),

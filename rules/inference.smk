@@ -3,7 +3,7 @@
 
 rule infer:
     input:
-        [f"{run}/{subset}.json" for run, subset in runs_and_subsets()],
+        to_results(runs()),
     localrule: True
 
 

@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        [f"{run}/model.pth" for run in runs(trained=True)],
+        to_trainings(runs()),
     localrule: True
 
 

@@ -9,11 +9,11 @@ from r3d.config.inputs import check_inputs, has_labels, list_files
 from r3d.config.loading import load_config
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.errors import InputError
-from r3d.files import hold_lock
 from r3d.frames.shards import shard_name
 from r3d.motion import SPLITS, list_names
 from r3d.workflow.arraytask import become_own_job
 from r3d.workflow.codeversion import code_version
+from r3d.workflow.folderlocks import hold_folders
 from r3d.workflow.jobs import export_package
 from r3d.workflow.preemption import bring_back_preempted_jobs
 
@@ -346,14 +346,17 @@ def category(name):
     return checked
 
 
-def hold_folder():
-    """Let only one workflow run here at a time.
-
-    Unlike the lock of Snakemake, this one ends with the process, even if it is killed.
-    """
+def hold_filled_folders():
+    """Let no other workflow fill the folders that this one is about to fill."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_norun]
+    filled = []
+    for job in jobs:
+        if job.rule.name.endswith("render_motion"):
+            dataset = rendered_dataset(job.wildcards.folder)
+            filled += [dataset.lists, dataset.videos]
+        elif job.rule.name.endswith("extract_shard"):
+            filled.append(dataset_of(job.wildcards).frames)
     try:
-        return hold_lock(Path(workflow.persistence.path) / "r3d.lock")
-    except TimeoutError:
-        sys.exit(
-            f"error: another snakemake is at work in {Path.cwd()}; wait for it or stop it"
-        )
+        return hold_folders(RESULTS, filled)
+    except InputError as error:
+        sys.exit(f"error: {error}")

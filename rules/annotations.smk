@@ -17,7 +17,9 @@ rule annotate_split:
     input:
         table=LISTS,
         labels=LABELS,
-        ledger=LEDGER,
+        # The digest tells of each change that counts.
+        ledger=ancient(LEDGER),
+        digest=frames_digests,
         official=official_json,
     output:
         ANNOTATION,
@@ -42,7 +44,8 @@ rule annotate_split:
 
 rule merge_annotations:
     input:
-        part_annotations,
+        annotations=part_annotations,
+        digest=frames_digests,
     output:
         ANNOTATION,
     log:

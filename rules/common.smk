@@ -10,6 +10,7 @@ from r3d.config.loading import load_config
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.frames.shards import shard_name
+from r3d.frames.videofiles import videos_state
 from r3d.motion import SPLITS, list_names
 from r3d.workflow.arraytask import become_own_job
 from r3d.workflow.codeversion import code_version
@@ -34,7 +35,9 @@ LISTS = f"{RESULTS}/datasets/{{dataset}}/lists/{{split}}.tsv"
 LABELS = f"{RESULTS}/datasets/{{dataset}}/lists/{{split}}.labels.txt"
 SHARDS = f"{RESULTS}/datasets/{{dataset}}/shards"
 MANIFEST = f"{RESULTS}/datasets/{{dataset}}/manifests/{{shard}}.tsv"
+MANIFEST_DIGEST = f"{RESULTS}/datasets/{{dataset}}/manifests/{{shard}}.sha256"
 LEDGER = f"{RESULTS}/datasets/{{dataset}}/ledger.tsv"
+FRAMES_DIGEST = f"{RESULTS}/datasets/{{dataset}}/frames.sha256"
 ANNOTATION = CONFIG.annotation("{dataset}", "{split}")
 EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}/{{split}}"
 LOGS = f"{RESULTS}/logs"
@@ -139,11 +142,23 @@ def shard_table(wildcards):
     return f"{folder}/{wildcards.shard}.tsv"
 
 
-def manifests(wildcards):
-    return [
-        MANIFEST.format(dataset=wildcards.dataset, shard=shard)
+def of_shards(pattern):
+    """An input function: a file of each shard of a data set."""
+    return lambda wildcards: [
+        pattern.format(dataset=wildcards.dataset, shard=shard)
         for shard in shards_of(dataset_of(wildcards))
     ]
+
+
+def state_of_videos(wildcards):
+    """Changes with the video files of a shard, which may come, be mended or replaced at any time.
+
+    They are not inputs: Snakemake would look at each by itself, and refuse to run without it.
+    """
+    table = Path(SHARDS.format(dataset=wildcards.dataset), f"{wildcards.shard}.tsv")
+    if not table.is_file():
+        return ""  # a step before makes it, and then this is asked again
+    return videos_state(table, Path(dataset_of(wildcards).videos))
 
 
 def official_json(wildcards):
@@ -166,6 +181,14 @@ def part_annotations(wildcards):
 
 def part_frames(wildcards):
     return {name: part.frames for name, part in dataset_of(wildcards).parts.items()}
+
+
+def frames_digests(wildcards):
+    """What tells whether the frames of a job's data set, or of all its parts, are others now."""
+    name = getattr(wildcards, "dataset", None) or experiment_of(wildcards).dataset
+    return [
+        FRAMES_DIGEST.format(dataset=part) for part in CONFIG.merged.get(name, [name])
+    ]
 
 
 def experiment_annotation(wildcards):
@@ -275,9 +298,13 @@ def to_frames(datasets):
             pattern.format(dataset=name, shard=shard)
             for name in datasets
             for shard in shards_of(CONFIG.datasets[name])
-            for pattern in (MANIFEST,)
+            for pattern in (MANIFEST, MANIFEST_DIGEST)
         ),
-        *(LEDGER.format(dataset=name) for name in datasets),
+        *(
+            pattern.format(dataset=name)
+            for name in datasets
+            for pattern in (LEDGER, FRAMES_DIGEST)
+        ),
     ]
 
 

@@ -10,6 +10,7 @@ rule infer:
 rule infer_subset:
     input:
         annotation=experiment_annotation,
+        frames=frames_digests,
         model=trained_model,
     output:
         f"{EXPERIMENT}/{{subset}}.json",

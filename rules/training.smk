@@ -10,6 +10,7 @@ rule train:
 rule train_model:
     input:
         annotation=experiment_annotation,
+        frames=frames_digests,
         pretrained=pretrained_model,
     output:
         model=f"{EXPERIMENT}/model.pth",

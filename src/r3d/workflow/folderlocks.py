@@ -24,7 +24,7 @@ def hold_folders(results: AnyPath, filled: Iterable[AnyPath]) -> list[AcquireRet
     Raises:
         InputError: if another workflow holds one of them, or the results cannot be written.
     """
-    # One folder may have several names in a config, and a second lock on it would wait for this one.
+    # A folder may have several names in a config; a second lock on it would wait for the first.
     others = {Path(folder).resolve(): Path(folder) for folder in filled}
     others.pop(Path(results).resolve(), None)
     try:

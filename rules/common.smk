@@ -156,8 +156,10 @@ def state_of_videos(wildcards):
     They are not inputs: Snakemake would look at each by itself, and refuse to run without it.
     """
     table = Path(SHARDS.format(dataset=wildcards.dataset), f"{wildcards.shard}.tsv")
-    if not table.is_file():
-        return ""  # a step before makes it, and then this is asked again
+    # Jobs on other machines do not decide what runs. A step before makes the table, or makes it
+    # anew, and then this is asked again.
+    if not workflow.is_main_process or not table.is_file():
+        return ""
     return videos_state(table, Path(dataset_of(wildcards).videos))
 
 

@@ -21,6 +21,13 @@ def videos_state(shard: Path, videos: Path) -> str:
         shard: a table of videos (see `r3d.frames.shards`).
         videos: the folder that the paths in the shard are relative to.
     """
+    written = shard.stat()
+    return _state_of_all(shard, videos, written.st_size, written.st_mtime_ns)
+
+
+@cache  # Snakemake asks for it more than once
+def _state_of_all(shard: Path, videos: Path, size: int, mtime_ns: int) -> str:
+    """The same, of a shard that was written as the last two arguments say."""
     states = []
     with shard.open(encoding="utf-8", newline="") as lines:
         rows = csv.reader(lines, delimiter="\t")

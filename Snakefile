@@ -23,7 +23,7 @@ include: "rules/report.smk"
 
 
 onstart:
-    globals()["FOLDER_LOCK"] = hold_folder()
+    globals()["FOLDER_LOCKS"] = hold_filled_folders()
     bring_back_preempted_jobs(workflow.workdir_init)
 
 

@@ -3,11 +3,13 @@
 
 rule annotations:
     input:
-        [
-            ANNOTATION.format(dataset=name, split=split)
-            for name in [*CONFIG.datasets, *CONFIG.merged]
-            for split in CONFIG.dataset(name).all_splits
-        ],
+        to_annotations(
+            [
+                (name, split)
+                for name in [*CONFIG.datasets, *CONFIG.merged]
+                for split in CONFIG.dataset(name).all_splits
+            ]
+        ),
     localrule: True
 
 
@@ -15,7 +17,9 @@ rule annotate_split:
     input:
         table=LISTS,
         labels=LABELS,
-        ledger=LEDGER,
+        # The digest tells of each change that counts.
+        ledger=ancient(LEDGER),
+        digest=frames_digests,
         official=official_json,
     output:
         ANNOTATION,
@@ -40,7 +44,8 @@ rule annotate_split:
 
 rule merge_annotations:
     input:
-        part_annotations,
+        annotations=part_annotations,
+        digest=frames_digests,
     output:
         ANNOTATION,
     log:

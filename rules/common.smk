@@ -9,11 +9,12 @@ from r3d.config.inputs import check_inputs, has_labels, list_files
 from r3d.config.loading import load_config
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.errors import InputError
-from r3d.files import hold_lock
 from r3d.frames.shards import shard_name
+from r3d.frames.videofiles import videos_state
 from r3d.motion import SPLITS, list_names
 from r3d.workflow.arraytask import become_own_job
 from r3d.workflow.codeversion import code_version
+from r3d.workflow.folderlocks import hold_folders
 from r3d.workflow.jobs import export_package
 from r3d.workflow.preemption import bring_back_preempted_jobs
 
@@ -34,7 +35,9 @@ LISTS = f"{RESULTS}/datasets/{{dataset}}/lists/{{split}}.tsv"
 LABELS = f"{RESULTS}/datasets/{{dataset}}/lists/{{split}}.labels.txt"
 SHARDS = f"{RESULTS}/datasets/{{dataset}}/shards"
 MANIFEST = f"{RESULTS}/datasets/{{dataset}}/manifests/{{shard}}.tsv"
+MANIFEST_DIGEST = f"{RESULTS}/datasets/{{dataset}}/manifests/{{shard}}.sha256"
 LEDGER = f"{RESULTS}/datasets/{{dataset}}/ledger.tsv"
+FRAMES_DIGEST = f"{RESULTS}/datasets/{{dataset}}/frames.sha256"
 ANNOTATION = CONFIG.annotation("{dataset}", "{split}")
 EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}/{{split}}"
 LOGS = f"{RESULTS}/logs"
@@ -110,9 +113,21 @@ def one_of(values):
     return "|".join(map(re.escape, values)) or "(?!)"
 
 
+def folder_of_lists(dataset):
+    """The folder as `list_files` writes it, whatever "./" or "//" the config has."""
+    return str(Path(dataset.lists))
+
+
 def rendered_dataset(lists):
     """The embedded data set whose list folder this is."""
-    return next(d for d in CONFIG.datasets.values() if d.render and d.lists == lists)
+    return next(
+        d for d in CONFIG.datasets.values() if d.render and folder_of_lists(d) == lists
+    )
+
+
+def shards_of(dataset):
+    """The numbers of the shards of a data set, as they stand in file names."""
+    return [shard_name(i, dataset.shards) for i in range(dataset.shards)]
 
 
 def list_tables(dataset):
@@ -127,14 +142,25 @@ def shard_table(wildcards):
     return f"{folder}/{wildcards.shard}.tsv"
 
 
-def manifests(wildcards):
-    n_shards = dataset_of(wildcards).shards
-    return [
-        MANIFEST.format(
-            dataset=wildcards.dataset, shard=Path(shard_name(i, n_shards)).stem
-        )
-        for i in range(n_shards)
+def of_shards(pattern):
+    """An input function: a file of each shard of a data set."""
+    return lambda wildcards: [
+        pattern.format(dataset=wildcards.dataset, shard=shard)
+        for shard in shards_of(dataset_of(wildcards))
     ]
+
+
+def state_of_videos(wildcards):
+    """Changes with the video files of a shard, which may come, be mended or replaced at any time.
+
+    They are not inputs: Snakemake would look at each by itself, and refuse to run without it.
+    """
+    table = Path(SHARDS.format(dataset=wildcards.dataset), f"{wildcards.shard}.tsv")
+    # Jobs on other machines do not decide what runs. A step before makes the table, or makes it
+    # anew, and then this is asked again.
+    if not workflow.is_main_process or not table.is_file():
+        return ""
+    return videos_state(table, Path(dataset_of(wildcards).videos))
 
 
 def official_json(wildcards):
@@ -157,6 +183,14 @@ def part_annotations(wildcards):
 
 def part_frames(wildcards):
     return {name: part.frames for name, part in dataset_of(wildcards).parts.items()}
+
+
+def frames_digests(wildcards):
+    """What tells whether the frames of a job's data set, or of all its parts, are others now."""
+    name = getattr(wildcards, "dataset", None) or experiment_of(wildcards).dataset
+    return [
+        FRAMES_DIGEST.format(dataset=part) for part in CONFIG.merged.get(name, [name])
+    ]
 
 
 def experiment_annotation(wildcards):
@@ -187,23 +221,10 @@ def trained_model(wildcards):
     return model_of(wildcards.experiment, wildcards.split)
 
 
-def runs(trained=False):
-    """The result folder of each experiment and split; only those that train if asked."""
+def runs(evaluated=False):
+    """Each experiment with each of its splits; only those with labels if asked."""
     return [
-        EXPERIMENT.format(experiment=name, split=split)
-        for name, experiment in CONFIG.experiments.items()
-        if not (trained and experiment.no_train)
-        for split in CONFIG.experiment_splits(name)
-    ]
-
-
-def runs_and_subsets(evaluated=False):
-    """The result folder and the subset of each inference; only those with labels if asked."""
-    return [
-        (
-            EXPERIMENT.format(experiment=name, split=split),
-            experiment.inference_subset,
-        )
+        (name, split)
         for name, experiment in CONFIG.experiments.items()
         if not evaluated
         or has_labels(CONFIG.dataset(experiment.dataset), experiment.inference_subset)
@@ -211,14 +232,160 @@ def runs_and_subsets(evaluated=False):
     ]
 
 
-def hold_folder():
-    """Let only one workflow run here at a time.
+def trainings(runs):
+    """The trainings that runs begin with: their own, and those that they start from."""
+    found = {}
+    for name, split in runs:
+        while name:
+            experiment = CONFIG.experiments[name]
+            if not experiment.no_train:
+                found[name, split] = True
+            if experiment.pretrain:
+                split = CONFIG.pretrain_split(name, split)
+            name = experiment.pretrain
+    return list(found)
 
-    Unlike the lock of Snakemake, this one ends with the process, even if it is killed.
-    """
-    try:
-        return hold_lock(Path(workflow.persistence.path) / "r3d.lock")
-    except TimeoutError:
-        sys.exit(
-            f"error: another snakemake is at work in {Path.cwd()}; wait for it or stop it"
+
+def of_trainings(runs, *names):
+    """Files of each of these trainings."""
+    return [
+        f"{EXPERIMENT}/{name}".format(experiment=experiment, split=split)
+        for experiment, split in trainings(runs)
+        for name in names
+    ]
+
+
+def of_subsets(runs, *endings):
+    """Files of each of these runs about the subset that its model is applied to."""
+    return [
+        f"{EXPERIMENT}/{{subset}}.{ending}".format(
+            experiment=name,
+            split=split,
+            subset=CONFIG.experiments[name].inference_subset,
         )
+        for name, split in runs
+        for ending in endings
+    ]
+
+
+# A job that fails leaves no outputs, but Snakemake notes it as done with its new params and inputs:
+# nothing but the lack of its outputs tells the next call to try it again. So every target asks for
+# all outputs of all steps on its way, by the functions below, and not for the last ones alone.
+
+
+def to_lists(datasets):
+    """Every output of the steps to the lists of these data sets."""
+    return [
+        *(
+            f"{folder_of_lists(CONFIG.datasets[name])}/{file}"
+            for name in datasets
+            if CONFIG.datasets[name].render
+            for file in MOTION_LISTS
+        ),
+        *(
+            pattern.format(dataset=name, split=split)
+            for name in datasets
+            for split in CONFIG.datasets[name].all_splits
+            for pattern in (LISTS, LABELS)
+        ),
+    ]
+
+
+def to_frames(datasets):
+    """Every output of the steps to the frames of these data sets."""
+    return [
+        *to_lists(datasets),
+        *(SHARDS.format(dataset=name) for name in datasets),
+        *(
+            pattern.format(dataset=name, shard=shard)
+            for name in datasets
+            for shard in shards_of(CONFIG.datasets[name])
+            for pattern in (MANIFEST, MANIFEST_DIGEST)
+        ),
+        *(
+            pattern.format(dataset=name)
+            for name in datasets
+            for pattern in (LEDGER, FRAMES_DIGEST)
+        ),
+    ]
+
+
+def to_annotations(wanted):
+    """Every output of the steps to the annotations of these data sets and their splits."""
+    parts = {}
+    for dataset, split in wanted:
+        for name in CONFIG.merged.get(dataset, ()):
+            parts[name, CONFIG.datasets[name].all_splits[0]] = True
+    wanted = {**parts, **dict.fromkeys(wanted)}
+    return [
+        *to_frames(list({name: True for name, _ in wanted if name in CONFIG.datasets})),
+        *(ANNOTATION.format(dataset=name, split=split) for name, split in wanted),
+    ]
+
+
+def to_trainings(runs):
+    """Every output of the steps to the trainings that these runs begin with."""
+    return [
+        *to_annotations(
+            [
+                (CONFIG.experiments[name].dataset, split)
+                for name, split in trainings(runs)
+            ]
+        ),
+        *of_trainings(runs, "model.pth", "train.log", "val.log"),
+    ]
+
+
+def to_results(runs):
+    """Every output of the steps to the top-k results of these runs."""
+    return [
+        *to_trainings(runs),
+        *to_annotations(
+            [(CONFIG.experiments[name].dataset, split) for name, split in runs]
+        ),
+        *of_subsets(runs, "json"),
+    ]
+
+
+def to_accuracies(runs):
+    """Every output of the steps to the accuracies of these runs."""
+    return [
+        *to_results(runs),
+        *of_subsets(runs, "accuracy.json", "classes.tsv", "confusion.tsv"),
+    ]
+
+
+def category(name):
+    """The category of a file in the report, asked for only when a report is made.
+
+    Snakemake would put into it whatever files are there, be they of other settings.
+    """
+
+    def checked(wildcards):
+        steps = {
+            job.rule.name for job in workflow.dag.needrun_jobs() if not job.is_norun
+        }
+        if steps:
+            sys.exit(
+                f"error: not all results are there and those of this config (still to do: "
+                f"{', '.join(sorted(steps))}); run snakemake without --report first"
+            )
+        return name
+
+    return checked
+
+
+def hold_filled_folders():
+    """Let no other workflow fill the folders that this one is about to fill."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_norun]
+    filled = []
+    for job in jobs:
+        if job.rule.name.endswith("render_motion"):
+            dataset = rendered_dataset(job.wildcards.folder)
+            filled += [dataset.lists, dataset.videos]
+        elif job.rule.name.endswith("extract_shard"):
+            filled.append(dataset_of(job.wildcards).frames)
+    try:
+        return hold_folders(RESULTS, filled)
+    except InputError as error:
+        sys.exit(f"error: {error}")

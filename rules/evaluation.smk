@@ -3,10 +3,7 @@
 
 rule evaluate:
     input:
-        [
-            f"{run}/{subset}.accuracy.json"
-            for run, subset in runs_and_subsets(evaluated=True)
-        ],
+        to_accuracies(runs(evaluated=True)),
     localrule: True
 
 

@@ -3,7 +3,7 @@
 
 rule frames:
     input:
-        expand(LEDGER, dataset=CONFIG.datasets),
+        to_frames(CONFIG.datasets),
     localrule: True
 
 
@@ -11,7 +11,8 @@ rule extract_shard:
     input:
         shard_table,
     output:
-        MANIFEST,
+        manifest=MANIFEST,
+        digest=MANIFEST_DIGEST,
     log:
         f"{LOGS}/extract_shard/{{dataset}}/{{shard}}.log",
     benchmark:
@@ -26,22 +27,28 @@ rule extract_shard:
         videos=option(dataset_of, "videos"),
         frames=option(dataset_of, "frames"),
         options=lambda wildcards: dataset_of(wildcards).frame_options,
+        state=state_of_videos,
         code=code_version("frames.extract"),
+        digest_code=code_version("frames.identity"),
     script:
         "../workflow/scripts/extract_shard.py"
 
 
-rule gather_ledger:
+# A checkpoint, because only its result tells whether there are other frames than before: if the
+# digest is the same, what is made from them is not made again.
+checkpoint gather_ledger:
     input:
-        manifests=manifests,
+        manifests=of_shards(MANIFEST),
+        digests=of_shards(MANIFEST_DIGEST),
         lists=lambda wildcards: list_tables(wildcards.dataset),
     output:
-        report(
+        ledger=report(
             LEDGER,
-            category="Data",
+            category=category("Data"),
             labels={"data set": "{dataset}", "table": "ledger"},
             caption="../workflow/report/ledger.rst",
         ),
+        digest=FRAMES_DIGEST,
     log:
         f"{LOGS}/gather_ledger/{{dataset}}.log",
     benchmark:

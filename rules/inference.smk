@@ -3,13 +3,14 @@
 
 rule infer:
     input:
-        [f"{run}/{subset}.json" for run, subset in runs_and_subsets()],
+        to_results(runs()),
     localrule: True
 
 
 rule infer_subset:
     input:
         annotation=experiment_annotation,
+        frames=frames_digests,
         model=trained_model,
     output:
         f"{EXPERIMENT}/{{subset}}.json",

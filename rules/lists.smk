@@ -3,7 +3,7 @@
 
 rule lists:
     input:
-        [table for name in CONFIG.datasets for table in list_tables(name)],
+        to_lists(CONFIG.datasets),
     localrule: True
 
 
@@ -15,7 +15,7 @@ rule render_motion:
     benchmark:
         f"{BENCHMARKS}/render_motion/{{folder}}.tsv"
     wildcard_constraints:
-        folder=one_of(d.lists for d in CONFIG.datasets.values() if d.render),
+        folder=one_of(folder_of_lists(d) for d in CONFIG.datasets.values() if d.render),
     conda:
         "../environment.yml"
     threads: 8

@@ -4,26 +4,21 @@
 rule report:
     input:
         f"{RESULTS}/summary.tsv",
-        [f"{run}/curves.svg" for run in runs(trained=True)],
-        [
-            f"{run}/{subset}.confusion.svg"
-            for run, subset in runs_and_subsets(evaluated=True)
-        ],
+        of_trainings(runs(), "curves.svg"),
+        of_subsets(runs(evaluated=True), "confusion.svg"),
+        to_accuracies(runs(evaluated=True)),
         # Without labels the result is all there is.
-        rules.infer.input,
+        to_results(runs()),
     localrule: True
 
 
 rule summarise:
     input:
-        [
-            f"{run}/{subset}.accuracy.json"
-            for run, subset in runs_and_subsets(evaluated=True)
-        ],
+        of_subsets(runs(evaluated=True), "accuracy.json"),
     output:
         report(
             f"{RESULTS}/summary.tsv",
-            category="Accuracy",
+            category=category("Accuracy"),
             labels={"table": "summary"},
             caption="../workflow/report/summary.rst",
         ),
@@ -49,7 +44,7 @@ rule plot_curves:
     output:
         report(
             f"{EXPERIMENT}/curves.svg",
-            category="Training",
+            category=category("Training"),
             labels={
                 "experiment": "{experiment}",
                 "split": "{split}",
@@ -78,7 +73,7 @@ rule plot_confusion:
     output:
         report(
             f"{EXPERIMENT}/{{subset}}.confusion.svg",
-            category="Accuracy",
+            category=category("Accuracy"),
             labels={
                 "experiment": "{experiment}",
                 "split": "{split}",

@@ -3,13 +3,14 @@
 
 rule train:
     input:
-        [f"{run}/model.pth" for run in runs(trained=True)],
+        to_trainings(runs()),
     localrule: True
 
 
 rule train_model:
     input:
         annotation=experiment_annotation,
+        frames=frames_digests,
         pretrained=pretrained_model,
     output:
         model=f"{EXPERIMENT}/model.pth",

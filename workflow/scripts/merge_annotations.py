@@ -8,7 +8,7 @@ with job(snakemake.log[0]):
         {
             name: (Path(annotation), Path(frames))
             for annotation, (name, frames) in zip(
-                snakemake.input, snakemake.params.frames.items(), strict=True
+                snakemake.input.annotations, snakemake.params.frames.items(), strict=True
             )
         },
         Path(snakemake.output[0]),

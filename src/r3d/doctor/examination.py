@@ -93,8 +93,7 @@ def _examine_dataset(
     videos = pd.concat([listed.videos for listed in splits.values()], ignore_index=True)
     videos = videos.drop_duplicates("id", ignore_index=True)
     present = look_for(name, dataset, videos, report)
-    sources = sources_of(videos, dataset).set_axis(videos["id"])
-    examined = _Examined(dataset, splits, videos, present, sources)
+    examined = _Examined(dataset, splits, videos, present, sources_of(videos, dataset))
     looks = _look(name, examined, report, everything, threads, compare=compare)
     expected = _forecast(examined) if looks else None
     if expected:
@@ -373,9 +372,8 @@ def _near_duplicates(
 
 def _hashes(examined: _Examined, ids: pd.Index) -> tuple[list[str], list[FrameHashes]]:
     """Those of the videos that were looked at and show something."""
-    looks = ((video, examined.looks.get(video)) for video in ids)
-    pairs = [(video, look.hashes) for video, look in looks if look and look.hashes]
-    return [video for video, _ in pairs], [hashes for _, hashes in pairs]
+    videos = [video for video, look in examined.looks.items() if look.hashes and video in ids]
+    return videos, [hashes for video in videos if (hashes := examined.looks[video].hashes)]
 
 
 def _check_experiments(config: Config, report: Report) -> None:

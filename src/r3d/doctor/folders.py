@@ -101,7 +101,7 @@ def _files_of(videos: pd.DataFrame, files: list[str]) -> np.ndarray:
             return path
         return "" if path.lower().endswith(VIDEO_EXTENSIONS) else by_root.get(path, "")
 
-    found = np.array([find(path) for path in videos["path"]], dtype=object)
+    found = np.array([find(path) for path in videos["path"].tolist()], dtype=object)
     for i, other in _elsewhere(videos, "path", found):
         found[i] = find(other)
     return found
@@ -110,6 +110,8 @@ def _files_of(videos: pd.DataFrame, files: list[str]) -> np.ndarray:
 def _keys_of(videos: pd.DataFrame, dataset: Dataset) -> np.ndarray:
     """The key under which frames are there for each video, "" for none."""
     extension = ".hdf5" if dataset.file_type == "hdf5" else ""
+    if not Path(dataset.frames).is_dir():
+        return np.full(len(videos), "", dtype=object)
     listings: dict[str, set[str]] = {}
 
     def find(key: str) -> str:
@@ -118,7 +120,7 @@ def _keys_of(videos: pd.DataFrame, dataset: Dataset) -> np.ndarray:
             listings[folder] = _names(Path(dataset.frames) / folder)
         return key if f"{name}{extension}" in listings[folder] else ""
 
-    found = np.array([find(key) for key in videos["key"]], dtype=object)
+    found = np.array([find(key) for key in videos["key"].tolist()], dtype=object)
     for i, other in _elsewhere(videos, "key", found):
         found[i] = find(other)
     return found

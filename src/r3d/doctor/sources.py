@@ -12,15 +12,18 @@ import pandas as pd
 from r3d.config.config import Dataset
 from r3d.lists.base import stem
 
-_UCF101 = r"^(v_.+_g\d+)_c\d+$"
-# The group and the class: a film gives clips to several classes.
-_HMDB51 = r"^(.+)_[fhlu]_(?:cm|nm)_np\d_(?:ba|fr|le|ri)_(?:bad|med|goo)_\d+$"
-_SITES = r"^((?:flickr|vimeo)-.+)_\d+$"  # Moments in Time
-_YOUTUBE = (
-    r"^([\w-]{11})_\d{6}_\d{6}$",  # Kinetics
-    r"^v_([\w-]{11})$",  # ActivityNet
-    r"^yt-([\w-]{11})_\d+$",  # Moments in Time
-    r"\[([\w-]{11})\]$",  # yt-dlp
+_GROUPS = re.compile(
+    r"(v_.+_g\d+)_c\d+"  # UCF-101
+    # HMDB-51: the film and the class, as a film gives clips to several classes.
+    r"|(.+)_[fhlu]_(?:cm|nm)_np\d_(?:ba|fr|le|ri)_(?:bad|med|goo)_\d+"
+    r"|((?:flickr|vimeo)-.+)_\d+"  # Moments in Time
+)
+_YOUTUBE = re.compile(
+    r"([\w-]{11})_\d{6}_\d{6}"  # Kinetics
+    r"|v_([\w-]{11})"  # ActivityNet
+    r"|yt-([\w-]{11})_\d+"  # Moments in Time
+    r"|.*\[([\w-]{11})\]",  # yt-dlp
+    re.ASCII,
 )
 
 KINDS = {"file": "file", "youtube": "YouTube video", "group": "group"}
@@ -28,28 +31,36 @@ KINDS = {"file": "file", "youtube": "YouTube video", "group": "group"}
 
 
 def sources_of(videos: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """The source of each video, a column for each of `KINDS`; "" where the name tells none.
+    """The source of each video, by id, a column for each of `KINDS`; "" where none is told.
 
     Equal texts are equal sources, also between data sets.
     """
-    names = videos["path"].map(stem)
-    group = _first_match(names, _UCF101, _HMDB51, _SITES)
-    if dataset.group_pattern:
-        group = videos["path"].map(_group_finder(dataset.group_pattern))
-    youtube = _first_match(names, *_YOUTUBE)
-    youtube = youtube.mask(names.str.match(_UCF101), "")  # `v_Run_g01_c01` is no v_<id>
+    paths = videos["path"].tolist()
+    names = [stem(path) for path in paths]
+    groups = [_name_in(_GROUPS, name) for name in names]
+    # The name of a group may look like `v_<id>`: v_Run_g01_c01.
+    ids = [
+        "" if group else _name_in(_YOUTUBE, name) for group, name in zip(groups, names, strict=True)
+    ]
     if dataset.format == "activitynet":
-        youtube = videos["id"]
+        ids = videos["id"].tolist()
+    if dataset.group_pattern:
+        find = _group_finder(dataset.group_pattern)
+        groups = [find(path) for path in paths]
     # The extension may be left out in one list and stand in another.
-    folder = str(Path(dataset.videos).resolve())
-    files = folder + "/" + videos["path"].map(_without_extension)
-    return pd.DataFrame({"file": files, "youtube": youtube, "group": group}, index=videos.index)
+    folder = Path(dataset.videos).resolve()
+    files = [
+        f"{folder}/{path.rpartition('/')[0]}/{name}"
+        for path, name in zip(paths, names, strict=True)
+    ]
+    columns = {"file": files, "youtube": ids, "group": groups}
+    return pd.DataFrame(columns, index=videos["id"], dtype=object)
 
 
 def shared_sources(
     training: pd.DataFrame, held_out: pd.DataFrame
 ) -> Iterator[tuple[str, pd.Series]]:
-    """For each kind, the held-out videos whose source training videos have too, by their index.
+    """For each kind, the held-out videos whose source training videos have too, by their ids.
 
     A video is given once, under the first kind that it shares.
     """
@@ -62,16 +73,10 @@ def shared_sources(
             left = left[~shared]
 
 
-def _first_match(names: pd.Series, *patterns: str) -> pd.Series:
-    """The first group of the first pattern that a name matches, "" without one."""
-    result = pd.Series("", index=names.index, dtype=object)
-    for pattern in patterns:
-        open_ = result == ""
-        if not open_.any():
-            break
-        found = names[open_].str.extract(pattern, expand=False).fillna("")
-        result[open_] = found
-    return result
+def _name_in(pattern: re.Pattern[str], name: str) -> str:
+    """What a name says of its source, "" for nothing."""
+    match = pattern.fullmatch(name)
+    return match[match.lastindex or 0] if match else ""
 
 
 def _group_finder(pattern: str) -> Callable[[str], str]:
@@ -83,8 +88,3 @@ def _group_finder(pattern: str) -> Callable[[str], str]:
         return f"{pattern} {match[min(1, regex.groups)] or ''}" if match else ""
 
     return find
-
-
-def _without_extension(path: str) -> str:
-    folder, slash, _ = path.rpartition("/")
-    return f"{folder}{slash}{stem(path)}"

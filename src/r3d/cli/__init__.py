@@ -12,6 +12,7 @@ import click
 from r3d.workflow.jobs import one_line_errors, show_messages
 
 _COMMANDS = {
+    "doctor": ("doctor",),
     "lists": ("motion", "lists"),
     "frames": ("shards", "frames", "ledger"),
     "annotations": ("annotations", "merge", "activitynet"),

@@ -1,0 +1,1 @@
+"""What is wrong with lists, folders and videos, said before any work is done on them."""

@@ -119,7 +119,8 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     }
     content = {key: _on_cpu(value) for key, value in content.items() if value is not None}
     with atomic_path(path) as partial:
-        torch.save(content, partial)
+        with partial.open("wb") as file:  # given a path, torch does not say why it cannot write
+            torch.save(content, file)
         refused = torch.serialization.get_unsafe_globals_in_checkpoint(partial)
         if refused:
             raise TypeError(f"a checkpoint cannot hold {', '.join(sorted(refused))}")

@@ -3,7 +3,10 @@
 import errno
 import json
 import os
+import re
+import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,13 +208,45 @@ def read_json(file: Path, *, unique_keys: bool = False) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            uses = Counter(name for name, _ in pairs)
+            twice = next(name for name, n in uses.items() if n > 1)
             raise InputError(f"{file}: {twice!r} occurs twice; every key may occur once")
         return result
 
     text = read_text(file)
+    _refuse_half_characters(file, text)
     try:
         return json.loads(text, object_pairs_hook=unique if unique_keys else None)
     except json.JSONDecodeError as error:
         raise InputError(f"{file}, line {error.lineno}: not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise InputError(
+            f"{file}: lists and objects are nested too deeply to be read; expected a few levels"
+        ) from None
+    except ValueError:  # of Python's own limit on the digits of an integer
+        digits = sys.get_int_max_str_digits()
+        found = re.search(rf"\d{{{digits + 1},}}", text)
+        line = text.count("\n", 0, found.start()) + 1 if found else 1
+        raise InputError(
+            f"{file}, line {line}: a number of more than {digits} digits; expected numbers as "
+            "they occur in videos"
+        ) from None
+
+
+# An escape in JSON: two halves of a character that belong together, half of one alone, any other.
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+
+
+def _refuse_half_characters(file: Path, text: str) -> None:
+    """JSON can spell surrogates one by one, which no file name and no UTF-8 text can hold."""
+    if not re.search(r"\\u[dD][89a-fA-F]", text):
+        return
+    for match in _ESCAPE.finditer(text):
+        if match[1]:
+            line = text.count("\n", 0, match.start()) + 1
+            raise InputError(
+                f"{file}, line {line}: {match[0]} is half of a character (a lone surrogate); "
+                "write the text in UTF-8 or its escapes in pairs"
+            )

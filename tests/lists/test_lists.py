@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from listfiles import refusal, write
+from oddities import accepts_or_says_why, odd_files
 
 from r3d.lists import (
     COLUMNS,
@@ -527,3 +528,11 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     message = refusal(lambda: read_list("kinetics", tmp_path, "all", n_classes=400))
     assert "n_classes: 400" in message
     assert "1 classes of the training list" in message
+
+
+def test_an_official_json_with_anything_odd_in_it_is_read_or_refused_in_a_line(
+    tmp_path: Path,
+) -> None:
+    data = activitynet(a=annotated("training", "Running"), b=annotated("validation", "Ironing"))
+    for what, path in odd_files(tmp_path, data):
+        accepts_or_says_why(what, read_list, "activitynet", path, "all")

@@ -1,6 +1,7 @@
 """What every list format shares: the list table, subset names and the rule that names a video."""
 
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def subset_name(name: str) -> str:
     full = _SHORT_SUBSETS.get(name, name)
     if full not in SUBSETS:
         raise InputError(
-            f"unknown subset {name!r}: "
+            f"unknown subset {reprlib.repr(name)}: "
             "accepted are training (or train), validation (val) and testing (test)"
         )
     return full

@@ -14,6 +14,7 @@ from r3d.errors import InputError, Stopped
 from r3d.files import obstacle, obstacle_line
 
 _PR_SET_PDEATHSIG = 1
+_LINE = 4000  # characters: a file may hold labels and numbers of any length
 
 
 @contextmanager
@@ -40,8 +41,13 @@ def one_line_errors() -> Iterator[None]:
 
 def _say(error: InputError) -> NoReturn:
     for problem in str(error).splitlines():
-        logging.error("error: %s", problem)
+        logging.error("error: %s", _shortened(problem))
     sys.exit(1)
+
+
+def _shortened(line: str) -> str:
+    half = _LINE // 2
+    return line if len(line) <= _LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 @contextmanager

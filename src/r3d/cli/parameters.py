@@ -91,7 +91,7 @@ def _list(text: str) -> list[str | int]:
 
 def section_of(section: type[Section], options: dict[str, Any]) -> Any:
     """A validated config section from the options that were given."""
-    from r3d.config.messages import one_line
+    from r3d.config.messages import problems
 
     given = {
         name: _list(value) if get_origin(section.model_fields[name].annotation) is list else value
@@ -101,4 +101,4 @@ def section_of(section: type[Section], options: dict[str, Any]) -> Any:
     try:
         return section.model_validate(given)
     except ValidationError as error:
-        raise InputError(one_line(error)) from None
+        raise InputError("\n".join(problems(error))) from None

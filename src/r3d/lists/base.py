@@ -82,6 +82,7 @@ class ListFormat:
     labels: folder -> classes in order where that is cheap, else None.
     testing_has_labels: folder -> whether all testing videos have labels, None if there are none.
     needed_subsets: those without which a list is not whole.
+    of_size: number of classes -> the format for that release, where a folder may hold several.
     """
 
     splits: tuple[str, ...]
@@ -91,6 +92,7 @@ class ListFormat:
     labels: Callable[[Path], list[str] | None] = _not_cheap
     testing_has_labels: Callable[[Path], bool | None] = _no_testing
     needed_subsets: tuple[str, ...] = ("training", "validation")
+    of_size: "Callable[[int], ListFormat] | None" = None
 
 
 def subset_name(name: str) -> str:

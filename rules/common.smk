@@ -6,8 +6,8 @@ from pathlib import Path
 
 from r3d.config.config import NAME_PATTERN
 from r3d.config.inputs import check_inputs, has_labels, list_files
-from r3d.config.loading import load_config
 from r3d.config.options import InferenceOptions, TrainingOptions
+from r3d.config.yamlfile import read_yaml
 from r3d.errors import InputError
 from r3d.frames.shards import shard_name
 from r3d.frames.videofiles import videos_state
@@ -23,10 +23,12 @@ become_own_job()
 export_package()
 
 try:
-    CONFIG = load_config(config)
-    check_inputs(CONFIG)
+    for file in map(Path, workflow.configfiles):
+        if file.is_file():
+            read_yaml(file)
+    CONFIG = check_inputs(config)
 except InputError as error:
-    sys.exit(f"error: {error}")
+    sys.exit("\n".join(f"error: {problem}" for problem in str(error).splitlines()))
 
 
 RESULTS = CONFIG.results

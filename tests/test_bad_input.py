@@ -84,6 +84,40 @@ def test_bad_lists_end_the_workflow_with_a_line_each(
         assert message in done.stderr
 
 
+@pytest.mark.workflow
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (b"datasets:\n  a: {\n", ["config.yaml, line 3, column 1: not valid YAML"]),
+        ("results: Café\n".encode("latin-1"), ["config.yaml, line 1: byte 0xe9"]),
+        (b"results: a\nresults: b\n", ["line 2: results is given twice, first in line 1"]),
+        (
+            b"results: config.yaml\ndatasets: {u: {format: ucf101, lists: l, videos: v, frames: f, "
+            b"splits: [01]}, w: {format: csv, lists: l, videos: v, frames: config.yaml/f}}\n",
+            [
+                "datasets.u.splits.0: 1 is refused: input should be a valid string; put it in quot",
+                "results: config.yaml: cannot be written: it is a file",
+                "datasets.w.frames: config.yaml/f: cannot be written: ",
+                "datasets.w.videos: 'v' is no folder",
+                "datasets.w.lists: 'l' does not exist",
+            ],
+        ),
+    ],
+    ids=["syntax", "encoding", "twice", "several"],
+)
+def test_a_bad_config_ends_the_workflow_with_a_line_for_each_fault(
+    tmp_path: Path, text: bytes, lines: list[str]
+) -> None:
+    (tmp_path / "config.yaml").write_bytes(text)
+    done = snakemake(tmp_path, Path("config.yaml"), options=["--dry-run"])
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: config")]
+    assert len(said) == len(lines)
+    for line, part in zip(said, lines, strict=True):
+        assert part in line
+
+
 @pytest.mark.parametrize("name", BAD_LISTS)
 def test_bad_lists_end_a_command_with_a_line(
     datasets: dict[str, dict[str, Any]], tmp_path: Path, name: str

@@ -4,9 +4,9 @@
 class InputError(Exception):
     """Bad input: a config value, a list, a video, a checkpoint.
 
-    The message is one line that says what is wrong, where, and which values are accepted. The
-    command line and the workflow show it without a traceback; every other exception is a bug and
-    keeps its traceback.
+    The message is one line that says what is wrong, where, and which values are accepted; where
+    several things are wrong with a config, a line for each. The command line and the workflow show
+    it without a traceback; every other exception is a bug and keeps its traceback.
 
     >>> import r3d
     >>> try:
@@ -15,6 +15,10 @@ class InputError(Exception):
     ...     print(str(error).partition(";")[0])
     model nothing.pth: no such file, nor is there models/nothing.pth
     """
+
+
+class WriteError(InputError, OSError):
+    """A file or folder cannot be written: a full disk, no right, something else in the way."""
 
 
 class Stopped(Exception):

@@ -1,6 +1,7 @@
 """A config is accepted whole or refused in one line that says what to mend."""
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from r3d.config.inputs import check_inputs
 from r3d.config.loading import load_config, read_config
 from r3d.config.optiondocs import update_tables
 from r3d.config.options import ClipOptions, ModelOptions, RunOptions, TrainingOptions
+from r3d.config.yamlfile import check_command_line, read_yaml
 from r3d.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,7 +138,11 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
         (set_at("datasets.ucf.shard", 3), ["datasets.ucf.shard", "shards"]),
         (set_at("datasets.ucf.format", "ucf"), ["datasets.ucf.format", "'ucf'", "hmdb51, "]),
         (set_at("datasets.ucf.splits", ["04"]), ["datasets.ucf", "'04'", "'01', '02', '03'"]),
-        (set_at("datasets.ucf.splits", [1]), ["datasets.ucf.splits", "quotes"]),
+        (set_at("datasets.ucf.splits", [1]), ["datasets.ucf.splits", 'in quotes, as "01"']),
+        (set_at("datasets.hmdb.splits", [1]), ["datasets.hmdb.splits", 'in quotes, as "1"']),
+        (set_at("datasets.ucf.splits", [7]), ['in quotes: "01", "02", "03"']),
+        (set_at("experiments.base.splits", [2]), ["base.splits.0", 'in quotes, as "02"']),
+        (set_at("datasets.ucf.videos", 7), ["datasets.ucf.videos", "put what stands there in"]),
         (set_at("datasets.ucf.group_pattern", "("), ["group_pattern", "'('"]),
         (set_at("datasets.u f", MINIMAL["datasets"]["ucf"]), ["'u f'", "letters"]),
         (set_at("experiments.base.model", "alexnet"), ["'alexnet'", "resnet2p1d"]),
@@ -203,6 +209,39 @@ def test_a_wrong_config_is_one_line_that_says_what_to_mend(edit, parts: list[str
         assert part in message
 
 
+def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").touch()
+    raw = edited(set_at("datasets.ucf.shard", 3))
+    set_at("datasets.hmdb.quality", 99)(raw)
+    set_at("datasets.there", {**MINIMAL["datasets"]["ucf"], "frames": "results/jpg"})(raw)
+    set_at("defaults.batch", 3)(raw)
+    set_at("defaults.precision", "half")(raw)
+    set_at("experiments.third", {"precision": "fp32", "nesterov": True, "momentum": 0.0,
+                                 "model_depth": 19, "dataset": "nowhere"})(raw)  # fmt: skip
+    set_at("experiments.fourth", {"precision": "fp32", "dataset": "nowhere"})(raw)
+    with pytest.raises(InputError) as caught:
+        check_inputs(raw)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith("config: ") for line in lines)
+    for parts in (
+        ["datasets.ucf.shard", "did you mean shards?"],
+        ["datasets.hmdb.quality", "99"],
+        ["defaults.batch:", "batch_size"],
+        ["defaults.precision", "'half'", "bf16"],
+        ["experiments.third.model_depth", "19"],
+        ["experiments.third.nesterov", "momentum"],
+        ["experiments.fourth.dataset", "'nowhere'"],
+        ["results: results", "it is a file"],
+        ["datasets.there.frames: results/jpg", "results is a file"],
+        ["datasets.there.videos: 'videos'", "no folder"],
+        ["datasets.there.lists: 'lists'", "does not exist"],
+    ):
+        (line,) = [line for line in lines if all(part in line for part in parts)]
+        lines.remove(line)
+    assert not lines
+
+
 def test_a_circle_of_pretraining_is_refused():
     raw = edited(set_at("experiments.base", {"pretrain": "tuned", "splits": ["02"]}))
     with pytest.raises(InputError, match="base <- tuned <- base"):
@@ -211,7 +250,12 @@ def test_a_circle_of_pretraining_is_refused():
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [("a: [", "not valid YAML"), ("- a", "mapping"), ("\xff", "not valid YAML"), (None, "read")],
+    [
+        ("a: [", "not valid YAML"),
+        ("- a", "mapping"),
+        ("\xff", "line 1: byte 0xff .* not UTF-8"),
+        (None, "read"),
+    ],
 )
 def test_a_file_that_is_no_config(tmp_path: Path, text: str | None, part: str):
     path = tmp_path / "config.yaml"
@@ -220,6 +264,85 @@ def test_a_file_that_is_no_config(tmp_path: Path, text: str | None, part: str):
     with pytest.raises(InputError, match=part) as caught:
         read_config(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        (b"a: 1\nb: [1,\nc: {2\n", ["line 4, column 1", "'}'", "begins in line 3"]),
+        (b"a:\n\tb: 1\n", ["line 2, column 1", "spaces"]),
+        ("results: Café\n".encode("latin-1"), ["line 1", "0xe9", "UTF-8"]),
+        ("results: Café\n".encode("utf-16"), ["UTF-16", "UTF-8"]),
+        ("results: Café\n".encode("utf-32"), ["UTF-32", "UTF-8"]),
+        (b"results: 'a\x07'\n", ["line 1, column 12", "U+0007"]),
+        (b"results: 2024-02-31\n", ["not valid YAML", "day"]),
+        (b"[" * 100_000, ["nested too deeply"]),
+        (b"a: !!python/object:os.system {}\n", ["line 1, column 4", "python"]),
+        (b"a: *b\n", ["line 1, column 4", "alias"]),
+    ],
+)
+def test_a_faulty_yaml_file_is_refused_with_the_place(
+    tmp_path: Path, data: bytes, parts: list[str]
+):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        read_yaml(path)
+    message = str(caught.value)
+    assert message.startswith(f"config {path}")
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_keys_that_are_given_twice_are_named_with_both_lines(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "datasets: {}\nexperiments:\n  a: {n_epochs: 1}\n  b: {n_epochs: 1, n_epochs: 2}\n"
+        "  a: {}\ndatasets: {}\nmore:\n- {x: 1, 'x': 2}\n"
+    )
+    with pytest.raises(InputError) as caught:
+        read_yaml(path)
+    assert [line.partition("; ")[0] for line in str(caught.value).splitlines()] == [
+        f"config {path}, line {line}: {name} is given twice, first in line {first}"
+        for line, name, first in (
+            (4, "experiments.b.n_epochs", 4),
+            (5, "experiments.a", 3),
+            (6, "datasets", 1),
+            (8, "more.x", 8),
+        )
+    ]
+    path.write_text('{"a": {"b": 1, "b": 2}}')
+    with pytest.raises(InputError, match="'b' occurs twice"):
+        read_yaml(path)
+
+
+def test_yaml_that_is_right_is_read(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    text = "base: &b {x: 1}\nother: &o {y: 2}\nboth:\n  <<: *b\n  <<: *o\n  z: é\n"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read_yaml(path)["both"] == {"x": 1, "y": 2, "z": "é"}
+    path.write_text(json.dumps({"a": {"b": [1, "\t"]}}, indent="\t"))
+    assert read_yaml(path) == {"a": {"b": [1, "\t"]}}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--configfile", "good.yaml", "bad.yaml", "--cores", "1"],
+        ["-n", "--configfiles=bad.yaml"],
+        ["lists", "--configfile", "bad.yaml"],
+    ],
+)
+def test_the_config_files_of_a_command_line_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text("a: 1")
+    (tmp_path / "bad.yaml").write_text("a: 1\na: 2")
+    with pytest.raises(SystemExit, match=r"^error: config bad\.yaml, line 2: a is given twice"):
+        check_command_line(arguments)
+    check_command_line(["--configfile", "good.yaml", "--cores", "1", "bad.yaml"][:4])
 
 
 @pytest.fixture
@@ -236,7 +359,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_inputs_that_are_there(inputs):
-    check_inputs(load_config(inputs))
+    check_inputs(inputs)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +381,7 @@ def test_inputs_that_are_there(inputs):
 def test_inputs_that_are_not_there(inputs, path: str, value: Any, parts: list[str]):
     set_at(path, value)(inputs)
     with pytest.raises(InputError) as caught:
-        check_inputs(load_config(inputs))
+        check_inputs(inputs)
     assert "\n" not in str(caught.value)
     for part in parts:
         assert part in str(caught.value)
@@ -283,10 +406,10 @@ def test_options_that_do_not_fit_a_released_file(
     base = {"dataset": "ucf", "pretrain_path": "r3d50_K_200ep.pth", **options}
     set_at("experiments.base", base)(inputs)
     if not parts:
-        check_inputs(load_config(inputs))
+        check_inputs(inputs)
         return
     with pytest.raises(InputError, match=r"experiments\.base\.pretrain_path") as caught:
-        check_inputs(load_config(inputs))
+        check_inputs(inputs)
     assert "\n" not in str(caught.value)
     for part in parts:
         assert part in str(caught.value)

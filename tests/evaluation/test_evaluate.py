@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from oddities import accepts_or_says_why, odd_files
 
 from r3d.errors import InputError
-from r3d.evaluation.challenge import hit_at_k, mean_average_precision
+from r3d.evaluation.challenge import avg_hit_at_k, hit_at_k, mean_average_precision
 from r3d.evaluation.evaluate import Evaluation, evaluate
 
 LABELS = ["cut", "jump", "run"]
@@ -266,7 +267,9 @@ def test_activitynet_counts_a_video_under_each_of_its_classes(run) -> None:
     assert evaluation.accuracy(2) == 3 / 4  # b as run too
     assert evaluation.mean_class_accuracy() == (1 / 2 + 1 / 2) / 2
     assert evaluation.challenge is not None
-    assert evaluation.challenge.hit == pytest.approx({1: (1 + 1 / 2 + 0) / 3, 2: (1 + 1 + 0) / 3})
+    assert evaluation.challenge.hit == pytest.approx({1: (1 + 1 + 0) / 3, 2: (1 + 1 + 0) / 3})
+    parts = {1: (1 + 1 / 2 + 0) / 3, 2: (1 + 1 + 0) / 3}
+    assert evaluation.challenge.avg_hit == pytest.approx(parts)
     # run by score: a (.5) true, then b and c (.25 each) in the order of the file, b true:
     # precision 1, 1. swim: only b has a score, and c is missed: half of the recall.
     assert evaluation.challenge.mean_average_precision == pytest.approx((1 + 1 / 2) / 2)
@@ -280,7 +283,8 @@ def test_activitynet_metrics_are_saved(run, tmp_path: Path) -> None:
     )
     content = json.loads(path.read_text())
     assert content["mean_average_precision"] == pytest.approx((1 + 0) / 2)
-    assert content["hit"]["1"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert content["hit"]["1"] == pytest.approx((1 + 1 + 0) / 3)
+    assert content["avg_hit"]["1"] == pytest.approx((1 + 1 / 2 + 0) / 3)
 
 
 def test_average_precision_takes_the_best_precision_from_a_recall_on() -> None:
@@ -300,8 +304,43 @@ def test_average_precision_counts_results_of_other_videos_as_false() -> None:
     assert mean_average_precision({"a": ["run"]}, ranking) == 1 / 2
 
 
-def test_hit_at_k_is_the_mean_part_of_the_classes_of_a_video() -> None:
+def test_avg_hit_at_k_is_the_mean_part_of_the_classes_of_a_video_and_hit_at_k_any() -> None:
     truth = {"a": ["run", "swim", "ski"], "b": ["run"]}
     ranking = {"a": [("ski", 0.9), ("run", 0.8), ("dive", 0.7), ("swim", 0.6)]}
-    assert hit_at_k(truth, ranking, 1) == pytest.approx((1 / 3 + 0) / 2)
-    assert hit_at_k(truth, ranking, 3) == pytest.approx((2 / 3 + 0) / 2)
+    assert avg_hit_at_k(truth, ranking, 1) == pytest.approx((1 / 3 + 0) / 2)
+    assert avg_hit_at_k(truth, ranking, 3) == pytest.approx((2 / 3 + 0) / 2)
+    assert hit_at_k(truth, ranking, 1) == hit_at_k(truth, ranking, 3) == (1 + 0) / 2
+    assert hit_at_k({"a": ["swim"]}, ranking, 3) == 0
+
+
+ODD_RESULTS = {
+    "results": {
+        "a": [{"label": "run", "score": 0.75}, {"label": "swim", "score": 0.25}],
+        "b": [{"segment": [1, 17], "result": [{"label": "run", "score": 0.5}]}],
+    }
+}
+
+
+def test_a_result_with_anything_odd_in_it_is_counted_or_refused_in_a_line(tmp_path: Path) -> None:
+    annotation = tmp_path / "annotation.json"
+    annotation.write_text(json.dumps(ACTIVITYNET))
+    for what, path in odd_files(tmp_path, ODD_RESULTS):
+        accepts_or_says_why(what, evaluate, annotation, path, ks=[1])
+
+
+def test_a_truth_with_anything_odd_in_it_is_used_or_refused_in_a_line(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps({"results": {"a": scored("run")}}))
+    entry = {"subset": "validation", "annotations": {"label": "run", "segment": [1, 9]}}
+    small = {**ACTIVITYNET, "database": {"a": ACTIVITYNET["database"]["a"]}}
+    for data in (small, {"labels": ["run", "swim"], "database": {"a": entry}}):
+        for what, path in odd_files(tmp_path, data):
+            accepts_or_says_why(what, evaluate, path, result, ks=[1])
+
+
+def test_millions_of_classes_are_refused_before_their_confusions_are_counted(run) -> None:
+    labels = [str(i) for i in range(2_900_000)]  # the table would take 65 TB
+    entry = {"subset": "validation", "annotations": {"label": "1", "segment": [1, 9]}}
+    annotation = {"labels": labels, "database": {"a": entry}}
+    with pytest.raises(InputError, match=r"2900000 classes in .* accepted are 10000 or fewer"):
+        run({"a": scored("1")}, annotation, ks=[1])

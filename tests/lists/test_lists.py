@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from listfiles import refusal, write
+from oddities import accepts_or_says_why, odd_files
 
 from r3d.lists import (
     COLUMNS,
@@ -285,6 +286,24 @@ def test_bad_kinetics(tmp_path: Path, train: str, val: str, parts: list[str]) ->
     assert all(part in message for part in parts), message
 
 
+def test_of_several_kinetics_releases_the_number_of_classes_chooses(tmp_path: Path) -> None:
+    header = "label,youtube_id,time_start,time_end,split\n"
+    for n in (400, 600):
+        for subset in ("train", "val"):
+            rows = [f"c{i},{subset}{n}{i:04d},0,10,{subset}\n" for i in range(n)]
+            write(tmp_path, {f"kinetics-{n}_{subset}.csv": header + "".join(rows)})
+    for n in (400, 600):
+        video_list = read_list("kinetics", tmp_path, "all", n_classes=n)
+        assert len(video_list.labels) == n
+        assert video_list.videos["id"].str.contains(str(n)).all()
+    for n_classes in (None, 700, 60):
+        message = refusal(lambda n=n_classes: read_list("kinetics", tmp_path, "all", n_classes=n))
+        assert "n_classes chooses one of several: 400, 600" in message
+    write(tmp_path, {"kinetics-600_2020_train.csv": header, "kinetics-600_2020_val.csv": header})
+    message = refusal(lambda: read_list("kinetics", tmp_path, "all", n_classes=600))
+    assert message.endswith("; n_classes chooses one of several: 400")
+
+
 @pytest.mark.parametrize(
     ("names", "parts"),
     [
@@ -527,3 +546,11 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     message = refusal(lambda: read_list("kinetics", tmp_path, "all", n_classes=400))
     assert "n_classes: 400" in message
     assert "1 classes of the training list" in message
+
+
+def test_an_official_json_with_anything_odd_in_it_is_read_or_refused_in_a_line(
+    tmp_path: Path,
+) -> None:
+    data = activitynet(a=annotated("training", "Running"), b=annotated("validation", "Ironing"))
+    for what, path in odd_files(tmp_path, data):
+        accepts_or_says_why(what, read_list, "activitynet", path, "all")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from oddities import accepts_or_says_why, odd_files
 from PIL import Image
 
 from r3d.errors import InputError
@@ -76,14 +77,15 @@ def test_subsets_of_one_experiment_are_kept_apart(accuracy_file, tmp_path: Path)
 
 
 def test_activitynet_adds_its_columns(accuracy_file, tmp_path: Path) -> None:
+    hits = {"hit": {"1": 0.5, "5": 0.625}, "avg_hit": {"1": 0.25, "5": 0.375}}
     files = [
-        accuracy_file("a", "01", 0.5, mean_average_precision=0.75, hit={"1": 0.5, "5": 0.625}),
+        accuracy_file("a", "01", 0.5, mean_average_precision=0.75, **hits),
         accuracy_file("b", "01", 0.5),
     ]
     write_summary(files, tmp_path / "summary.tsv")
     header, first, second = (tmp_path / "summary.tsv").read_text().splitlines()
-    assert header.endswith("\ttop5_found\tmap\thit1\thit5")
-    assert first.endswith("\t0.7500\t0.5000\t0.6250")
+    assert header.endswith("\ttop5_found\tmap\thit1\thit5\tavg_hit1\tavg_hit5")
+    assert first.endswith("\t0.7500\t0.5000\t0.6250\t0.2500\t0.3750")
     assert second.endswith("\t\t\t")
 
 
@@ -199,3 +201,14 @@ def test_bad_confusion_tables_are_named(tmp_path: Path, table: str, message: str
 def test_unknown_picture_formats_are_named(logs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no picture format '.bmpx'; accepted: .svg, .png, .pdf"):
         plot_curves(*logs, tmp_path / "curves.bmpx")
+
+
+def test_an_accuracy_file_with_anything_odd_in_it_is_used_or_refused_in_a_line(
+    accuracy_file, tmp_path: Path
+) -> None:
+    hits = {"hit": {"1": 0.5}, "avg_hit": {"1": 0.5}, "mean_average_precision": 0.5}
+    good = accuracy_file("a", "02", 0.5)
+    for what, path in odd_files(
+        tmp_path, json.loads(accuracy_file("a", "01", 0.5, **hits).read_text())
+    ):
+        accepts_or_says_why(what, write_summary, [path, good], tmp_path / "summary.tsv")

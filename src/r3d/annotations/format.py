@@ -20,6 +20,7 @@ from typing import Any
 from r3d.errors import InputError
 from r3d.files import read_json
 from r3d.lists.activitynet import leaf_labels
+from r3d.lists.checking import check_classes
 
 
 def load_annotation(path: Path) -> dict[str, Any]:
@@ -31,18 +32,39 @@ def load_annotation(path: Path) -> dict[str, Any]:
 
 
 def classes_of(data: dict[str, Any], path: Path) -> list[str]:
+    """The classes of an annotation in the order of the model's outputs."""
     if "taxonomy" in data:
-        return leaf_labels(data, path)
-    labels = data.get("labels")
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise InputError(
-            f"{path}: expected 'labels', a list of texts (or ActivityNet's 'taxonomy')"
-        )
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise InputError(f"{path}: label {twice!r} occurs twice; expected distinct labels")
+        labels = leaf_labels(data, path)
+    else:
+        labels = data.get("labels", [None])
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise InputError(
+                f"{path}: expected 'labels', a list of texts (or ActivityNet's 'taxonomy')"
+            )
+    check_classes(labels, str(path))
     return labels
 
 
+def label_of(annotation: Any) -> str | None:
+    """The class that an annotation states, None or "" where it is unknown.
+
+    Raises:
+        TypeError: if it is no text.
+    """
+    label = annotation.get("label")
+    if not (label is None or isinstance(label, str)):
+        raise TypeError("the label is no text")
+    return label
+
+
 def is_rate(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 < value < math.inf
+    return is_number(value) and 0 < value < math.inf
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number: a text or list times a number would be one as long."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What the insides of an entry raise that are not as they should be."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r3d.annotations.format import classes_of, load_annotation
+from r3d.annotations.format import UNREADABLE, classes_of, label_of, load_annotation
 from r3d.errors import InputError
 from r3d.files import atomic_path
 from r3d.frames.layouts import FileType
@@ -35,13 +35,19 @@ def merge_annotations(
                 "annotations of whole videos"
             )
         labels += [f"{name}/{label}" for label in classes_of(data, annotation)]
-        databases.append((name, data["database"], open_store(frames, file_type)))
+        databases.append((name, annotation, data["database"], open_store(frames, file_type)))
     with atomic_path(output) as partial, partial.open("w", encoding="ascii", newline="\n") as file:
         file.write(f'{{"labels": {json.dumps(labels)},\n"database": {{')
         separator = "\n"
-        for name, database, store in databases:
+        for name, annotation, database, store in databases:
             for video, entry in database.items():
-                merged = _merged(name, video, entry, store)
+                try:
+                    merged = _merged(name, video, entry, store)
+                except UNREADABLE as error:
+                    raise InputError(
+                        f"{annotation}: entry {video!r} cannot be merged "
+                        f"({type(error).__name__}: {error}); expected an annotation of this package"
+                    ) from None
                 file.write(f"{separator}{json.dumps(f'{name}/{video}')}: {json.dumps(merged)}")
                 separator = ",\n"
         file.write("\n}}\n")
@@ -50,8 +56,11 @@ def merge_annotations(
 def _merged(name: str, video: str, entry: dict[str, Any], store: FrameStore) -> dict[str, Any]:
     """The entry of a video in the annotation of a merged data set."""
     annotations = dict(entry["annotations"])
-    label = annotations.get("label")
+    label = label_of(annotations)
     if label:
         annotations["label"] = f"{name}/{label}"
-    place = entry.get("video_path") or str(store.path(frame_key(label or "", video)))
+    place = entry.get("video_path", "")
+    if not isinstance(place, str):
+        raise TypeError("its video_path is no text")
+    place = place or str(store.path(frame_key(label or "", video)))
     return {"subset": entry["subset"], "annotations": annotations, "video_path": place}

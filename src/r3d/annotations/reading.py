@@ -1,6 +1,7 @@
 """Annotation JSON -> the samples of one subset that have frames."""
 
 import math
+import reprlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from r3d.annotations.format import classes_of, is_rate, load_annotation
+from r3d.annotations.format import (
+    UNREADABLE,
+    classes_of,
+    is_number,
+    is_rate,
+    label_of,
+    load_annotation,
+)
 from r3d.errors import InputError
 from r3d.files import AnyPath
 from r3d.frames.layouts import FIRST_FRAME
@@ -17,6 +25,7 @@ from r3d.frames.stores import FrameStore
 from r3d.lists.activitynet import frames_key
 from r3d.lists.base import frame_key, subset_name
 
+_LAST_FRAME = 2**31 - 1  # that the arrays hold: at 25 a second the frames of two years and more
 _ENTRY = '{"subset": ..., "annotations": {"label": ..., "segment": [begin, end]}}'
 _ACTIVITYNET_ENTRY = (
     '{"subset": ..., "duration": s, "fps": ..., "annotations": [{"label": ..., "segment": [s, s]}]}'
@@ -85,7 +94,7 @@ def read_annotation(
                 read_entry(name, entry, samples)
         except InputError as error:
             raise InputError(f"{path}: entry {name!r}: {error}") from None
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        except UNREADABLE as error:
             raise InputError(
                 f"{path}: entry {name!r} cannot be read ({type(error).__name__}: {error}); "
                 f"expected {_ENTRY if read_entry is _video else _ACTIVITYNET_ENTRY}"
@@ -120,14 +129,18 @@ class _Samples:
                 f"accepted are the {len(self.class_index)} that the file defines"
             )
         begin, end = segment
-        if begin < 0:
-            raise InputError(f"segment [{begin}, {end}]; expected 0 <= begin <= end")
+        if not 0 <= begin <= _LAST_FRAME or not end <= _LAST_FRAME:
+            shown = reprlib.repr([begin, end])
+            raise InputError(f"segment {shown}; expected 0 <= begin <= end, numbers of frames")
         if begin >= end:
             self.n_without_frames += 1
             return
+        place = entry.get("video_path", "")
+        if not isinstance(place, str):
+            raise InputError("its video_path is no text; expected where its frames are")
         self.ids.append(name)
         self.keys.append(key)
-        self.video_paths.append(entry.get("video_path", ""))
+        self.video_paths.append(place)
         self.targets.append(self.class_index[label] if label else -1)
         self.begins.append(begin)
         self.ends.append(end)
@@ -147,7 +160,7 @@ class _Samples:
 
 
 def _video(name: str, entry: dict[str, Any], samples: _Samples) -> None:
-    label = entry["annotations"].get("label")
+    label = label_of(entry["annotations"])
     segment = entry["annotations"].get("segment", (0, 0))
     samples.add(name, entry, frame_key(label or "", name), label, segment)
 
@@ -158,14 +171,17 @@ def _trimmed(name: str, entry: dict[str, Any], samples: _Samples) -> None:
     if first < last and not is_rate(rate):
         raise InputError(f"its fps is {rate!r}, so its segments cannot be found in its frames")
     for annotation in entry["annotations"]:
+        if not all(map(is_number, annotation["segment"])):
+            shown = reprlib.repr(annotation["segment"])
+            raise InputError(f"segment {shown}; expected [begin, end] in seconds")
         begin, end = (math.floor(s * rate) for s in annotation["segment"])
         # Some official segments end after the video, some last no longer than a hundredth second.
         segment = (max(first, first + begin), min(last, first + end))
-        samples.add(name, entry, frames_key(name), annotation["label"], segment)
+        samples.add(name, entry, frames_key(name), label_of(annotation), segment)
 
 
 def _untrimmed(name: str, entry: dict[str, Any], samples: _Samples) -> None:
-    label = entry["annotations"][0]["label"] if entry["annotations"] else None
+    label = label_of(entry["annotations"][0]) if entry["annotations"] else None
     whole = _whole(name, entry, samples.store)
     samples.add(name, entry, frames_key(name), label, whole)
 
@@ -178,4 +194,7 @@ def _whole(name: str, entry: dict[str, Any], store: FrameStore | None) -> Sequen
         record = store.record(frames_key(name))
         first = FIRST_FRAME[store.file_type]
         return first, first + (record.frames if record else 0)
-    return 1, 1 + math.floor(entry["duration"] * entry.get("fps", 0))
+    duration, rate = entry["duration"], entry.get("fps", 0)
+    if not (is_number(duration) and is_number(rate)):
+        raise InputError("its duration or fps is no number")
+    return 1, 1 + math.floor(duration * rate)

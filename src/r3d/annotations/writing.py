@@ -93,6 +93,10 @@ def write_activitynet(json_in: Path, ledger: Path, output: Path, *, file_type: F
     first = FIRST_FRAME[file_type]
     counts, rates = frames["frames"].to_dict(), frames["fps"].to_dict()
     for name, entry in data["database"].items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("annotations"), list):
+            raise InputError(
+                f"{json_in}: entry {name!r} has no list of annotations; expected the official JSON"
+            )
         entry["frames"] = [first, first + counts[name]]
         if rates[name] > 0:
             entry["fps"] = rates[name]
@@ -111,6 +115,9 @@ def _ledger_frames(ledger: Path) -> pd.DataFrame:
     try:
         frames = table["frames"].replace("", "0").astype(int)
         fps = table["fps"].replace("", "nan").astype(float)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{ledger}: frames and fps have to be numbers: {error}") from None
+    if not table.index.is_unique:
+        twice = table.index[table.index.duplicated()][0]
+        raise InputError(f"{ledger}: video {twice!r} has two rows; expected one")
     return pd.DataFrame({"key": table["key"], "frames": frames, "fps": fps})

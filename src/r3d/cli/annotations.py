@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from r3d.cli.parameters import FILE_TYPE, FOUND, NEW
+from r3d.cli.parameters import FILE_TYPE, FOUND, NEW_FILE
 from r3d.errors import InputError
 from r3d.frames.layouts import FileType
 
@@ -13,7 +13,7 @@ from r3d.frames.layouts import FileType
 @click.argument("table", type=FOUND)
 @click.argument("labels", type=FOUND)
 @click.argument("ledger", type=FOUND)
-@click.argument("output", type=NEW)
+@click.argument("output", type=NEW_FILE)
 @click.option("--file-type", type=FILE_TYPE, default="jpg", show_default=True)
 @click.option(
     "--frames",
@@ -30,7 +30,7 @@ def annotations_command(
 
 
 @click.command("merge")
-@click.argument("output", type=NEW)
+@click.argument("output", type=NEW_FILE)
 @click.option(
     "--part",
     "parts",
@@ -55,7 +55,7 @@ def merge_command(
 @click.command("activitynet")
 @click.argument("official", type=FOUND)
 @click.argument("ledger", type=FOUND)
-@click.argument("output", type=NEW)
+@click.argument("output", type=NEW_FILE)
 @click.option("--file-type", type=FILE_TYPE, default="jpg", show_default=True)
 def activitynet_command(official: Path, ledger: Path, output: Path, file_type: FileType) -> None:
     """Add frame rates and ranges from the LEDGER to the OFFICIAL JSON of ActivityNet."""

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from r3d.cli.parameters import FOUND, NEW, SUBSET
+from r3d.cli.parameters import FOUND, NEW_FILE, SUBSET
 from r3d.errors import InputError
+from r3d.files import need_writable
 
 
 @click.command("evaluate")
@@ -14,7 +15,7 @@ from r3d.errors import InputError
 @click.option("--subset", type=SUBSET, default="val", show_default=True)
 @click.option("-k", "ks", type=click.IntRange(min=1), multiple=True, default=(1,), help="Top k.")
 @click.option("--ignore", is_flag=True, help="Leave out listed videos without a result.")
-@click.option("--save", type=NEW, help="Write the accuracies to this JSON file, too.")
+@click.option("--save", type=NEW_FILE, help="Write the accuracies to this JSON file, too.")
 def evaluate_command(
     annotation: Path,
     result: Path,
@@ -26,6 +27,10 @@ def evaluate_command(
     """Print the top-k accuracies of a RESULT JSON against an ANNOTATION JSON."""
     from r3d.evaluation.evaluate import evaluate
 
+    classes = save and save.with_suffix(".classes.tsv")
+    confusion = save and save.with_suffix(".confusion.tsv")
+    for output in filter(None, (classes, confusion)):
+        need_writable(output)
     evaluation = evaluate(annotation, result, subset=subset, ks=ks)
     for k in ks:
         accuracy = evaluation.accuracy_found(k) if ignore else evaluation.accuracy(k)
@@ -35,11 +40,11 @@ def evaluate_command(
                 f"out; accepted: results of videos that {annotation} lists"
             )
         click.echo(f"top-{k} accuracy: {accuracy}")
-    if save:
+    if save and classes and confusion:
         evaluation.save(
             save,
-            classes=save.with_suffix(".classes.tsv"),
-            confusion=save.with_suffix(".confusion.tsv"),
+            classes=classes,
+            confusion=confusion,
             experiment=save.parent.name,
             split="",
         )

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from r3d.cli.parameters import FILE_TYPE, FOUND, NEW
+from r3d.cli.parameters import FILE_TYPE, FOUND, FRAMES_FOLDER, NEW_FILE, NEW_FOLDER
 
 
 @click.command("shards")
 @click.argument("tables", type=FOUND, nargs=-1, required=True)
-@click.argument("folder", type=NEW)
+@click.argument("folder", type=NEW_FOLDER)
 @click.option("--n-shards", default=16, show_default=True)
 def shards_command(tables: tuple[Path, ...], folder: Path, n_shards: int) -> None:
     """Divide the videos of the TABLES of all splits over the shards in FOLDER."""
@@ -22,8 +22,8 @@ def shards_command(tables: tuple[Path, ...], folder: Path, n_shards: int) -> Non
 @click.command("frames")
 @click.argument("shard", type=FOUND)
 @click.argument("videos", type=FOUND)
-@click.argument("frames", type=NEW)
-@click.argument("manifest", type=NEW)
+@click.argument("frames", type=FRAMES_FOLDER)
+@click.argument("manifest", type=NEW_FILE)
 @click.option("--file-type", type=FILE_TYPE, default="jpg", show_default=True)
 @click.option("--short-side", default=240, show_default=True, help="In pixels; 0 keeps the size.")
 @click.option("--quality", type=click.IntRange(2, 31), help="JPEG quantiser; 2 is best.")
@@ -56,7 +56,7 @@ def frames_command(
 
 @click.command("ledger")
 @click.argument("manifests", type=FOUND, nargs=-1, required=True)
-@click.argument("output", type=NEW)
+@click.argument("output", type=NEW_FILE)
 @click.option(
     "--list", "lists", type=(str, FOUND), multiple=True, required=True, help="Split and its table."
 )

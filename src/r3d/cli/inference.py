@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from r3d.cli.parameters import FILE_TYPE, FOUND, NEW, SUBSET, section_of, section_options
+from r3d.cli.parameters import FILE_TYPE, FOUND, NEW_FILE, SUBSET, section_of, section_options
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.frames.layouts import FileType
 
@@ -14,7 +14,7 @@ from r3d.frames.layouts import FileType
 @click.option("--annotation_path", type=FOUND, required=True, help="Annotation JSON.")
 @click.option("--video_path", type=FOUND, required=True, help="Folder of the frames.")
 @click.option("--model_path", type=FOUND, required=True, help="Checkpoint of the trained model.")
-@click.option("--result_path", type=NEW, required=True, help="Result JSON to write.")
+@click.option("--result_path", type=NEW_FILE, required=True, help="Result JSON to write.")
 @click.option("--file_type", type=FILE_TYPE, default="jpg", show_default=True)
 @click.option("--inference_subset", type=SUBSET, default="val", show_default=True)
 @section_options(InferenceOptions, RunOptions)

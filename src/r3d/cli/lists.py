@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from r3d.cli.parameters import FOUND, NEW, LateChoice
+from r3d.cli.parameters import FOUND, NEW_FILE, NEW_FOLDER, LateChoice
 
 
 def _formats() -> list[str]:
@@ -15,8 +15,8 @@ def _formats() -> list[str]:
 
 
 @click.command("motion")
-@click.argument("videos", type=NEW)
-@click.argument("lists", type=NEW)
+@click.argument("videos", type=NEW_FOLDER)
+@click.argument("lists", type=NEW_FOLDER)
 @click.option("--videos-per-class", default=80, show_default=True, help="Videos of each class.")
 @click.option("--n-frames", default=32, show_default=True, help="Frames of each video.")
 @click.option("--seed", default=1, show_default=True, help="Seed of everything random.")
@@ -37,8 +37,8 @@ def motion_command(videos: Path, lists: Path, **options: Any) -> None:
 @click.command("lists")
 @click.argument("format", type=LateChoice(_formats))
 @click.argument("folder", type=FOUND)
-@click.argument("table", type=NEW)
-@click.argument("labels", type=NEW)
+@click.argument("table", type=NEW_FILE)
+@click.argument("labels", type=NEW_FILE)
 @click.option("--split", default="all", show_default=True, help="Official split to read.")
 @click.option("--n-classes", type=int, help="Number of classes that the lists must have.")
 @click.option("--validation-fraction", default=0.2, show_default=True)

@@ -10,13 +10,34 @@ from pydantic.fields import FieldInfo
 
 from r3d.config.options import Section
 from r3d.errors import InputError
+from r3d.files import need_writable
 from r3d.frames.layouts import FileType
 
 FOUND = click.Path(exists=True, path_type=Path)
-NEW = click.Path(path_type=Path)
 FILE_TYPE = click.Choice(get_args(FileType))
 SUBSET = click.Choice(["train", "val", "test", "training", "validation", "testing"])
 PARALLEL = click.IntRange(min=1)
+
+
+class _Output(click.ParamType):
+    """A file or folder to write, refused at once if it could not be written in the end."""
+
+    name = "path"
+
+    def __init__(self, *, folder: bool, may_be_complete: bool = False) -> None:
+        self._folder, self._may_be_complete = folder, may_be_complete
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if not (self._may_be_complete and path.is_dir()):
+            need_writable(path, folder=self._folder)
+        return path
+
+
+NEW_FILE = _Output(folder=False)
+NEW_FOLDER = _Output(folder=True)
+FRAMES_FOLDER = _Output(folder=True, may_be_complete=True)
+"""Complete frames are used as they are, be the place read-only."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -70,7 +91,7 @@ def _list(text: str) -> list[str | int]:
 
 def section_of(section: type[Section], options: dict[str, Any]) -> Any:
     """A validated config section from the options that were given."""
-    from r3d.config.messages import one_line
+    from r3d.config.messages import problems
 
     given = {
         name: _list(value) if get_origin(section.model_fields[name].annotation) is list else value
@@ -80,4 +101,4 @@ def section_of(section: type[Section], options: dict[str, Any]) -> Any:
     try:
         return section.model_validate(given)
     except ValidationError as error:
-        raise InputError(one_line(error)) from None
+        raise InputError("\n".join(problems(error))) from None

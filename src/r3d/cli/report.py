@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from r3d.cli.parameters import FOUND, NEW
+from r3d.cli.parameters import FOUND, NEW_FILE
 
 
 @click.command("curves")
 @click.argument("train_log", type=FOUND)
 @click.argument("val_log", type=FOUND)
-@click.argument("output", type=NEW)
+@click.argument("output", type=NEW_FILE)
 def curves_command(train_log: Path, val_log: Path, output: Path) -> None:
     """Draw the training curves of TRAIN_LOG and VAL_LOG."""
     from r3d.report.plots import plot_curves
@@ -20,7 +20,7 @@ def curves_command(train_log: Path, val_log: Path, output: Path) -> None:
 
 @click.command("confusion")
 @click.argument("table", type=FOUND)
-@click.argument("output", type=NEW)
+@click.argument("output", type=NEW_FILE)
 def confusion_command(table: Path, output: Path) -> None:
     """Draw the confusion TABLE of an evaluation."""
     from r3d.report.plots import plot_confusion

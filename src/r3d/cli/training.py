@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from r3d.cli.parameters import FILE_TYPE, FOUND, NEW, section_of, section_options
+from r3d.cli.parameters import FILE_TYPE, FOUND, NEW_FOLDER, section_of, section_options
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.frames.layouts import FileType
 
@@ -13,7 +13,7 @@ from r3d.frames.layouts import FileType
 @click.command("train")
 @click.option("--annotation_path", type=FOUND, required=True, help="Annotation JSON.")
 @click.option("--video_path", type=FOUND, required=True, help="Folder of the frames.")
-@click.option("--result_path", type=NEW, required=True, help="Folder of the results.")
+@click.option("--result_path", type=NEW_FOLDER, required=True, help="Folder of the results.")
 @click.option("--file_type", type=FILE_TYPE, default="jpg", show_default=True)
 @section_options(TrainingOptions, RunOptions)
 def train_command(

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from r3d.cli.parameters import FILE_TYPE, FOUND, NEW, section_of, section_options
+from r3d.cli.parameters import FILE_TYPE, FOUND, NEW_FILE, section_of, section_options
 from r3d.config.options import InferOptions, RunOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.frames.layouts import FileType
@@ -18,7 +18,7 @@ from r3d.frames.layouts import FileType
 @click.option("--annotation_path", type=FOUND, help="Without a config: annotation JSON.")
 @click.option("--video_path", type=FOUND, help="Without a config: folder of the frames.")
 @click.option("--file_type", type=FILE_TYPE, help="Without a config: kind of the frames.")
-@click.option("--output", type=NEW, default="tuned.yaml", show_default=True)
+@click.option("--output", type=NEW_FILE, default="tuned.yaml", show_default=True)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),

@@ -1,94 +1,110 @@
 """What has to fit together in a config, beyond what each section checks of itself."""
 
 import re
+from collections.abc import Iterable, Iterator
 
 from r3d.config.config import NAME_PATTERN, Config, Experiment
 from r3d.config.options import ModelOptions
 
 
-def check_config(config: Config) -> None:
-    """Check names, merged data sets, and what experiments say of data sets and each other.
+def misfits(config: Config) -> Iterator[str]:
+    """What is wrong with names, merged data sets, and what experiments say of data sets and others.
 
-    Raises:
-        ValueError: naming the key that does not fit, its value and what is accepted.
+    Each names the key that does not fit, its value and what is accepted.
     """
+    wrong: set[str] = set()  # sections of which nothing more can be said
     for kind in ("datasets", "merged", "experiments"):
         for name in getattr(config, kind):
             if not re.fullmatch(NAME_PATTERN, name):
-                raise ValueError(
-                    f"{kind}: the name {name!r} may hold letters, digits, '_' and '-' only"
-                )
+                yield f"{kind}: the name {name!r} may hold letters, digits, '_' and '-' only"
+                wrong.add(f"{kind}.{name}")
+
+    def told(section: str, problems: Iterable[str]) -> Iterator[str]:
+        for problem in problems:
+            wrong.add(section)
+            yield problem
+
     for name, parts in config.merged.items():
-        _check_merged(config, name, parts)
+        if f"merged.{name}" not in wrong:
+            yield from told(f"merged.{name}", _check_merged(config, name, parts))
     for name, experiment in config.experiments.items():
-        _check_experiment(config, f"experiments.{name}", experiment)
+        section = f"experiments.{name}"
+        if f"merged.{experiment.dataset}" in wrong:
+            wrong.add(section)
+        elif section not in wrong:
+            yield from told(section, _check_experiment(config, section, experiment))
+    for problem, chain in _cycles(config):
+        wrong.update(f"experiments.{name}" for name in chain)
+        yield problem
     for name, experiment in config.experiments.items():
-        if experiment.pretrain is not None:
-            _check_start(config, f"experiments.{name}", experiment, experiment.pretrain)
-    _check_cycles(config)
+        start = experiment.pretrain
+        if start and wrong.isdisjoint({f"experiments.{name}", f"experiments.{start}"}):
+            yield from _check_start(config, f"experiments.{name}", experiment, start)
 
 
-def _check_merged(config: Config, name: str, parts: list[str]) -> None:
+def _check_merged(config: Config, name: str, parts: list[str]) -> Iterator[str]:
     where = f"merged.{name}"
     if name in config.datasets:
-        raise ValueError(f"{where}: {name!r} is the name of a data set already")
+        yield (f"{where}: {name!r} is the name of a data set already")
+        return
     if len(parts) < 2 or len(set(parts)) < len(parts):
-        raise ValueError(f"{where}: {parts} must name two data sets or more, each once")
-    file_types = {}
+        yield (f"{where}: {parts} must name two data sets or more, each once")
+        return
+    file_types, several = {}, {}
     for part in parts:
         if part not in config.datasets:
-            raise ValueError(
-                f"{where}: {part!r} is not one of the data sets: {', '.join(config.datasets)}"
-            )
+            yield (f"{where}: {part!r} is not one of the data sets: {', '.join(config.datasets)}")
+            return
         dataset = config.datasets[part]
         if dataset.format == "activitynet":
-            raise ValueError(
+            yield (
                 f"{where}: {part!r} has segments in seconds (format: activitynet), which "
                 "cannot be merged with whole videos"
             )
         if len(dataset.all_splits) > 1:
-            raise ValueError(
-                f"{where}: {part!r} has several splits "
-                f"({', '.join(map(repr, dataset.all_splits))}): give it one (its splits)"
-            )
+            several[part] = ", ".join(map(repr, dataset.all_splits))
         file_types[part] = dataset.file_type
+    if several:
+        found = "; ".join(f"{part!r} has several splits ({all})" for part, all in several.items())
+        yield f"{where}: {found}: give it one (its splits)"
     if len(set(file_types.values())) > 1:
-        raise ValueError(
+        yield (
             f"{where}: its data sets differ in file_type "
             f"({', '.join(f'{part}: {kind}' for part, kind in file_types.items())})"
         )
 
 
-def _check_experiment(config: Config, where: str, experiment: Experiment) -> None:
+def _check_experiment(config: Config, where: str, experiment: Experiment) -> Iterator[str]:
     names = [*config.datasets, *config.merged]
     if experiment.dataset not in names:
-        raise ValueError(
+        yield (
             f"{where}.dataset: {experiment.dataset!r} is not one of the data sets: "
             f"{', '.join(names)}"
         )
+        return
     dataset = config.dataset(experiment.dataset)
     if experiment.input_type == "flow" and dataset.file_type != "hdf5":
-        raise ValueError(
+        yield (
             f"{where}.input_type: 'flow' is read from frames of file_type: hdf5 only, and "
             f"that of {experiment.dataset} is {dataset.file_type!r}"
         )
     accepted = dataset.all_splits
     splits = experiment.splits
-    _check_distinct(f"{where}.splits", splits)
+    yield from _check_distinct(f"{where}.splits", splits)
     for split in splits or ():
         if split not in accepted:
-            raise ValueError(
+            yield (
                 f"{where}.splits: {split!r} is not a split in use of {experiment.dataset}; "
                 f"accepted: {', '.join(map(repr, accepted))}"
             )
     if experiment.pretrain not in (None, *config.experiments):
-        raise ValueError(
+        yield (
             f"{where}.pretrain: {experiment.pretrain!r} is not one of the experiments: "
             f"{', '.join(config.experiments)}"
         )
 
 
-def _check_start(config: Config, where: str, experiment: Experiment, start: str) -> None:
+def _check_start(config: Config, where: str, experiment: Experiment, start: str) -> Iterator[str]:
     """Refuse what does not fit the experiment that another one starts from."""
     source = config.experiments[start]
     available = config.experiment_splits(start)
@@ -96,12 +112,12 @@ def _check_start(config: Config, where: str, experiment: Experiment, start: str)
         wanted = experiment.splits or config.dataset(experiment.dataset).all_splits
         missing = [split for split in wanted if split not in available]
         if missing:
-            raise ValueError(
+            yield (
                 f"{where}.pretrain: {start!r} does not train on split {missing[0]!r}; "
                 f"it trains on {', '.join(map(repr, available))}"
             )
     elif len(available) > 1:
-        raise ValueError(
+        yield (
             f"{where}.pretrain: {start!r} trains on another data set and on several splits "
             f"({', '.join(map(repr, available))}): give it one"
         )
@@ -113,36 +129,40 @@ def _check_start(config: Config, where: str, experiment: Experiment, start: str)
     for name in names:
         here, there = getattr(experiment, name), getattr(source, name)
         if here != there:
-            raise ValueError(
+            yield (
                 f"{where}.{name}: {here!r} does not fit pretrain: {start!r}, "
                 f"whose {name} is {there!r}"
             )
     known = config.dataset(source.dataset).n_classes
     own = config.dataset(experiment.dataset).n_classes
     if experiment.no_train and None not in (known, own) and known != own:
-        raise ValueError(
+        yield (
             f"{where}.no_train: true, but {experiment.dataset} has {own} classes and "
             f"pretrain: {start!r} was trained on {known}"
         )
     if experiment.n_pretrain_classes and known not in (None, experiment.n_pretrain_classes):
-        raise ValueError(
+        yield (
             f"{where}.n_pretrain_classes: {experiment.n_pretrain_classes} does not fit "
             f"pretrain: {start!r}, which has {known} classes; 0 takes them from its model"
         )
 
 
-def _check_cycles(config: Config) -> None:
+def _cycles(config: Config) -> Iterator[tuple[str, list[str]]]:
+    """Each circle of experiments that start from one another, and its members."""
+    seen: set[str] = set()
     for name in config.experiments:
         chain = [name]
-        while (before := config.experiments[chain[-1]].pretrain) is not None:
+        while (before := config.experiments[chain[-1]].pretrain) in config.experiments:
+            assert before is not None
             if before in chain:
-                raise ValueError(
-                    f"experiments.{name}.pretrain: the chain "
-                    f"{' <- '.join([*chain, before])} never starts"
-                )
+                if seen.isdisjoint(chain):
+                    circle = " <- ".join([*chain, before])
+                    yield f"experiments.{name}.pretrain: the chain {circle} never starts", chain
+                seen.update(chain)
+                break
             chain.append(before)
 
 
-def _check_distinct(where: str, splits: list[str] | None) -> None:
+def _check_distinct(where: str, splits: list[str] | None) -> Iterator[str]:
     if splits is not None and (not splits or len(set(splits)) < len(splits)):
-        raise ValueError(f"{where}: {splits} must name each split once, at least one")
+        yield (f"{where}: {splits} must name each split once, at least one")

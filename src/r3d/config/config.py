@@ -6,11 +6,11 @@ The keys of an experiment carry the option names of the reference implementation
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from r3d.config.options import (
     Count,
@@ -80,29 +80,26 @@ class Dataset(Section):
     group_pattern: str | None = None
     """Regular expression that finds in a path what must not be split, such as "_g(\\d+)_"."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def problems(self) -> Iterator[str]:
         if self.format not in FORMATS:
-            raise ValueError(f"format: {self.format!r} is not one of {', '.join(FORMATS)}")
+            yield (f"format: {self.format!r} is not one of {', '.join(FORMATS)}")
+            return
         accepted = FORMATS[self.format].splits
         for split in self.splits or ():
             if split not in accepted:
-                raise ValueError(
+                yield (
                     f"splits: {split!r} is not a split of {self.format}; "
                     f"accepted: {', '.join(map(repr, accepted))}"
                 )
         if self.splits is not None and (
             not self.splits or len(set(self.splits)) < len(self.splits)
         ):
-            raise ValueError(f"splits: {self.splits} must name each split once, at least one")
+            yield (f"splits: {self.splits} must name each split once, at least one")
         if self.group_pattern is not None:
             try:
                 re.compile(self.group_pattern)
             except re.error as error:
-                raise ValueError(
-                    f"group_pattern: {self.group_pattern!r} is no regular expression ({error})"
-                ) from None
-        return self
+                yield (f"group_pattern: {self.group_pattern!r} is no regular expression ({error})")
 
     @property
     def frame_options(self) -> dict[str, Any]:
@@ -163,24 +160,20 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
     no_train: bool = False
     """Apply the model of `pretrain` or `pretrain_path` as it is."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def problems(self) -> Iterator[str]:
         if self.no_train and not (self.pretrain or self.pretrain_path):
-            raise ValueError(
-                "no_train: true needs pretrain (an experiment) or pretrain_path (a file)"
-            )
+            yield ("no_train: true needs pretrain (an experiment) or pretrain_path (a file)")
         processes = self.resources.nodes * self.resources.processes_per_node
         if self.batch_size % processes and not self.no_train:
-            raise ValueError(
+            yield (
                 f"batch_size: {self.batch_size} is the whole batch and must be a multiple of the "
                 f"{processes} processes that share it (resources)"
             )
         if self.batchnorm_sync and self.no_cuda and processes > 1:
-            raise ValueError(
+            yield (
                 f"batchnorm_sync: true works on GPUs only, and no_cuda: true puts {processes} "
                 "processes on the CPU"
             )
-        return self
 
     @property
     def accuracy_ks(self) -> list[int]:

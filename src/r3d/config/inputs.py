@@ -4,11 +4,16 @@ Only names are looked at and files that stay small (class lists, and the list of
 they are asked for): nothing grows with the data set.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from r3d.config.config import Config, Dataset, Experiment, MergedDataset
-from r3d.errors import InputError
-from r3d.lists import FORMATS
+from r3d.config.loading import examine
+from r3d.errors import InputError, reason_of
+from r3d.files import need_writable
+from r3d.lists import ListFormat, list_format
 from r3d.models.released import released_weights
 from r3d.motion import CLASSES, list_names
 
@@ -22,7 +27,7 @@ def list_files(dataset: Dataset, split: str) -> list[Path]:
     folder = Path(dataset.lists)
     if dataset.render:
         return [folder / name for name in list_names(split)]
-    return FORMATS[dataset.format].files(folder, split)
+    return _format(dataset).files(folder, split)
 
 
 def has_labels(dataset: Dataset | MergedDataset, subset: str) -> bool | None:
@@ -39,41 +44,56 @@ def has_labels(dataset: Dataset | MergedDataset, subset: str) -> bool | None:
         return all(known) if known else None
     if dataset.render:
         return None
-    return FORMATS[dataset.format].testing_has_labels(Path(dataset.lists))
+    return _format(dataset).testing_has_labels(Path(dataset.lists))
 
 
-def check_inputs(config: Config) -> None:
-    """Check that lists, videos and weights are where the config says, and the class counts.
+def check_inputs(raw: Mapping[str, Any]) -> Config:
+    """The config, if it is right and lists, videos and weights are where it says.
 
     Raises:
-        InputError: naming the key, its value and what is missing or does not match.
+        InputError: with a line for each key that is wrong, its value and what is accepted.
     """
+    config, problems = examine(raw)
+    if config is not None:
+        problems += [f"config: {problem}" for problem in _missing(config)]
+    if config is None or problems:
+        raise InputError("\n".join(problems))
+    return config
+
+
+def _missing(config: Config) -> Iterator[str]:
+    """What is not there, or not what the config says of it."""
+    yield from _check_output("results", config.results)
     for name, part in config.datasets.items():
-        _check_dataset(f"config: datasets.{name}", part)
+        yield from _check_dataset(f"datasets.{name}", part)
     for name, experiment in config.experiments.items():
         for key in ("pretrain_path", "resume_path"):
             path = getattr(experiment, key)
             if path is not None and not Path(path).is_file():
-                raise InputError(
-                    f"config: experiments.{name}.{key}: {path!r} is no file; "
-                    "give the path of a checkpoint"
+                yield (
+                    f"experiments.{name}.{key}: {path!r} is no file; give the path of a checkpoint"
                 )
         order = experiment.class_order
         if order not in (None, "annotation") and not Path(order).is_file():
-            raise InputError(
-                f"config: experiments.{name}.class_order: {order!r} is no file; give a file that "
+            yield (
+                f"experiments.{name}.class_order: {order!r} is no file; give a file that "
                 "lists the classes, or the word annotation"
             )
+        if experiment.dataset not in (*config.datasets, *config.merged):
+            continue
         dataset = config.dataset(experiment.dataset)
-        _check_released(f"config: experiments.{name}", experiment, dataset)
-        if has_labels(dataset, experiment.inference_subset) is None:
-            raise InputError(
-                f"config: experiments.{name}.inference_subset: 'test' has no videos in the lists "
-                f"of {experiment.dataset}; accepted: train, val"
-            )
+        yield from _check_released(f"experiments.{name}", experiment, dataset)
+        with suppress(InputError):  # of the lists, which are checked above
+            if has_labels(dataset, experiment.inference_subset) is None:
+                yield (
+                    f"experiments.{name}.inference_subset: 'test' has no videos in the lists of "
+                    f"{experiment.dataset}; accepted: train, val"
+                )
 
 
-def _check_released(where: str, experiment: Experiment, dataset: Dataset | MergedDataset) -> None:
+def _check_released(
+    where: str, experiment: Experiment, dataset: Dataset | MergedDataset
+) -> Iterator[str]:
     """What the name of a released file says of its network; the file itself is not opened."""
     released = experiment.pretrain_path and released_weights(experiment.pretrain_path)
     if not released:
@@ -84,34 +104,52 @@ def _check_released(where: str, experiment: Experiment, dataset: Dataset | Merge
     if n_classes:
         options["n_classes"] = n_classes
     if misfit := released.misfit(options):
-        raise InputError(
+        yield (
             f"{where}.pretrain_path: {experiment.pretrain_path!r} is by its name {released}: "
             f"{misfit} (rename the file if it is another)"
         )
 
 
-def _check_dataset(where: str, dataset: Dataset) -> None:
+def _check_dataset(where: str, dataset: Dataset) -> Iterator[str]:
+    for key in ("videos", "lists") if dataset.render else ():
+        yield from _check_output(f"{where}.{key}", getattr(dataset, key))
+    if not Path(dataset.frames).is_dir():  # frames that are there may be complete
+        yield from _check_output(f"{where}.frames", dataset.frames)
     if not dataset.render:
-        if not Path(dataset.lists).exists():
-            raise InputError(
-                f"{where}.lists: {dataset.lists!r} does not exist; "
-                f"give the folder that holds the {dataset.format} lists"
-            )
         if not any(Path(folder).is_dir() for folder in (dataset.videos, dataset.frames)):
-            raise InputError(
+            yield (
                 f"{where}.videos: {dataset.videos!r} is no folder, and there are no frames in "
                 f"{dataset.frames!r} either; give the folder that holds the videos"
             )
+        if not Path(dataset.lists).exists():
+            yield (
+                f"{where}.lists: {dataset.lists!r} does not exist; "
+                f"give the folder that holds the {dataset.format} lists"
+            )
+            return
     elif dataset.format != "ucf101":
-        raise InputError(f"{where}.render: goes with format: 'ucf101', not {dataset.format!r}")
+        yield f"{where}.render: goes with format: 'ucf101', not {dataset.format!r}"
+        return
     try:
         for split in dataset.all_splits:
             list_files(dataset, split)
-        labels = CLASSES if dataset.render else FORMATS[dataset.format].labels(Path(dataset.lists))
-    except InputError as error:
-        raise InputError(f"{where}.lists: {error}") from None
+        labels = CLASSES if dataset.render else _format(dataset).labels(Path(dataset.lists))
+    except (InputError, OSError) as error:
+        yield f"{where}.lists: {reason_of(error)}"
+        return
     if labels is not None and dataset.n_classes not in (None, len(labels)):
-        raise InputError(
+        yield (
             f"{where}.n_classes: {dataset.n_classes} does not match the {len(labels)} classes of "
             f"the lists in {dataset.lists!r}; give {len(labels)} or leave it out"
         )
+
+
+def _check_output(where: str, folder: str) -> Iterator[str]:
+    try:
+        need_writable(folder, folder=True)
+    except InputError as error:
+        yield f"{where}: {error}"
+
+
+def _format(dataset: Dataset) -> ListFormat:
+    return list_format(dataset.format, dataset.n_classes)

@@ -1,15 +1,15 @@
-"""A parsed config or a YAML file -> a checked `Config`, or one line that says what is wrong."""
+"""A parsed config or a YAML file -> a checked `Config`, or a line for each thing that is wrong."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from r3d.config.checks import check_config
+from r3d.config.checks import misfits
 from r3d.config.config import Config, Experiment
-from r3d.config.messages import one_line, unknown_key
+from r3d.config.messages import problems, unknown_key
+from r3d.config.yamlfile import read_yaml
 from r3d.errors import InputError
 
 
@@ -17,47 +17,87 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     """Validate a parsed config and fill in defaults.
 
     Raises:
-        InputError: naming the first key that is wrong, its value and what is accepted.
+        InputError: with a line for each key that is wrong, its value and what is accepted.
+    """
+    config, found = examine(raw)
+    if config is None or found:
+        raise InputError("\n".join(found))
+    return config
+
+
+def examine(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
+    """A parsed config without the sections that are wrong, and a line for each thing that is.
+
+    So what is right can be checked further, and everything be said at once. None if too little is
+    left to be a config.
     """
     raw = {key: value for key, value in raw.items() if value is not None}
     defaults = raw.pop("defaults", {})
+    found = []
     if not isinstance(defaults, Mapping):
-        raise InputError(f"config: defaults: {defaults!r} must be a mapping of experiment options")
-    for key in defaults:
-        if key not in Experiment.model_fields:
-            raise InputError(unknown_key(("defaults", key), defaults[key], Experiment))
+        found.append(f"config: defaults: {defaults!r} must be a mapping of experiment options")
+        defaults, raw["experiments"] = {}, {}
+    unknown = [key for key in defaults if key not in Experiment.model_fields]
+    found += [unknown_key(("defaults", key), defaults[key], Experiment) for key in unknown]
+    defaults = {key: value for key, value in defaults.items() if key not in unknown}
     own = raw.get("experiments", {})
     if isinstance(own, Mapping):
         raw["experiments"] = {
             name: {**defaults, **(options or {})} if isinstance(options or {}, Mapping) else options
             for name, options in own.items()
         }
+    plain = _plain(raw)
     try:
-        config = Config.model_validate(_plain(raw))
-        check_config(config)
+        config = Config.model_validate(plain)
     except ValidationError as error:
-        raise InputError(one_line(error, _plain(own))) from None
-    except ValueError as error:
-        raise InputError(f"config: {error}") from None
-    return config
+        found += problems(error, plain, _plain(own))
+        try:
+            config = Config.model_validate(_without_faults(plain, error))
+        except ValidationError:
+            return None, found
+    return config, found + [f"config: {misfit}" for misfit in misfits(config)]
 
 
 def read_config(path: str | Path) -> Config:
     """Load a config from a YAML file.
 
     Raises:
-        InputError: if the file is absent, is not YAML or holds a wrong value.
+        InputError: if the file is absent, is not YAML or holds wrong values.
     """
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"config {path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"config {path}: is not valid YAML ({reason})") from None
+    raw = read_yaml(Path(path))
     if not isinstance(raw, Mapping):
         raise InputError(f"config {path}: must be a mapping with the keys datasets, experiments")
     return load_config(raw)
+
+
+def _without_faults(raw: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """A config without the sections in which a validation found faults, and what refers to them."""
+    rest = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
+    gone: dict[Any, set[Any]] = {"datasets": set(), "experiments": set()}
+    for location in (item["loc"] for item in error.errors()):
+        match location:
+            case (("datasets" | "merged" | "experiments") as kind, name, *_):
+                gone["experiments" if kind == "experiments" else "datasets"].add(name)
+                rest[kind].pop(name, None)
+            case (key, *_):
+                rest.pop(str(key), None)
+    for name, parts in list(rest.get("merged", {}).items()):
+        if gone["datasets"].intersection(parts):
+            gone["datasets"].add(name)
+            del rest["merged"][name]
+    experiments = rest.get("experiments", {})
+    while True:
+        lost = {
+            name
+            for name, options in experiments.items()
+            if options.get("dataset") in gone["datasets"]
+            or options.get("pretrain") in gone["experiments"]
+        }
+        if not lost:
+            return rest
+        gone["experiments"] |= lost
+        for name in lost:
+            del experiments[name]
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ groups that change its result: editing any other option leaves the step as it is
 the options are their documentation, on the command line and in config/README.md.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -63,6 +64,23 @@ class Section(BaseModel):
                 read[name] = str(value)  # mean_dataset: 0.5
         return read
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        found = [problem for part in type(self).__mro__[::-1] for problem in _problems(part, self)]
+        if found:
+            raise ValueError("\n".join(found))
+        return self
+
+    def problems(self) -> Iterable[str]:
+        """What does not fit together among the options that this class adds to its bases'."""
+        return ()
+
+
+def _problems(part: type, section: Section) -> Iterable[str]:
+    """Those of one class of a section: a section of several bases is checked by all of them."""
+    own: Callable[[Section], Iterable[str]] = vars(part).get("problems", lambda _: ())
+    return own(section)
+
 
 class ModelOptions(Section):
     """Which network."""
@@ -89,13 +107,11 @@ class ModelOptions(Section):
     input_type: Literal["rgb", "flow"] = "rgb"
     """Colour frames, or the two components of optical flow (hdf5 only)."""
 
-    @model_validator(mode="after")
-    def _check_network(self) -> Self:
+    def problems(self) -> Iterator[str]:
         try:
             Architecture(n_classes=1, **self.network())
         except InputError as error:
-            raise ValueError(str(error)) from None
-        return self
+            yield str(error)
 
     @property
     def n_input_channels(self) -> int:
@@ -223,37 +239,33 @@ class TrainOptions(Section):
     final_model: Literal["last", "best"] = "last"
     """The model to hand on: of the last epoch, or of the best validation accuracy."""
 
-    @model_validator(mode="after")
-    def _check_training(self) -> Self:
+    def problems(self) -> Iterator[str]:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov: true needs momentum above 0")
+            yield "nesterov: true needs momentum above 0"
         if self.pretrain and self.pretrain_path:
-            raise ValueError(
+            yield (
                 f"pretrain: {self.pretrain!r} and pretrain_path: {self.pretrain_path!r} exclude "
                 "each other: give an experiment or a file"
             )
         if self.ft_begin_module and not (self.pretrain or self.pretrain_path):
-            raise ValueError(
+            yield (
                 f"ft_begin_module: {self.ft_begin_module!r} needs pretrained weights: give "
                 "pretrain (an experiment) or pretrain_path (a file)"
             )
         if self.no_val and (self.lr_scheduler == "plateau" or self.final_model == "best"):
-            raise ValueError(
+            yield (
                 "no_val: true goes with neither lr_scheduler: plateau nor final_model: best, "
                 "which follow the validation"
             )
         if self.warmup_epochs and self.lr_scheduler == "plateau":
-            raise ValueError("warmup_epochs: goes with lr_scheduler: multistep or cosine only")
+            yield ("warmup_epochs: goes with lr_scheduler: multistep or cosine only")
         if self.warmup_epochs >= self.n_epochs:
-            raise ValueError(
-                f"warmup_epochs: {self.warmup_epochs} must be below n_epochs ({self.n_epochs})"
-            )
+            yield (f"warmup_epochs: {self.warmup_epochs} must be below n_epochs ({self.n_epochs})")
         if self.accumulate_steps > self.batch_size:
-            raise ValueError(
+            yield (
                 f"accumulate_steps: {self.accumulate_steps} cannot exceed batch_size "
                 f"({self.batch_size}), which it divides"
             )
-        return self
 
 
 class InferOptions(Section):
@@ -285,21 +297,19 @@ class TrainingOptions(ModelOptions, ClipOptions, TrainOptions):
     200
     """
 
-    @model_validator(mode="after")
-    def _check_combinations(self) -> Self:
+    def problems(self) -> Iterator[str]:
         modules = begin_modules(self.model)
         if self.ft_begin_module and self.ft_begin_module not in modules:
-            raise ValueError(
+            yield (
                 f"ft_begin_module: {self.ft_begin_module!r} is not a module of {self.model}; "
                 f"accepted: {', '.join(modules)} or '' (train everything)"
             )
         for name in ("colorjitter", "randaugment"):
             if getattr(self, name) and self.input_type == "flow":
-                raise ValueError(
+                yield (
                     f"{name}: {getattr(self, name)} changes colours, so it goes with input_type: "
                     "'rgb' only, not 'flow'"
                 )
-        return self
 
 
 class InferenceOptions(ModelOptions, ClipOptions, InferOptions):

@@ -55,13 +55,26 @@ def _average_precision(scores: np.ndarray, hits: np.ndarray, n_positives: int) -
 
 
 def hit_at_k(truth: Truth, ranking: Ranking, k: int) -> float:
-    """The mean over the listed videos of the part of their classes among the k best of the result.
+    """Hit@k: the share of the listed videos with any of their classes among the k best.
 
     A video without a result has no hit.
+
+    >>> truth, ranking = {"a": ["run", "swim"], "b": ["run"]}, {"a": [("run", 0.9), ("fly", 0.1)]}
+    >>> hit_at_k(truth, ranking, 1), avg_hit_at_k(truth, ranking, 1)
+    (0.5, 0.25)
     """
+    return float(np.mean([part > 0 for part in _parts_among_best(truth, ranking, k)]))
+
+
+def avg_hit_at_k(truth: Truth, ranking: Ranking, k: int) -> float:
+    """Avg Hit@k: the mean over the listed videos of the part of their classes among the k best."""
+    return float(np.mean(_parts_among_best(truth, ranking, k)))
+
+
+def _parts_among_best(truth: Truth, ranking: Ranking, k: int) -> list[float]:
     parts = []
     for video, labels in truth.items():
         best = {label for label, _ in ranking.get(video, ())[:k]}
         wanted = set(labels)
         parts.append(len(wanted & best) / len(wanted))
-    return float(np.mean(parts))
+    return parts

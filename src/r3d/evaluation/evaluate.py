@@ -7,6 +7,7 @@ listed video without a result is wrong, or left out if asked: both numbers are g
 
 import json
 import math
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from r3d.annotations.format import UNREADABLE, classes_of, label_of, load_annotation
 from r3d.errors import InputError
-from r3d.evaluation.challenge import hit_at_k, mean_average_precision
+from r3d.evaluation.challenge import avg_hit_at_k, hit_at_k, mean_average_precision
 from r3d.files import AnyPath, atomic_path, read_json
 from r3d.lists import subset_name
-from r3d.lists.activitynet import leaf_labels
 from r3d.tables import write_table
 
 NO_RESULT = "(none)"
@@ -32,6 +33,7 @@ class ChallengeScores:
 
     mean_average_precision: float
     hit: Mapping[int, float]
+    avg_hit: Mapping[int, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,7 @@ class Evaluation:
         if self.challenge:
             summary["mean_average_precision"] = self.challenge.mean_average_precision
             summary["hit"] = self.challenge.hit
+            summary["avg_hit"] = self.challenge.avg_hit
         return summary
 
     def _class_table(self) -> pd.DataFrame:
@@ -173,7 +176,9 @@ def evaluate(
     challenge = None
     if is_activitynet:
         challenge = ChallengeScores(
-            mean_average_precision(truth, ranking), {k: hit_at_k(truth, ranking, k) for k in ks}
+            mean_average_precision(truth, ranking),
+            {k: hit_at_k(truth, ranking, k) for k in ks},
+            {k: avg_hit_at_k(truth, ranking, k) for k in ks},
         )
     return Evaluation(
         subset=subset_name(subset),
@@ -189,15 +194,8 @@ def evaluate(
 
 def _read_truth(path: Path, subset: str) -> tuple[list[str], dict[str, list[str]], bool]:
     """The classes, those of each video of the subset, and whether the file is ActivityNet's."""
-    data = read_json(path)
-    if not isinstance(data, dict) or not isinstance(data.get("database"), dict):
-        raise InputError(f"{path}: no annotation JSON; expected an object with 'database'")
-    is_activitynet = "taxonomy" in data
-    labels = leaf_labels(data, path) if is_activitynet else data.get("labels")
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise InputError(
-            f"{path}: expected 'labels', a list of texts (or ActivityNet's 'taxonomy')"
-        )
+    data = load_annotation(path)
+    labels, is_activitynet = classes_of(data, path), "taxonomy" in data
     known = set(labels)
     truth: dict[str, list[str]] = {}
     for video, entry in data["database"].items():
@@ -205,10 +203,10 @@ def _read_truth(path: Path, subset: str) -> tuple[list[str], dict[str, list[str]
             if subset_name(entry["subset"]) != subset:
                 continue
             annotations = entry["annotations"] if is_activitynet else [entry["annotations"]]
-            found = dict.fromkeys(item["label"] for item in annotations if item.get("label"))
+            found = dict.fromkeys(filter(None, map(label_of, annotations)))
         except InputError as error:
             raise InputError(f"{path}: entry {video!r}: {error}") from None
-        except (KeyError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             raise InputError(
                 f"{path}: entry {video!r} is not as expected: {type(error).__name__} {error}"
             ) from None
@@ -241,8 +239,10 @@ def _read_ranking(
     for video, entry in data["results"].items():
         try:
             clips = [clip["result"] for clip in entry] if _has_segments(entry) else [entry]
-            scores = [{item["label"]: _score(item["score"]) for item in clip} for clip in clips]
-        except (KeyError, TypeError, ValueError) as error:
+            scores = [
+                {_text(item["label"]): _score(item["score"]) for item in clip} for clip in clips
+            ]
+        except UNREADABLE as error:
             raise InputError(
                 f"{path}: result of {video!r} is not as expected: {type(error).__name__} {error}"
             ) from None
@@ -271,9 +271,15 @@ def _has_segments(entry: list[dict[str, Any]]) -> bool:
     return bool(entry) and "segment" in entry[0]
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a label is no text")
+    return value
+
+
 def _score(value: Any) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"score {value!r} is no finite number")
+        raise ValueError(f"score {reprlib.repr(value)} is no finite number")
     return float(value)
 
 

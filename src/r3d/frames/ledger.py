@@ -79,7 +79,7 @@ def load_ledger(path: Path) -> pd.DataFrame:
         for name in ("frames", "width", "height"):
             ledger[name] = ledger[name].replace("", "0").astype(int)
         ledger["fps"] = ledger["fps"].replace("", "nan").astype(float)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: frames, fps, width and height have to be numbers: {error}"
         ) from None

@@ -31,7 +31,7 @@ from r3d.compute.device import (
 from r3d.compute.distributed import join_world
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
-from r3d.files import AnyPath, atomic_path
+from r3d.files import AnyPath, atomic_path, need_writable
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
 from r3d.inference.classes import output_classes
@@ -103,6 +103,7 @@ def infer(
         InputError: if the checkpoint does not fit the options or the annotation.
     """
     annotation, model = Path(annotation), Path(model)
+    need_writable(output)
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
     use_cores(n_cores)

@@ -27,6 +27,7 @@ __all__ = [
     "ListFormat",
     "SplitOptions",
     "VideoList",
+    "list_format",
     "load_labels",
     "load_list",
     "read_list",
@@ -43,6 +44,19 @@ FORMATS: dict[str, ListFormat] = {
     "mit": mit.FORMAT,
     "ucf101": ucf101.FORMAT,
 }
+
+
+def list_format(name: str, n_classes: int | None = None) -> ListFormat:
+    """The format of a name; of several releases in a folder that of so many classes.
+
+    Raises:
+        InputError: if there is none of that name.
+    """
+    if name not in FORMATS:
+        raise InputError(f"unknown list format {name!r}: accepted are {', '.join(FORMATS)}")
+    found = FORMATS[name]
+    return found.of_size(n_classes) if found.of_size and n_classes else found
+
 
 _DEFAULT_OPTIONS = SplitOptions()
 
@@ -64,18 +78,16 @@ def read_list(
     wrong encoding or header. Rows that repeat another in everything are left out with a warning.
     `n_classes` is the number of classes to be expected.
     """
-    if format not in FORMATS:
-        raise InputError(f"unknown list format {format!r}: accepted are {', '.join(FORMATS)}")
-    list_format = FORMATS[format]
-    if split not in list_format.splits:
+    chosen = list_format(format, n_classes)
+    if split not in chosen.splits:
         raise InputError(
-            f"unknown split {split!r} of {format}: accepted are {', '.join(list_format.splits)}"
+            f"unknown split {split!r} of {format}: accepted are {', '.join(chosen.splits)}"
         )
-    video_list = list_format.read(folder, split, options)
-    checked = check_list(video_list, folder, list_format)
+    video_list = chosen.read(folder, split, options)
+    checked = check_list(video_list, folder, chosen)
     if n_classes not in (None, len(checked.labels)):
         raise InputError(
             f"n_classes: {n_classes} does not match the {len(checked.labels)} classes of "
-            f"{list_format.class_source} ({folder}); give {len(checked.labels)} or leave it out"
+            f"{chosen.class_source} ({folder}); give {len(checked.labels)} or leave it out"
         )
     return checked

@@ -22,7 +22,10 @@ def leaf_labels(data: Mapping[str, Any], file: Path) -> list[str]:
     try:
         nodes = data["taxonomy"]
         parents = {node["parentId"] for node in nodes}
-        return [node["nodeName"] for node in nodes if node["nodeId"] not in parents]
+        labels = [node["nodeName"] for node in nodes if node["nodeId"] not in parents]
+        if not all(isinstance(label, str) for label in labels):
+            raise TypeError
+        return labels
     except (KeyError, TypeError):
         raise InputError(
             f"{file}: no taxonomy; expected a list of nodes with nodeId, nodeName and parentId"
@@ -48,6 +51,8 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
         try:
             subset, annotations = subset_name(entry["subset"]), entry["annotations"]
             label = annotations[0]["label"] if annotations else ""
+            if not isinstance(label, str):
+                raise TypeError
         except InputError as error:
             raise InputError(f"{file}: entry {video_id!r}: {error}") from None
         except (LookupError, TypeError):

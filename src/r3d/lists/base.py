@@ -1,6 +1,7 @@
 """What every list format shares: the list table, subset names and the rule that names a video."""
 
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class ListFormat:
     labels: folder -> classes in order where that is cheap, else None.
     testing_has_labels: folder -> whether all testing videos have labels, None if there are none.
     needed_subsets: those without which a list is not whole.
+    of_size: number of classes -> the format for that release, where a folder may hold several.
     """
 
     splits: tuple[str, ...]
@@ -90,6 +92,7 @@ class ListFormat:
     labels: Callable[[Path], list[str] | None] = _not_cheap
     testing_has_labels: Callable[[Path], bool | None] = _no_testing
     needed_subsets: tuple[str, ...] = ("training", "validation")
+    of_size: "Callable[[int], ListFormat] | None" = None
 
 
 def subset_name(name: str) -> str:
@@ -97,7 +100,7 @@ def subset_name(name: str) -> str:
     full = _SHORT_SUBSETS.get(name, name)
     if full not in SUBSETS:
         raise InputError(
-            f"unknown subset {name!r}: "
+            f"unknown subset {reprlib.repr(name)}: "
             "accepted are training (or train), validation (val) and testing (test)"
         )
     return full

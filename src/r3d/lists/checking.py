@@ -13,6 +13,9 @@ from r3d.lists.base import COLUMNS, ListFormat, VideoList
 
 logger = logging.getLogger(__name__)
 
+MAX_CLASSES = 10_000
+"""More than any data set of videos has; 400 times as many would ask for 100 TB."""
+
 # Control characters, line and paragraph separators, and bytes of a file name that is not UTF-8.
 _UNPRINTABLE = "\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 _NO_NAME = re.compile(rf"[{_UNPRINTABLE}/\\]|^\.{{0,2}}$", re.MULTILINE)
@@ -72,15 +75,25 @@ def _check_labels(videos: pd.DataFrame) -> None:
         raise InputError(f"{_place(row)}: label {labels[bad]!r}: accepted is {_NAME_RULE}")
 
 
-def _check_classes(labels: list[str], videos: pd.DataFrame, class_source: str) -> None:
+def check_classes(labels: list[str], class_source: str) -> None:
+    """Refuse classes that are not distinct, none, or more than any use of them could hold."""
     if not labels:
         raise InputError(f"no classes in {class_source}; expected one or more")
-    bad = _first_match(labels, _NO_NAME)
-    if bad is not None:
-        raise InputError(f"class {labels[bad]!r} in {class_source}: accepted is {_NAME_RULE}")
+    if len(labels) > MAX_CLASSES:
+        raise InputError(
+            f"{len(labels)} classes in {class_source}; accepted are {MAX_CLASSES} or fewer, as "
+            "the table of confusions has a cell for each pair"
+        )
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise InputError(f"class {twice!r} occurs twice in {class_source}; expected distinct names")
+
+
+def _check_classes(labels: list[str], videos: pd.DataFrame, class_source: str) -> None:
+    check_classes(labels, class_source)
+    bad = _first_match(labels, _NO_NAME)
+    if bad is not None:
+        raise InputError(f"class {labels[bad]!r} in {class_source}: accepted is {_NAME_RULE}")
     unknown = videos[~videos["label"].isin([*labels, ""])]
     if len(unknown):
         row = unknown.iloc[0]

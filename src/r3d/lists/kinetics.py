@@ -1,6 +1,9 @@
 """Kinetics-400, -600 and -700: the CSV files of all releases (Kay et al., 2017 and later)."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +32,7 @@ _EXPECTED = (
 )
 
 
-def _files(folder: Path, split: str) -> list[Path]:
+def _files(folder: Path, split: str, *, n_classes: int | None) -> list[Path]:
     need_folder(folder, _EXPECTED)
     releases: dict[str, dict[str, Path]] = {}
     found = sorted(file for file in folder.iterdir() if _FILE.fullmatch(file.name))
@@ -45,11 +48,27 @@ def _files(folder: Path, split: str) -> list[Path]:
         release[subset] = file
     needed = {"training", "validation"}
     complete = [release for release in releases.values() if needed <= set(release)]
+    several = complete if len(complete) > 1 else []
+    if several:
+        complete = [release for release in complete if _size(release["training"]) == n_classes]
     if len(complete) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise InputError(f"{folder}: expected {_EXPECTED}; found {names}")
+        raise InputError(f"{folder}: expected {_EXPECTED}; found {names}{_choice(several)}")
     (release,) = complete
     return [release[name] for name in SUBSETS if name in release]
+
+
+def _size(file: Path) -> int | None:
+    """The number of classes of the release that a file is from, if its name tells."""
+    found = re.search("[467]00", file.name)
+    return int(found[0]) if found else None
+
+
+def _choice(complete: Iterable[Mapping[str, Path]]) -> str:
+    """What chooses one of several releases, if anything does."""
+    sizes = Counter(_size(release["training"]) for release in complete)
+    names = [str(size) for size, n in sorted(sizes.items(), key=str) if size and n == 1]
+    return f"; n_classes chooses one of several: {', '.join(names)}" if names else ""
 
 
 def _seconds(table: Table, column: str) -> np.ndarray:
@@ -82,8 +101,8 @@ def _read_subset(file: Path, subset: str) -> pd.DataFrame:
     return video_rows(file, table.lines, labels=labels, subsets=subset, paths=paths)
 
 
-def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
-    files = zip(SUBSETS, _files(folder, split), strict=False)
+def _read(folder: Path, split: str, options: SplitOptions, *, n_classes: int | None) -> VideoList:
+    files = zip(SUBSETS, _files(folder, split, n_classes=n_classes), strict=False)
     subsets = [_read_subset(file, subset) for subset, file in files]
     # The released weights number the classes by their first appearance in the training list.
     labels = [label for label in subsets[0]["label"].unique().tolist() if label]
@@ -94,18 +113,23 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
     return VideoList(labels, name_videos(rows, ids, paths))
 
 
-def _testing_has_labels(folder: Path) -> bool | None:
-    files = _files(folder, "all")
+def _testing_has_labels(folder: Path, *, n_classes: int | None) -> bool | None:
+    files = _files(folder, "all", n_classes=n_classes)
     if len(files) < len(SUBSETS):
         return None
     # Some releases tell the labels of the test videos, most do not.
     return bool((_read_subset(files[-1], "testing")["label"] != "").all())
 
 
-FORMAT = ListFormat(
-    splits=("all",),
-    files=_files,
-    read=_read,
-    class_source="the training list",
-    testing_has_labels=_testing_has_labels,
-)
+def _format(n_classes: int | None) -> ListFormat:
+    return ListFormat(
+        splits=("all",),
+        files=partial(_files, n_classes=n_classes),
+        read=partial(_read, n_classes=n_classes),
+        class_source="the training list",
+        testing_has_labels=partial(_testing_has_labels, n_classes=n_classes),
+        of_size=_format,
+    )
+
+
+FORMAT = _format(None)

@@ -1,5 +1,6 @@
 """The accuracy table of all experiments: `results/summary.tsv` and its form for the terminal."""
 
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ MEAN = "mean"
 
 _KEY = ("experiment", "split", "subset")
 _COUNTS = ("listed", "found")
+_MOST_VIDEOS = 1 << 40
 
 
 def write_summary(evaluations: Sequence[Path], output: Path) -> None:
@@ -22,9 +24,10 @@ def write_summary(evaluations: Sequence[Path], output: Path) -> None:
 
     Columns: experiment, split, subset, listed and found (numbers of videos), top<k> for each k over
     the listed videos as the reference counts, mean_class (top 1), top<k>_found over the videos with
-    a result, and where there is one of ActivityNet map and hit<k>. A value that an evaluation does
-    not have is "". An experiment with several splits has one more row, "mean", with the means of
-    those values that every split has; its counts are "".
+    a result, and where there is one of ActivityNet map, hit<k> (a video of several classes has a
+    hit if any of them is among the k best) and avg_hit<k> (the part of them that is). A value that
+    an evaluation does not have is "". An experiment with several splits has one more row, "mean",
+    with the means of those values that every split has; its counts are "".
 
     Args:
         evaluations: accuracy files of `r3d.evaluation.evaluate.Evaluation.save`.
@@ -75,12 +78,28 @@ def _read_row(path: Path) -> dict[str, Any]:
         if "hit" in content:
             row["map"] = content["mean_average_precision"]
             row |= {f"hit{k}": value for k, value in content["hit"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
+            row |= {f"avg_hit{k}": value for k, value in content["avg_hit"].items()}
+        row = {name: value for name, value in row.items() if value is not None or name in _KEY}
+        for name, value in row.items():
+            _check_value(name, value)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: no accuracy file; expected the JSON of an evaluation "
             f"({type(error).__name__} {error})"
         ) from None
-    return {name: value for name, value in row.items() if value is not None}
+    return row
+
+
+def _check_value(name: str, value: Any) -> None:
+    """Refuse what an evaluation does not write: a text, a count or a share, each in its place."""
+    if name in _KEY:
+        valid = isinstance(value, str)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        valid = False
+    else:
+        valid = 0 <= value <= (_MOST_VIDEOS if name in _COUNTS else 1)
+    if not valid:
+        raise TypeError(f"{name} is {reprlib.repr(value)}")
 
 
 def _mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -96,7 +115,8 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
     columns = [*_KEY, *_COUNTS, *(f"top{k}" for k in ks), "mean_class"]
     columns += [f"top{k}_found" for k in ks]
     if "map" in present:
-        columns += ["map", *(f"hit{k}" for k in ks if f"hit{k}" in present)]
+        columns.append("map")
+        columns += [f"{hit}{k}" for hit in ("hit", "avg_hit") for k in ks if f"{hit}{k}" in present]
     return columns
 
 

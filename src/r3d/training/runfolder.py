@@ -27,7 +27,7 @@ from filelock import AcquireReturnProxy
 
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
-from r3d.files import atomic_path, hold_lock
+from r3d.files import atomic_path, hold_lock, writing
 from r3d.models.checkpoint import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
@@ -322,5 +322,5 @@ def _copy(
 
 
 def _append(path: Path, rows: Iterable[Row]) -> None:
-    with path.open("a", newline="", encoding="utf-8") as file:
+    with writing(path), path.open("a", newline="", encoding="utf-8") as file:
         csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)

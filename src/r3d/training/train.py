@@ -29,7 +29,7 @@ from r3d.compute.device import autocast, choose_device, enough_memory, use_cores
 from r3d.compute.distributed import World, join_world
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped
-from r3d.files import AnyPath
+from r3d.files import AnyPath, need_writable
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
 from r3d.models.checkpoint import Checkpoint, not_finite, read_checkpoint, write_checkpoint
@@ -95,6 +95,9 @@ def train(
     """
     annotation = Path(annotation)
     pretrained = None if pretrained is None else Path(pretrained)
+    for output in (model, train_log, val_log):
+        need_writable(output)
+    need_writable(checkpoints, folder=True)
     if run.tensorboard:
         tensorboard_writer()  # if it is missing, that is said now and not after the loading
     device = choose_device(no_cuda=run.no_cuda)

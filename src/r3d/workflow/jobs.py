@@ -8,16 +8,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from r3d.errors import InputError, Stopped
+from r3d.files import obstacle, obstacle_line
 
 _PR_SET_PDEATHSIG = 1
+_LINE = 4000  # characters: a file may hold labels and numbers of any length
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End the process with one line on bad input or when stopped; a bug keeps its traceback.
 
+    A full disk, a lack of rights and the like are the person's business wherever they are met.
     The exit status is 1, or that of a process that the signal ended, so that a scheduler tries
     again.
     """
@@ -33,8 +37,13 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        logging.error("error: %s", error)
-        sys.exit(1)
+        _say(error)
+    except OSError as error:
+        found = obstacle(error)
+        if found is None:
+            raise
+        where = "a file" if found.filename is None else found.filename
+        _say(InputError(f"{where} cannot be read or written: {obstacle_line(found)}"))
     except Stopped as stopped:
         logging.warning("%s", stopped)
         sys.exit(128 + signal.SIGTERM)
@@ -43,6 +52,17 @@ def one_line_errors() -> Iterator[None]:
         if not interrupts:
             raise
         sys.exit(128 + signal.SIGINT)
+
+
+def _say(error: InputError) -> NoReturn:
+    for problem in str(error).splitlines():
+        logging.error("error: %s", _shortened(problem))
+    sys.exit(1)
+
+
+def _shortened(line: str) -> str:
+    half = _LINE // 2
+    return line if len(line) <= _LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 @contextmanager
@@ -55,10 +75,12 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
     Args:
         append: whether the process is one of several that write to the log.
     """
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    if not append:
-        Path(log).unlink(missing_ok=True)
-    show_messages(logging.FileHandler(log, encoding="utf-8"))
+    show_messages()
+    with one_line_errors():
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        if not append:
+            Path(log).unlink(missing_ok=True)
+        show_messages(_LogFile(log, encoding="utf-8"))
     _die_with_parent()
     try:
         with one_line_errors():
@@ -73,6 +95,14 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
 def export_package() -> None:
     """Let the processes started from here import this package, whatever Python they run."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves short: the step itself says what could not be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if obstacle(sys.exc_info()[1]) is None:
+            super().handleError(record)
 
 
 def show_messages(*handlers: logging.Handler) -> None:

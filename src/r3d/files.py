@@ -1,19 +1,22 @@
 """Files: read with one-line errors, written so that no reader sees half of one, and locked."""
 
+import errno
 import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock
+from filelock import FileLock
 
 from r3d.errors import InputError
 
 AnyPath = str | os.PathLike[str]
 """A path as a person writes it."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -44,16 +47,26 @@ def atomic_path(path: AnyPath) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def hold_lock(path: AnyPath, *, wait_seconds: float = 0) -> AcquireReturnProxy:
+def hold_lock(
+    path: AnyPath, *, wait_seconds: float = 0, optional: bool = False
+) -> AbstractContextManager[object]:
     """Hold a lock on a file, made if absent; the kernel lets go when the process ends.
 
     >>> with hold_lock("results/.lock"):
     ...     ...
 
+    Args:
+        optional: whether to go on without a lock where the file system has none.
+
     Raises:
         TimeoutError: if another process holds it and does not let go in time.
     """
-    return FileLock(path).acquire(timeout=wait_seconds)
+    try:
+        return FileLock(path).acquire(timeout=wait_seconds)
+    except OSError as error:
+        if not optional or error.errno not in _NO_LOCKS:
+            raise
+        return nullcontext()
 
 
 def read_text(file: Path) -> str:

@@ -17,11 +17,10 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from filelock import AcquireReturnProxy
 
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
@@ -114,7 +113,7 @@ class RunFolder:
                 return path
         return None
 
-    def lock(self) -> AcquireReturnProxy:
+    def lock(self) -> AbstractContextManager[object]:
         """Hold the folder for this process; the kernel lets go when the process ends.
 
         Raises:

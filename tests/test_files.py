@@ -15,7 +15,8 @@ from synthetic import write_frames
 
 from r3d.cli import cli
 from r3d.errors import InputError, WriteError
-from r3d.files import atomic_path, need_writable, writing
+from r3d.files import atomic_path
+from r3d.obstacles import need_writable, writing
 
 TINY = ["--model_depth=10", "--resnet_widen_factor=0.0625", "--sample_size=32", "--n_threads=0"]
 TRAINING = [*TINY, "--sample_duration=4", "--n_epochs=1", "--n_val_samples=1", "--batch_size=4"]

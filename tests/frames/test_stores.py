@@ -1,5 +1,7 @@
 """The two layouts of frames on disk: written whole, read back, counted when others made them."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -356,3 +358,16 @@ def test_a_record_that_is_not_readable_does_not_count(tmp_path: Path) -> None:
         record = store.record("a/v")
         assert record is not None
         assert record.frames == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with partial_folder(tmp_path) as folder:
+        assert folder.is_dir()
+    assert list((tmp_path / ".partial").iterdir()) == []

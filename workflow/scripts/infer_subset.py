@@ -22,5 +22,5 @@ with job(snakemake.log[0]):
         model=Path(snakemake.input.model),
         output=Path(snakemake.output[0]),
         run=run,
-        batch_size=run.inference_batch_size or run.batch_size,
+        batch_size=run.batch_size,
     )

@@ -6,7 +6,7 @@ import click
 
 from r3d.cli.parameters import FOUND, NEW_FILE, SUBSET
 from r3d.errors import InputError
-from r3d.files import need_writable
+from r3d.obstacles import need_writable
 
 
 @click.command("evaluate")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from r3d.cli.parameters import FILE_TYPE, FOUND, NEW_FILE, SUBSET, section_of, section_options
-from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.config.options import InferenceOptions, RunOptions
 from r3d.frames.layouts import FileType
 
 
@@ -30,7 +30,6 @@ def infer_command(
     """Apply a trained network to the videos of a subset: the top-k classes of each."""
     from r3d.inference.infer import infer
 
-    run: RunOptions = section_of(RunOptions, options)
     infer(
         section_of(InferenceOptions, options),
         annotation=annotation_path,
@@ -39,6 +38,5 @@ def infer_command(
         file_type=file_type,
         model=model_path,
         output=result_path,
-        run=run,
-        batch_size=run.inference_batch_size or TrainingOptions().batch_size,
+        run=section_of(RunOptions, options),
     )

@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 
 from r3d.config.options import Section
 from r3d.errors import InputError
-from r3d.files import need_writable
 from r3d.frames.layouts import FileType
+from r3d.obstacles import need_writable
 
 FOUND = click.Path(exists=True, path_type=Path)
 FILE_TYPE = click.Choice(get_args(FileType))

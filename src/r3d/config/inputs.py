@@ -12,10 +12,10 @@ from typing import Any
 from r3d.config.config import Config, Dataset, Experiment, MergedDataset
 from r3d.config.loading import examine
 from r3d.errors import InputError, reason_of
-from r3d.files import need_writable
 from r3d.lists import ListFormat, list_format
 from r3d.models.released import released_weights
 from r3d.motion import CLASSES, list_names
+from r3d.obstacles import need_writable
 
 
 def list_files(dataset: Dataset, split: str) -> list[Path]:

@@ -29,9 +29,9 @@ from r3d.compute.device import (
     use_cores,
 )
 from r3d.compute.distributed import join_world
-from r3d.config.options import InferenceOptions, RunOptions
+from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.errors import InputError
-from r3d.files import AnyPath, atomic_path, need_writable
+from r3d.files import AnyPath, atomic_path
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
 from r3d.inference.classes import output_classes
@@ -44,6 +44,7 @@ from r3d.models.checkpoint import (
     read_checkpoint,
 )
 from r3d.models.folding import fold_batch_norms
+from r3d.obstacles import need_writable
 
 OPTIONS_2018: dict[str, Any] = {
     "mean_dataset": "hara2018",
@@ -54,6 +55,7 @@ OPTIONS_2018: dict[str, Any] = {
 """The options that stand for `NORMALISATION_2018`."""
 
 _DEFAULT_RUN = RunOptions()
+_BATCH_SIZE = TrainingOptions().batch_size
 
 
 def infer(
@@ -66,7 +68,7 @@ def infer(
     model: AnyPath,
     output: AnyPath,
     run: RunOptions = _DEFAULT_RUN,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     n_cores: int | None = None,
 ) -> None:
     """Write the result JSON of a network on a subset of an annotation.
@@ -96,7 +98,8 @@ def infer(
         model: checkpoint of the network.
         output: file to write.
         run: how to run, which changes no result.
-        batch_size: rows of a batch, at most.
+        batch_size: rows of a batch, at most, where `run.inference_batch_size` does not say; 128 by
+            default.
         n_cores: cores to use; all by default.
 
     Raises:
@@ -120,7 +123,7 @@ def infer(
         loader = make_loader(
             clips,
             clips.shard(world.rank, world.size),
-            batch_size=batch_size,
+            batch_size=run.inference_batch_size or batch_size or _BATCH_SIZE,
             n_workers=run.n_threads,
             pin_memory=device.type == "cuda",
         )

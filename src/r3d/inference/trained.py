@@ -115,7 +115,14 @@ class TrainedModel:
         """
         if not isinstance(frames, Tensor):
             if not isinstance(frames, np.ndarray):
-                frames = np.stack([np.asarray(frame) for frame in frames])
+                pictures = [np.asarray(frame) for frame in frames]
+                sizes = sorted({picture.shape for picture in pictures})
+                if len(sizes) != 1:
+                    raise InputError(
+                        f"frames: {len(pictures)} pictures of {len(sizes)} sizes; accepted: one or "
+                        "more of one size"
+                    )
+                frames = np.stack(pictures)
             frames = torch.from_numpy(np.ascontiguousarray(frames))
         channels = self.options.n_input_channels
         form = (frames.ndim, frames.dtype, *frames.shape[3:])
@@ -206,7 +213,7 @@ def load_model(
     Args:
         path: a checkpoint of ours or of the reference; or the name of one in the folder `models`,
             such as `r3d50_K_200ep`.
-        device: where the network is to compute.
+        device: where the network is to compute, in fp32.
         options: options of the config, under their names: how clips are taken from a video, and
             what a file of the reference does not say of itself, such as `sample_size`. What the
             file states of network and normalisation cannot be changed.
@@ -230,11 +237,17 @@ def load_model(
 
 
 def _find(path: str | os.PathLike[str]) -> Path:
-    named = MODELS_FOLDER / f"{os.fspath(path).removesuffix('.pth')}.pth"
-    for file in (Path(path), named):
-        if file.is_file():
-            return file
-    raise InputError(f"model {path}: no such file, nor is there {named}; give the path of a file")
+    file = Path(path)
+    if file.is_file():
+        return file
+    if file.name != os.fspath(path):  # it has a folder
+        raise InputError(f"model {path}: no such file; give the path of a checkpoint")
+    named = MODELS_FOLDER / f"{file.name.removesuffix('.pth')}.pth"
+    if named.is_file():
+        return named
+    raise InputError(
+        f"model {path}: no such file, nor is there {named}; give the path of a checkpoint"
+    )
 
 
 def _architecture(checkpoint: Checkpoint, file: Path) -> Architecture:

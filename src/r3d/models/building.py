@@ -61,7 +61,10 @@ def create_model(model: str, *, depth: int, n_classes: int, **options: Any) -> V
         depth: 10, 18, 34, 50, 101, 152 or 200; 50 and deeper for wideresnet and resnext; 121, 169,
             201 or 264 for densenet.
         n_classes: number of classes.
-        options: the other options of `build_model`, such as `conv1_t_size`.
+        options: what else decides the layers, by the names of the config: `n_input_channels` (3),
+            `conv1_t_size` (7) and `conv1_t_stride` (1) of the stem, in frames, `no_max_pool`
+            (False); `resnet_shortcut` ("B") of all but densenet; `resnet_widen_factor` (1.0) of
+            resnet, resnet2p1d and preresnet; `wide_resnet_k` (2); `resnext_cardinality` (32).
 
     Returns:
         A module from clips (b, c, t, h, w) of any size to class scores before the softmax
@@ -69,5 +72,6 @@ def create_model(model: str, *, depth: int, n_classes: int, **options: Any) -> V
 
     Raises:
         InputError: if a value is not accepted, or the family does not have the option.
+        TypeError: for an option that no family has.
     """
     return build_model(model=model, model_depth=depth, n_classes=n_classes, **options)

@@ -19,16 +19,16 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import AcquireReturnProxy
-
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
-from r3d.files import atomic_path, hold_lock, writing
+from r3d.files import atomic_path, hold_lock
 from r3d.models.checkpoint import Checkpoint, read_checkpoint
+from r3d.obstacles import writing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -146,7 +146,7 @@ class RunFolder:
                 kept.append((*_progress(checkpoint)[:2], path))
         yield from (path for *_, path in sorted(kept, reverse=True))
 
-    def lock(self) -> AcquireReturnProxy:
+    def lock(self) -> AbstractContextManager[object]:
         """Hold the folder for this process; the kernel lets go when the process ends.
 
         Raises:

@@ -29,10 +29,11 @@ from r3d.compute.device import autocast, choose_device, enough_memory, use_cores
 from r3d.compute.distributed import World, join_world
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped
-from r3d.files import AnyPath, need_writable
+from r3d.files import AnyPath
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
 from r3d.models.checkpoint import Checkpoint, not_finite, read_checkpoint, write_checkpoint
+from r3d.obstacles import need_writable
 from r3d.training.optim import step_scheduler
 from r3d.training.runfolder import RunFolder, TrainingLogs, fingerprint, tensorboard_writer
 from r3d.training.state import TrainState

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from r3d.errors import InputError, Stopped
-from r3d.files import obstacle, obstacle_line
+from r3d.obstacles import obstacle, obstacle_line
 
 _PR_SET_PDEATHSIG = 1
 _LINE = 4000  # characters: a file may hold labels and numbers of any length

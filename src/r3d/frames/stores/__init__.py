@@ -5,6 +5,7 @@ A layout is one module here and one entry of `_STORES`.
 
 from pathlib import Path
 
+from r3d.errors import InputError
 from r3d.files import AnyPath
 from r3d.frames.layouts import FileType
 from r3d.frames.stores.base import FrameStore, FrameWriter, NameRefused, VideoRecord
@@ -37,4 +38,6 @@ def open_store(folder: AnyPath, file_type: FileType = "jpg") -> FrameStore:
     ('ok', 32)
     >>> jpegs = store.read("left/v_left_g01_c01", [1, 2])
     """
+    if file_type not in _STORES:
+        raise InputError(f"file_type: {file_type!r} is not one of {', '.join(_STORES)}")
     return _STORES[file_type](Path(folder))

@@ -31,7 +31,8 @@ def partial_folder(store: Path) -> Iterator[Path]:
     with writing(store):
         root.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(root)
-        lock = hold_lock(unlocked)
+        lock = hold_lock(unlocked, optional=True)  # without it, nobody removes what is left
+        unlocked.touch()
     with lock:
         try:
             with writing(store):

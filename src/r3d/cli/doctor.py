@@ -5,13 +5,15 @@ from pathlib import Path
 
 import click
 
-from r3d.cli.parameters import FOUND, NEW, PARALLEL
+from r3d.cli.parameters import FOUND, NEW_FILE, PARALLEL
 
 
 @click.command("doctor")
 @click.argument("config", type=FOUND)
 @click.option("--all", "everything", is_flag=True, help="Look at every video, to its end.")
-@click.option("--json", "output", type=NEW, help="Write the findings to this JSON file; - prints.")
+@click.option(
+    "--json", "output", type=NEW_FILE, help="Write the findings to this JSON file; - prints."
+)
 @click.option("--threads", type=PARALLEL, help="Videos looked at at a time.  [default: all cores]")
 def doctor_command(
     config: Path, everything: bool, output: Path | None, threads: int | None

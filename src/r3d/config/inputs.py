@@ -55,13 +55,13 @@ def check_inputs(raw: Mapping[str, Any]) -> Config:
     """
     config, problems = examine(raw)
     if config is not None:
-        problems += [f"config: {problem}" for problem in _missing(config)]
+        problems += [f"config: {problem}" for problem in missing_inputs(config)]
     if config is None or problems:
         raise InputError("\n".join(problems))
     return config
 
 
-def _missing(config: Config) -> Iterator[str]:
+def missing_inputs(config: Config) -> Iterator[str]:
     """What is not there, or not what the config says of it."""
     yield from _check_output("results", config.results)
     for name, part in config.datasets.items():

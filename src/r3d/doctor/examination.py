@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from r3d.config.config import Config, Dataset, Experiment, MergedDataset
-from r3d.config.inputs import check_inputs
+from r3d.config.inputs import missing_inputs
 from r3d.doctor.findings import Report
 from r3d.doctor.folders import Present, look_for
 from r3d.doctor.forecast import SAMPLED_VIDEOS, Forecast, forecast, room, shortage
@@ -77,10 +77,8 @@ def examine(config: Config, *, everything: bool = False, threads: int | None = N
             _check_leaks(pair, examined, report)
     _check_experiments(config, report)
     if report.severity != "error":
-        try:
-            check_inputs(config)
-        except InputError as error:
-            report.add("error", "config", "config", str(error).removeprefix("config: "))
+        for problem in missing_inputs(config):
+            report.add("error", "config", "config", problem)
     return report
 
 

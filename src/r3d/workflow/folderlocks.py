@@ -1,9 +1,8 @@
 """Keeping two workflows from filling one folder at the same time."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
-
-from filelock import AcquireReturnProxy
 
 from r3d.errors import InputError, reason_of
 from r3d.files import AnyPath, hold_lock
@@ -11,7 +10,9 @@ from r3d.files import AnyPath, hold_lock
 _NAME = ".r3d.lock"
 
 
-def hold_folders(results: AnyPath, filled: Iterable[AnyPath]) -> list[AcquireReturnProxy]:
+def hold_folders(
+    results: AnyPath, filled: Iterable[AnyPath]
+) -> list[AbstractContextManager[object]]:
     """Hold the folders that a workflow fills, made if absent, until this process ends.
 
     Unlike the lock of Snakemake, which is for all that runs in one working folder, these are for
@@ -43,7 +44,7 @@ def hold_folders(results: AnyPath, filled: Iterable[AnyPath]) -> list[AcquireRet
     return held
 
 
-def _hold(folder: Path) -> AcquireReturnProxy:
+def _hold(folder: Path) -> AbstractContextManager[object]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return hold_lock(folder / _NAME)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,11 +73,13 @@ class Bench:
         pd.DataFrame(self.rows, columns=SHARD_COLUMNS).to_csv(path, sep="\t", index=False)
         return path
 
-    def run(self, options: FrameOptions | None = None, threads: int = 2) -> pd.DataFrame:
+    def run(
+        self, options: FrameOptions | None = None, threads: int = 2, verify: bool = False
+    ) -> pd.DataFrame:
         shard = self.write_shard()
         options = options or FrameOptions(short_side=0)
         arguments = (shard, self.videos, self.frames, self.manifest, options)
-        extract_shard(*arguments, threads=threads, progress=False)
+        extract_shard(*arguments, threads=threads, verify=verify, progress=False)
         table = read_columns(self.manifest, MANIFEST_COLUMNS)
         assert table["id"].tolist() == [row[0] for row in self.rows]
         return table.set_index("id")
@@ -525,3 +528,100 @@ def test_labelled_test_videos_may_lie_in_the_folder_of_their_label(
     assert row["key"] == f"{frames or 'test'}/t"
     kept = [path.parent.relative_to(bench.frames) for path in bench.frames.rglob("image_00001.jpg")]
     assert kept == [Path(row["key"])] * (row["status"] == "ok")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_damaged_frames_are_made_again(bench: Bench, clips: Path, layout: FileType) -> None:
+    """Those that a reader has met, and with `verify` those that nobody has."""
+    for name in ("met", "unseen", "whole"):
+        bench.add_video(name, clips / "clip.mp4")
+    options = FrameOptions(file_type=layout, short_side=0)
+    table = bench.run(options)
+    contents = bench.contents()
+    store = open_store(bench.frames, layout)
+    for name in ("met", "unseen"):
+        path = store.path(f"a b/{name}")
+        before = store.read(f"a b/{name}", [7])[0]
+        if layout == "jpg":
+            path /= "image_00007.jpg"
+        data = path.read_bytes()
+        at = data.index(before) + 50
+        path.write_bytes(data[:at] + bytes(40) + data[at + 40 :])
+        os.utime(path, ns=(10**18, 10**18))
+    if layout == "jpg":  # those who read these find it when they decode
+        store.damaged(store.path("a b/met"), "frame 7 does not decode")
+    else:
+        with pytest.raises(InputError, match="frame 7 is damaged"):
+            store.read("a b/met", [7])
+    whole = store.path("a b/whole").stat().st_mtime_ns
+    assert bench.run(options).equals(table)
+    after = bench.contents()
+    assert after.keys() == contents.keys()
+    assert {name for name in after if after[name] != contents[name]} == {
+        name for name in contents if "unseen" in name and ("00007" in name or layout == "hdf5")
+    } - {"a b/unseen.hdf5 record"}
+    assert bench.run(options, verify=True).equals(table)
+    assert bench.contents() == contents
+    assert store.path("a b/whole").stat().st_mtime_ns == whole
+
+
+def test_damaged_frames_of_a_video_that_is_gone_are_a_row(bench: Bench, clips: Path) -> None:
+    bench.add_video("a", clips / "clip.mp4")
+    bench.run()
+    (bench.videos / "a.mp4").unlink()
+    (bench.frames / "a b/a/image_00003.jpg").unlink()
+    assert tuple(bench.run().loc["a", ["status", "reason", "frames"]]) == (
+        *("corrupt", "image_00003.jpg is missing; the video: no file a.mp4", "0"),
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_complete_frames_are_used_where_nothing_can_be_written(
+    bench: Bench, clips: Path, layout: FileType
+) -> None:
+    """A file in the place of the partial folder stands in for a disk that is read-only."""
+    bench.add_video("a", clips / "clip.mp4")
+    options = FrameOptions(file_type=layout, short_side=0)
+    table = bench.run(options)
+    (bench.frames / ".partial").rmdir()
+    (bench.frames / ".partial").write_text("in the way")
+    assert bench.run(options).equals(table)
+    bench.add_video("b", clips / "clip.mp4")
+    with pytest.raises(InputError, match="frames cannot be written to"):
+        bench.run(options)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_name_that_cannot_be_is_a_row(bench: Bench, clips: Path, layout: FileType) -> None:
+    shutil.copy(clips / "clip.mp4", bench.videos)
+    for name in ("n" * 251, "n" * 300, "x/" + "/".join(["folder" * 40] * 20), "good"):
+        bench.add(name, "clip.mp4")
+    table = bench.run(FrameOptions(file_type=layout, short_side=0))
+    assert table["status"].tolist() == ["ok", "ok", "corrupt", "ok"]
+    assert table["reason"].iloc[2].startswith("no frames can be kept under the name ")
+    assert table["reason"].iloc[2].endswith("File name too long; rename the video")
+
+
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+def test_accents_may_be_written_either_way(
+    bench: Bench, clips: Path, listed: str, on_disk: str
+) -> None:
+    label, name = "Café", "Übung ñ"
+    folder = bench.videos / unicodedata.normalize(on_disk, label)
+    folder.mkdir()
+    video = folder / f"{unicodedata.normalize(on_disk, name)}.mp4"
+    shutil.copy(clips / "clip.mp4", video)
+    key = unicodedata.normalize(listed, f"{label}/{name}")
+    bench.rows.append((key.rpartition("/")[2], key.partition("/")[0], key, key, "", ""))
+    row = bench.run().iloc[0]
+    assert tuple(row[["status", "frames", "key"]]) == ("ok", "20", key)
+    (bench.frames / key).parent.rename(bench.frames / "moved")
+    (bench.frames / "moved" / key.rpartition("/")[2]).rename(
+        bench.frames / "moved" / unicodedata.normalize(on_disk, name)
+    )
+    (bench.frames / "moved").rename(bench.frames / unicodedata.normalize(on_disk, label))
+    video.unlink()
+    row = bench.run().iloc[0]
+    found = unicodedata.normalize(on_disk, f"{label}/{name}")
+    assert tuple(row[["status", "frames", "key"]]) == ("ok", "20", found)

@@ -6,9 +6,11 @@ import json
 import multiprocessing
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,15 @@ import simplejpeg
 
 from r3d.errors import InputError
 from r3d.frames.layouts import FileType
-from r3d.frames.stores import FrameStore, Hdf5Store, VideoRecord, open_store, partial_folder
+from r3d.frames.stores import (
+    FrameStore,
+    Hdf5Store,
+    NameRefused,
+    VideoRecord,
+    filling,
+    open_store,
+    partial_folder,
+)
 
 RECORD = VideoRecord("ok", "", 3, 25.0, 20, 16, {"size": 5, "mtime_ns": 7, "fps": None})
 LAYOUTS: list[FileType] = ["jpg", "hdf5"]
@@ -370,4 +380,283 @@ def test_a_file_system_without_locks_is_written(
     monkeypatch.setattr(fcntl, "flock", flock)
     with partial_folder(tmp_path) as folder:
         assert folder.is_dir()
+    assert list((tmp_path / ".partial").iterdir()) == []
+
+
+def spoil(path: Path, at: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def age(path: Path, seconds: float) -> None:
+    """Make a file that much older."""
+    state = path.stat()
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns - int(seconds * 1e9)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("missing", "image_00003.jpg is missing"),
+        ("empty", "image_00003.jpg is empty"),
+        ("cut", "the frames have other lengths than when they were made"),
+        ("other bytes", "the frames are not those that were extracted"),
+    ],
+)
+def test_a_look_finds_lost_and_spoilt_frames(tmp_path: Path, damage: str, reason: str) -> None:
+    store = open_store(tmp_path, "jpg")
+    write(store, "a/v", jpegs(5))
+    frame = tmp_path / "a/v/image_00003.jpg"
+    data = frame.read_bytes()
+    if damage == "missing":
+        frame.unlink()
+    else:
+        time.sleep(0.02)  # file systems count time in steps
+        changed = {"empty": b"", "cut": data[:99], "other bytes": data[::-1]}[damage]
+        frame.write_bytes(changed)
+    record = store.record("a/v")
+    assert record is not None
+    assert (record.status, record.reason, record.frames) == ("corrupt", reason, 0)
+
+
+@pytest.mark.parametrize("made_by", ["us", "others"])
+def test_damage_that_left_no_trace_is_found_on_demand(store: FrameStore, made_by: str) -> None:
+    frames = jpegs(70)
+    (write if made_by == "us" else write_like_the_reference)(store, "a/v", frames)
+    store.record("a/v")
+    path = store.path("a/v")
+    if store.file_type == "jpg":
+        path /= "image_00067.jpg"
+    data = path.read_bytes()
+    at = data.index(frames[66]) + len(frames[66]) // 2
+    spoil(path, at, b"\xff\xd9" * 20)
+    age(path, 100)
+    found = store.record("a/v")
+    assert found is not None
+    assert found.frames == 70  # a look does not read them
+    record = store.record("a/v", verify=True)
+    assert record is not None
+    assert (record.status, record.frames) == ("corrupt", 0)
+    if not (store.file_type == "jpg" and made_by == "us"):  # of which there is one checksum
+        assert f"frame {first(store) + 66}" in record.reason
+    write(store, "a/v", frames)
+    assert store.record("a/v", verify=True) == replace(RECORD, frames=70)
+
+
+def test_a_copy_with_new_times_is_checked_once_and_believed(tmp_path: Path) -> None:
+    store = open_store(tmp_path, "jpg")
+    write(store, "a/v", jpegs(5))
+    record_file = tmp_path / "a/v/.video.json"
+    age(record_file, 100)
+    assert store.record("a/v") == replace(RECORD, frames=5)
+    assert record_file.stat().st_mtime > (tmp_path / "a/v/image_00005.jpg").stat().st_mtime
+
+
+def test_records_of_before_are_believed(tmp_path: Path) -> None:
+    """They say nothing of bytes and checksums."""
+    store = open_store(tmp_path, "jpg")
+    write(store, "a/v", jpegs(5))
+    record_file = tmp_path / "a/v/.video.json"
+    stored = json.loads(record_file.read_text())
+    del stored["bytes"], stored["crc32"]
+    record_file.write_text(json.dumps(stored))
+    for verify in (False, True):
+        assert store.record("a/v", verify=verify) == replace(RECORD, frames=5)
+    (tmp_path / "a/v/image_00002.jpg").write_bytes(b"")
+    record = store.record("a/v")
+    assert record is not None
+    assert record.reason == "image_00002.jpg is empty"
+
+
+def test_who_meets_damage_marks_it_for_the_next_extraction(store: FrameStore) -> None:
+    frames = jpegs(5)
+    for key in ("a/v", "a/w", "b/v"):
+        write(store, key, frames)
+    path = store.path("a/v")
+    if store.file_type == "jpg":
+        path /= "image_00003.jpg"
+        path.unlink()
+        path.touch()
+    else:
+        spoil(path, path.read_bytes().index(frames[2]), bytes(50))
+    assert store.marked(["a/v", "a/w", "b/v"]) == []
+    assert len(store.read("a/v", [first(store)])) == 1
+    with pytest.raises(InputError, match=r"a/v.*; extract the video again$"):
+        store.read("a/v", [first(store) + 2])
+    assert store.marked(["a/v", "a/w", "b/v"]) == ["a/v"]
+    record = store.record("a/v")
+    assert record is not None
+    assert (record.status, record.frames) == ("corrupt", 0)
+    write(store, "a/v", frames)
+    assert store.marked(["a/v", "a/w", "b/v"]) == []
+    assert store.record("a/v") == replace(RECORD, frames=5)
+
+
+def test_a_mark_on_frames_that_are_right_is_removed(store: FrameStore) -> None:
+    """A disk that did not answer may do so the next day."""
+    write(store, "a/v", jpegs(5))
+    store.damaged(store.path("a/v"), "frame 2: no answer")
+    assert store.marked(["a/v"]) == ["a/v"]
+    assert store.record("a/v") == replace(RECORD, frames=5)
+    assert store.marked(["a/v"]) == []
+    assert ".damaged" not in {path.name for path in store.path("a/v").parent.iterdir()}
+
+
+def test_where_no_mark_can_be_left_the_error_says_what_helps(store: FrameStore) -> None:
+    write(store, "a/v", jpegs(5))
+    (store.path("a/v").parent / ".damaged").write_text("a file in the way")
+    error = store.damaged(store.path("a/v"), "frame 2: cut")
+    assert str(error).endswith("frame 2: cut; extract the video again, with r3d frames --verify")
+
+
+def test_a_path_that_leads_nowhere_is_not_marked(tmp_path: Path, store: FrameStore) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        store.read("a/v", [1])
+    assert not store.folder.exists()
+
+
+@pytest.mark.parametrize("claimed", [(60000, 60000), (65500, 1100)])
+def test_frames_that_claim_an_absurd_size_do_not_count(
+    store: FrameStore, claimed: tuple[int, int]
+) -> None:
+    write_like_the_reference(store, "a/v", [of_size(jpegs(1)[0], *claimed)] * 3)
+    record = store.record("a/v")
+    assert record is not None
+    assert (record.status, record.frames) == ("corrupt", 0)
+    assert f"claims {claimed[0]} x {claimed[1]} pixels" in record.reason
+
+
+def of_size(jpeg: bytes, width: int, height: int) -> bytes:
+    """A JPEG whose header states another size."""
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
+
+
+@pytest.mark.parametrize("name", ["n" * 251, "n" * 255, "n" * 400, "é" * 127 + "x", "日" * 100])
+def test_long_names_find_a_place_of_their_own(store: FrameStore, name: str) -> None:
+    keys = [f"a/{name}", f"a/{name}1", f"{name}/v"]
+    for seed, key in enumerate(keys):
+        write(store, key, jpegs(2, seed=seed))
+    for seed, key in enumerate(keys):
+        assert store.read(key, [first(store)]) == jpegs(1, seed=seed)
+        assert store.record(key) == replace(RECORD, frames=2)
+    with pytest.raises(InputError):
+        store.read(keys[0], [first(store) + 2])
+
+
+def test_names_that_fit_stay_as_they_are(tmp_path: Path) -> None:
+    for name in ("n" * 250, "é" * 125):
+        assert open_store(tmp_path, "hdf5").path(f"a/{name}") == tmp_path / f"a/{name}.hdf5"
+    for name in ("n" * 255, "é" * 127):
+        assert open_store(tmp_path, "jpg").path(f"a/{name}") == tmp_path / f"a/{name}"
+
+
+def test_a_name_that_the_system_refuses_is_a_matter_of_one_video(store: FrameStore) -> None:
+    key = "/".join(["folder" * 40] * 20)  # longer than a path may be
+    assert store.record(key) is None
+    with pytest.raises(NameRefused, match="File name too long; rename the video"):
+        write(store, key, jpegs(1))
+    assert files(store.folder) == []
+
+
+RACE = """
+    import sys
+    from pathlib import Path
+    from r3d.frames.stores import VideoRecord, open_store, partial_folder
+    folder, layout = Path(sys.argv[1]), sys.argv[2]
+    store = open_store(folder / "store", layout)
+    jpeg = (folder / "jpeg").read_bytes()
+    with partial_folder(store.folder) as partial:
+        for i in range(150):
+            with store.writer(partial / str(i)) as writer:
+                writer.append(jpeg)
+                writer.commit(store.path("a/v"), VideoRecord("ok", "", 1, 25.0, 20, 16, {}))
+"""
+
+
+def test_processes_may_make_the_same_frames_at_the_same_time(
+    tmp_path: Path, store: FrameStore
+) -> None:
+    (frame,) = jpegs(1)
+    (tmp_path / "jpeg").write_bytes(frame)
+    command = [sys.executable, "-c", textwrap.dedent(RACE), str(tmp_path), store.file_type]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in processes:
+        assert process.communicate()[1] == ""
+        assert process.returncode == 0
+    assert store.read("a/v", [first(store)]) == [frame]
+    assert store.record("a/v") == VideoRecord("ok", "", 1, 25.0, 20, 16, {})
+    assert list((store.folder / ".partial").iterdir()) == []
+
+
+MEASURED = """
+    import resource, sys
+    from pathlib import Path
+    from r3d.frames.stores import VideoRecord, open_store, partial_folder
+    folder, layout = Path(sys.argv[1]), sys.argv[2]
+    store = open_store(folder / "store", layout)
+    jpeg = (folder / "jpeg").read_bytes()
+    peaks = []
+    with partial_folder(store.folder) as partial:
+        for n in (20, 3000):
+            with store.writer(partial / str(n)) as writer:
+                for _ in range(n):
+                    writer.append(jpeg)
+                writer.commit(store.path("a/v"), VideoRecord("ok", "", n, 25.0, 20, 16, {}))
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print((peaks[1] - peaks[0]) // 1024)
+"""
+
+
+def test_a_long_video_is_written_in_little_memory(tmp_path: Path, store: FrameStore) -> None:
+    (tmp_path / "jpeg").write_bytes(jpegs(1, size=(240, 180))[0])  # 3000 of them: over 100 MB
+    command = [sys.executable, "-c", textwrap.dedent(MEASURED), str(tmp_path), store.file_type]
+    grown_mb = int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    assert grown_mb < 40
+
+
+FULL = """
+    import resource, sys
+    from pathlib import Path
+    from r3d.errors import InputError
+    from r3d.frames.stores import VideoRecord, open_store, partial_folder
+    folder, layout = Path(sys.argv[1]), sys.argv[2]
+    store = open_store(folder / "store", layout)
+    jpeg = (folder / "jpeg").read_bytes()
+    with partial_folder(store.folder) as partial:
+        for limit in (10, 700, 2000, 5000, 10_000, 100_000, 300_000, 430_000, 10**9):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            try:
+                with store.writer(partial / "0") as writer:
+                    for _ in range(300):
+                        writer.append(jpeg)
+                    writer.commit(store.path("a/v"), VideoRecord("ok", "", 300, 25.0, 9, 9, {}))
+                print("written")
+            except InputError as error:
+                print(error)
+"""
+
+
+def test_a_disk_that_is_full_at_any_moment(tmp_path: Path) -> None:
+    """HDF5 goes on as if it had written, and the process is well after it."""
+    (frame,) = jpegs(1)
+    (tmp_path / "jpeg").write_bytes(frame)
+    command = [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path), "hdf5"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 9
+    assert all("File too large; make room" in line for line in lines[:-2])
+    assert lines[-1] == "written"
+    assert open_store(tmp_path / "store", "hdf5").read("a/v", [0, 299]) == [frame] * 2
+
+
+def test_a_store_to_which_nothing_is_added_is_not_written(tmp_path: Path) -> None:
+    with filling(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with filling(tmp_path) as partial:
+        assert partial() == partial()
+        assert partial().is_dir()
     assert list((tmp_path / ".partial").iterdir()) == []

@@ -29,6 +29,7 @@ from r3d.frames.ffmpeg import (
 )
 from r3d.frames.layouts import FileType
 from r3d.frames.ledger import MANIFEST_COLUMNS
+from r3d.frames.spellings import spellings
 from r3d.frames.stores import NameRefused, VideoRecord, filling, open_store
 from r3d.lists.base import VIDEO_EXTENSIONS
 from r3d.tables import read_columns, write_table
@@ -166,19 +167,21 @@ class _Extractor:
         return row, self._record(row, partial)
 
     def _placed(self, row: _Row) -> _Row:
-        """The row, with the folder of its label for `test` where frames or video are only there.
+        """The row, with the places where its frames and its video are, should they be elsewhere.
 
         The test videos of Kinetics are in the folder `test`, but some people sort those whose label
-        they know.
+        they know. Names with accents may be spelt otherwise on the disk.
         """
         folder, _, name = row.key.rpartition("/")
-        if folder != "test" or not row.label:
-            return row
-        places = (row.key, f"{row.label}/{name}")
-        return row._replace(
-            key=next((place for place in places if self._store.record(place)), row.key),
-            path=next((place for place in places if _exists(self._videos, place)), row.path),
-        )
+        places = [row.key]
+        if folder == "test" and row.label:
+            places.append(f"{row.label}/{name}")
+            path = next((place for place in places if _exists(self._videos, place)), row.path)
+            row = row._replace(path=path)
+        keys = [key for place in places for key in spellings(place)]
+        if len(keys) > 1:
+            row = row._replace(key=next(filter(self._store.record, keys), row.key))
+        return row
 
     def _record(self, row: _Row, partial: str) -> VideoRecord:
         selection = Selection(
@@ -273,10 +276,9 @@ def _prepare_thread() -> None:
 
 def _find(videos: Path, listed: str) -> tuple[Path, os.stat_result]:
     """The file of a video, if need be with one of the usual extensions, and its state."""
-    paths = [videos / listed]
-    if not listed.lower().endswith(VIDEO_EXTENSIONS):
-        paths += [videos / f"{listed}{extension}" for extension in VIDEO_EXTENSIONS]
-    for path in paths:
+    endings = ("",) if listed.lower().endswith(VIDEO_EXTENSIONS) else ("", *VIDEO_EXTENSIONS)
+    for name in (f"{way}{ending}" for way in spellings(listed) for ending in endings):
+        path = videos / name
         try:
             state = path.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -288,7 +290,7 @@ def _find(videos: Path, listed: str) -> tuple[Path, os.stat_result]:
         if not state.st_size:
             raise VideoError("empty", "the file has no bytes")
         return path, state
-    also = ", nor with a usual extension" if len(paths) > 1 else ""
+    also = ", nor with a usual extension" if len(endings) > 1 else ""
     raise VideoError("missing", f"no file {listed}{also}")
 
 

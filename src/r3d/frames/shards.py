@@ -73,11 +73,15 @@ def _union(tables: Sequence[Path]) -> pd.DataFrame:
 
 
 def _check_distinct(videos: pd.DataFrame) -> None:
-    """Refuse videos whose frames would overwrite each other, be it on a case-blind file system."""
-    for values, clash in (
-        (videos["key"].str.casefold(), "would share their frames"),
-        (videos["id"].str.casefold(), "have ids that differ only by case"),
+    """Refuse videos whose frames would overwrite each other on some file system.
+
+    Some are blind to case, some to how an accent is written.
+    """
+    for column, clash in (
+        ("key", "would share their frames"),
+        ("id", "have ids that differ only by case, or by how accents are written"),
     ):
+        values = videos[column].str.normalize("NFC").str.casefold()
         repeated = values.duplicated()
         if repeated.any():
             second = videos[repeated].iloc[0]

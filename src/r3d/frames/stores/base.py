@@ -298,7 +298,7 @@ def unrecorded(frames: int, first: bytes, name: str) -> VideoRecord:
     try:
         height, width = frame_size(first)
     except ValueError as error:
-        return unusable(f"{name} is no JPEG: {reason_of(error)}")
+        return unusable(f"{name} is no JPEG that can be used: {reason_of(error)}")
     return VideoRecord("ok", "", frames, None, width, height, None)
 
 

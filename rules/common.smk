@@ -16,6 +16,7 @@ from r3d.workflow.arraytask import become_own_job
 from r3d.workflow.codeversion import code_version
 from r3d.workflow.folderlocks import hold_folders
 from r3d.workflow.jobs import export_package
+from r3d.workflow.patterns import check_input_names, check_output_folder
 from r3d.workflow.preemption import bring_back_preempted_jobs
 
 become_own_job()
@@ -27,10 +28,19 @@ try:
         if file.is_file():
             read_yaml(file)
     CONFIG = check_inputs(config)
+    check_output_folder("config: results", CONFIG.results)
+    for name, dataset in CONFIG.datasets.items():
+        files = [list_files(dataset, split) for split in dataset.all_splits]
+        check_input_names(f"config: datasets.{name}.lists", sum(files, []))
+    for name, experiment in CONFIG.experiments.items():
+        where = f"config: experiments.{name}.pretrain_path"
+        check_input_names(where, filter(None, [experiment.pretrain_path]))
 except InputError as error:
     sys.exit("\n".join(f"error: {problem}" for problem in str(error).splitlines()))
 
 
+# Snakemake does not find again what it made under a name with "//" in it.
+CONFIG = CONFIG.model_copy(update={"results": str(Path(CONFIG.results))})
 RESULTS = CONFIG.results
 MOTION_LISTS = sorted({name for split in SPLITS for name in list_names(split)})
 LISTS = f"{RESULTS}/datasets/{{dataset}}/lists/{{split}}.tsv"
@@ -267,93 +277,6 @@ def of_subsets(runs, *endings):
         )
         for name, split in runs
         for ending in endings
-    ]
-
-
-# A job that fails leaves no outputs, but Snakemake notes it as done with its new params and inputs:
-# nothing but the lack of its outputs tells the next call to try it again. So every target asks for
-# all outputs of all steps on its way, by the functions below, and not for the last ones alone.
-
-
-def to_lists(datasets):
-    """Every output of the steps to the lists of these data sets."""
-    return [
-        *(
-            f"{folder_of_lists(CONFIG.datasets[name])}/{file}"
-            for name in datasets
-            if CONFIG.datasets[name].render
-            for file in MOTION_LISTS
-        ),
-        *(
-            pattern.format(dataset=name, split=split)
-            for name in datasets
-            for split in CONFIG.datasets[name].all_splits
-            for pattern in (LISTS, LABELS)
-        ),
-    ]
-
-
-def to_frames(datasets):
-    """Every output of the steps to the frames of these data sets."""
-    return [
-        *to_lists(datasets),
-        *(SHARDS.format(dataset=name) for name in datasets),
-        *(
-            pattern.format(dataset=name, shard=shard)
-            for name in datasets
-            for shard in shards_of(CONFIG.datasets[name])
-            for pattern in (MANIFEST, MANIFEST_DIGEST)
-        ),
-        *(
-            pattern.format(dataset=name)
-            for name in datasets
-            for pattern in (LEDGER, FRAMES_DIGEST)
-        ),
-    ]
-
-
-def to_annotations(wanted):
-    """Every output of the steps to the annotations of these data sets and their splits."""
-    parts = {}
-    for dataset, split in wanted:
-        for name in CONFIG.merged.get(dataset, ()):
-            parts[name, CONFIG.datasets[name].all_splits[0]] = True
-    wanted = {**parts, **dict.fromkeys(wanted)}
-    return [
-        *to_frames(list({name: True for name, _ in wanted if name in CONFIG.datasets})),
-        *(ANNOTATION.format(dataset=name, split=split) for name, split in wanted),
-    ]
-
-
-def to_trainings(runs):
-    """Every output of the steps to the trainings that these runs begin with."""
-    return [
-        *to_annotations(
-            [
-                (CONFIG.experiments[name].dataset, split)
-                for name, split in trainings(runs)
-            ]
-        ),
-        *of_trainings(runs, "model.pth", "train.log", "val.log"),
-    ]
-
-
-def to_results(runs):
-    """Every output of the steps to the top-k results of these runs."""
-    return [
-        *to_trainings(runs),
-        *to_annotations(
-            [(CONFIG.experiments[name].dataset, split) for name, split in runs]
-        ),
-        *of_subsets(runs, "json"),
-    ]
-
-
-def to_accuracies(runs):
-    """Every output of the steps to the accuracies of these runs."""
-    return [
-        *to_results(runs),
-        *of_subsets(runs, "accuracy.json", "classes.tsv", "confusion.tsv"),
     ]
 
 

@@ -3,12 +3,7 @@
 
 rule report:
     input:
-        f"{RESULTS}/summary.tsv",
-        of_trainings(runs(), "curves.svg"),
-        of_subsets(runs(evaluated=True), "confusion.svg"),
-        to_accuracies(runs(evaluated=True)),
-        # Without labels the result is all there is.
-        to_results(runs()),
+        to_report(),
     localrule: True
 
 

@@ -1,0 +1,91 @@
+"""What the target of each stage asks for.
+
+A job that fails leaves no outputs, but Snakemake notes it as done with its new params and inputs:
+nothing but the lack of its outputs tells the next call to try it again. So every target asks for
+all outputs of all steps on its way, and not for the last ones alone.
+"""
+
+
+def unique(*lists):
+    return list(dict.fromkeys(file for files in lists for file in files))
+
+
+def to_lists(datasets):
+    """Every output of the steps to the lists of these data sets."""
+    parts = []
+    for name in datasets:
+        dataset = CONFIG.datasets[name]
+        if dataset.render:
+            folder = folder_of_lists(dataset)
+            parts.append(f"{folder}/{file}" for file in MOTION_LISTS)
+        splits = dataset.all_splits
+        parts.append(expand([LISTS, LABELS], dataset=name, split=splits))
+    return unique(*parts)
+
+
+def to_frames(datasets):
+    """Every output of the steps to the frames of these data sets."""
+    parts = [to_lists(datasets)]
+    for name in datasets:
+        shards = shards_of(CONFIG.datasets[name])
+        parts.append([SHARDS.format(dataset=name)])
+        parts.append(expand([MANIFEST, MANIFEST_DIGEST], dataset=name, shard=shards))
+        parts.append(expand([LEDGER, FRAMES_DIGEST], dataset=name))
+    return unique(*parts)
+
+
+def to_annotations(wanted):
+    """Every output of the steps to the annotations of these data sets and their splits."""
+    merged_from = [
+        (part, CONFIG.datasets[part].all_splits[0])
+        for name, _ in wanted
+        for part in CONFIG.merged.get(name, ())
+    ]
+    wanted = unique(merged_from, wanted)
+    return unique(
+        to_frames(unique([name for name, _ in wanted if name in CONFIG.datasets])),
+        [ANNOTATION.format(dataset=name, split=split) for name, split in wanted],
+    )
+
+
+def to_annotations_of(runs):
+    return to_annotations(
+        [(CONFIG.experiments[name].dataset, split) for name, split in runs]
+    )
+
+
+def to_trainings(runs):
+    """Every output of the steps to the trainings that these runs begin with."""
+    return unique(
+        to_annotations_of(trainings(runs)),
+        of_trainings(runs, "model.pth", "train.log", "val.log"),
+    )
+
+
+def to_results(runs):
+    """Every output of the steps to the top-k results of these runs."""
+    return unique(
+        to_annotations_of(runs),
+        to_trainings(runs),
+        of_subsets(runs, "json"),
+    )
+
+
+def to_accuracies(runs):
+    """Every output of the steps to the accuracies of these runs."""
+    return unique(
+        to_results(runs),
+        of_subsets(runs, "accuracy.json", "classes.tsv", "confusion.tsv"),
+    )
+
+
+def to_report():
+    """Every output of all steps; where there are no labels, the result is the last."""
+    evaluated = runs(evaluated=True)
+    return unique(
+        [f"{RESULTS}/summary.tsv"],
+        of_trainings(runs(), "curves.svg"),
+        of_subsets(evaluated, "confusion.svg"),
+        to_accuracies(evaluated),
+        to_results(runs()),
+    )

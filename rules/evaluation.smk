@@ -7,6 +7,7 @@ rule evaluate:
             f"{run}/{subset}.accuracy.json"
             for run, subset in runs_and_subsets(evaluated=True)
         ],
+        [f"{run}/{subset}.videos.tsv" for run, subset in runs_and_subsets()],
     localrule: True
 
 
@@ -32,3 +33,35 @@ rule evaluate_subset:
         code=code_version("evaluation.evaluate"),
     script:
         "../workflow/scripts/evaluate_subset.py"
+
+
+rule follow_videos:
+    input:
+        lists=lambda wildcards: [
+            LISTS.format(dataset=name, split=split)
+            for name, split in parts_of(wildcards)
+        ],
+        ledgers=lambda wildcards: [
+            LEDGER.format(dataset=name) for name, _ in parts_of(wildcards)
+        ],
+        annotation=experiment_annotation,
+        result=f"{EXPERIMENT}/{{subset}}.json",
+    output:
+        f"{EXPERIMENT}/{{subset}}.videos.tsv",
+    log:
+        f"{LOGS}/follow_videos/{{experiment}}_{{split}}_{{subset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/follow_videos/{{experiment}}_{{split}}_{{subset}}.tsv"
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=30,
+    params:
+        parts=lambda wildcards: CONFIG.merged.get(
+            experiment_of(wildcards).dataset, [""]
+        ),
+        trained=lambda wildcards: not experiment_of(wildcards).no_train,
+        code=code_version("evaluation.videos"),
+    script:
+        "../workflow/scripts/follow_videos.py"

@@ -9,8 +9,9 @@ rule report:
             f"{run}/{subset}.confusion.svg"
             for run, subset in runs_and_subsets(evaluated=True)
         ],
-        # Without labels the result is all there is.
+        # Without labels the results are all there is, and what became of each video.
         rules.infer.input,
+        rules.evaluate.input,
     localrule: True
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -56,23 +56,29 @@ def write_videos(
     """
     videos = pd.concat([_listed(name, *paths) for name, paths in sources.items()])
     videos = videos.sort_values("id", ignore_index=True)
-    labels, truth, with_frames = _read_annotation(annotation)
-    ranking = read_ranking(result, labels, largest_k=1)
+    known = _read_annotation(annotation)
+    ranking = read_ranking(result, known.labels, largest_k=1)
     ids, status = videos["id"], videos["status"]
     applied = videos["subset"] == subset_name(subset)
-    best = ids.map({video: ranked[0][0] for video, ranked in ranking.items() if ranked})
-    right = [guess in truth.get(video, ()) for video, guess in zip(ids, best, strict=True)]
+    training = (videos["subset"] == "training") & trained
+    seen: Collection[str] = known.with_frames
+    if known.has_segments and training.any():
+        # A video may have frames, and none in the segments that are trained on.
+        seen = set(read_annotation(annotation, subset="training").ids.tolist())
+    labelled = [video for video, own in known.classes.items() if own]
+    right = [
+        video
+        for video, ranked in ranking.items()
+        if ranked and ranked[0][0] in known.classes.get(video, ())
+    ]
 
     videos["listed"] = "yes"
     videos["found"] = _states(status != "missing")
     videos["extracted"] = _states(status.isin(USED))
-    videos["annotated"] = _states(ids.isin(with_frames))
-    training = (videos["subset"] == "training") & trained
-    seen = read_annotation(annotation, subset="training").ids.tolist() if training.any() else []
+    videos["annotated"] = _states(ids.isin(known.with_frames))
     videos["trained_on"] = _states(ids.isin(seen), where=training)
     videos["predicted"] = _states(ids.isin(ranking), where=applied)
-    labelled = ids.isin([video for video, own in truth.items() if own])
-    videos["correct"] = _states(pd.Series(right, index=ids.index), where=applied & labelled)
+    videos["correct"] = _states(ids.isin(right), where=applied & ids.isin(labelled))
     write_table(videos[list(COLUMNS)], output)
     counts = ", ".join(f"{(videos[stage] == 'yes').sum()} {stage}" for stage in STAGES)
     _log.info("%s: %s", output, counts.replace("_", " "))
@@ -95,22 +101,35 @@ def _listed(name: str, table: Path, ledger: Path) -> pd.DataFrame:
     return videos
 
 
-def _read_annotation(path: Path) -> tuple[list[str], dict[str, Collection[str]], set[str]]:
-    """The classes, those of each video, and the videos with frames."""
+class _Known(NamedTuple):
+    """What an annotation says.
+
+    labels: all classes.
+    classes: those of each video.
+    with_frames: the videos with frames.
+    has_segments: whether training takes segments of videos, as of ActivityNet.
+    """
+
+    labels: list[str]
+    classes: dict[str, Collection[str]]
+    with_frames: set[str]
+    has_segments: bool
+
+
+def _read_annotation(path: Path) -> _Known:
     data = load_annotation(path)
-    truth: dict[str, Collection[str]] = {}
+    classes: dict[str, Collection[str]] = {}
     with_frames = set()
     for video, entry in data["database"].items():
         try:
-            own, begin, end = _entry(entry)
-            truth[video] = own
+            classes[video], begin, end = _entry(entry)
             if begin < end:
                 with_frames.add(video)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path}: entry {video!r} is not as expected: {type(error).__name__} {error}"
             ) from None
-    return classes_of(data, path), truth, with_frames
+    return _Known(classes_of(data, path), classes, with_frames, "taxonomy" in data)
 
 
 def _entry(entry: dict[str, Any]) -> tuple[Collection[str], int, int]:
@@ -121,7 +140,7 @@ def _entry(entry: dict[str, Any]) -> tuple[Collection[str], int, int]:
         begin, end = annotations.get("segment", (0, 0))
         return own, begin, end
     begin, end = entry.get("frames", (0, 0))
-    return {item["label"] for item in annotations if item.get("label")}, begin, end
+    return {item["label"] for item in annotations}, begin, end
 
 
 def _states(yes: pd.Series, *, where: pd.Series | None = None) -> pd.Series:

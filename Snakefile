@@ -14,6 +14,7 @@ report: "workflow/report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/targets.smk"
+include: "rules/doctor.smk"
 include: "rules/lists.smk"
 include: "rules/frames.smk"
 include: "rules/annotations.smk"

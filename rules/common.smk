@@ -205,6 +205,15 @@ def frames_digests(wildcards):
     ]
 
 
+def parts_of(wildcards):
+    """The data sets that a job's experiment is about, one or those that are merged, and splits."""
+    name = experiment_of(wildcards).dataset
+    if name not in CONFIG.merged:
+        return [(name, wildcards.split)]
+    parts = CONFIG.dataset(name).parts.items()
+    return [(part, dataset.all_splits[0]) for part, dataset in parts]
+
+
 def experiment_annotation(wildcards):
     dataset = experiment_of(wildcards).dataset
     return ANNOTATION.format(dataset=dataset, split=wildcards.split)

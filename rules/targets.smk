@@ -71,21 +71,21 @@ def to_results(runs):
     )
 
 
-def to_accuracies(runs):
-    """Every output of the steps to the accuracies of these runs."""
+def to_evaluations():
+    """Every output of the steps to what became of all videos, and with labels to accuracies."""
+    evaluated = runs(evaluated=True)
     return unique(
-        to_results(runs),
-        of_subsets(runs, "accuracy.json", "classes.tsv", "confusion.tsv"),
+        to_results(runs()),
+        of_subsets(runs(), "videos.tsv"),
+        of_subsets(evaluated, "accuracy.json", "classes.tsv", "confusion.tsv"),
     )
 
 
 def to_report():
-    """Every output of all steps; where there are no labels, the result is the last."""
-    evaluated = runs(evaluated=True)
+    """Every output of all steps."""
     return unique(
         [f"{RESULTS}/summary.tsv"],
         of_trainings(runs(), "curves.svg"),
-        of_subsets(evaluated, "confusion.svg"),
-        to_accuracies(evaluated),
-        to_results(runs()),
+        of_subsets(runs(evaluated=True), "confusion.svg"),
+        to_evaluations(),
     )

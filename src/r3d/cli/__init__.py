@@ -18,7 +18,7 @@ _COMMANDS = {
     "annotations": ("annotations", "merge", "activitynet"),
     "training": ("train",),
     "inference": ("infer",),
-    "evaluation": ("evaluate",),
+    "evaluation": ("evaluate", "videos"),
     "report": ("curves", "confusion", "summary"),
     "models": ("released",),
     "tuning": ("tune",),

@@ -5,14 +5,19 @@ from pathlib import Path
 
 import click
 
-from r3d.cli.parameters import FOUND, NEW_FILE, PARALLEL
+from r3d.cli.parameters import FOUND, PARALLEL
 
 
 @click.command("doctor")
 @click.argument("config", type=FOUND)
 @click.option("--all", "everything", is_flag=True, help="Look at every video, to its end.")
 @click.option(
-    "--json", "output", type=NEW_FILE, help="Write the findings to this JSON file; - prints."
+    "--json",
+    "output",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    is_flag=False,
+    flag_value="-",
+    help="Print the findings as JSON, or write them to this file.",
 )
 @click.option("--threads", type=PARALLEL, help="Videos looked at at a time.  [default: all cores]")
 def doctor_command(
@@ -31,7 +36,8 @@ def doctor_command(
         report = examine(read_config(config), everything=everything, threads=threads)
     except InputError as error:
         report = Report()
-        report.add("error", "config", str(config), str(error), "mend the config, and ask again")
+        for problem in str(error).splitlines():
+            report.add("error", "config", str(config), problem, "mend the config, and ask again")
     if output == Path("-"):
         click.echo(report.json(), nl=False)
     else:

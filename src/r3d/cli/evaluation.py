@@ -48,3 +48,19 @@ def evaluate_command(
             experiment=save.parent.name,
             split="",
         )
+
+
+@click.command("videos")
+@click.argument("table", type=FOUND)
+@click.argument("ledger", type=FOUND)
+@click.argument("annotation", type=FOUND)
+@click.argument("result", type=FOUND)
+@click.argument("output", type=NEW_FILE)
+@click.option("--subset", type=SUBSET, default="val", show_default=True)
+def videos_command(
+    table: Path, ledger: Path, annotation: Path, result: Path, output: Path, subset: str
+) -> None:
+    """Write to OUTPUT what became of each video of a list TABLE, up to the RESULT of a subset."""
+    from r3d.evaluation.videos import write_videos
+
+    write_videos({"": (table, ledger)}, annotation, result, output, subset=subset)

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from r3d.config.config import Config, Dataset, Experiment, MergedDataset
-from r3d.config.inputs import missing_inputs
 from r3d.doctor.findings import Report
 from r3d.doctor.folders import Present, look_for
 from r3d.doctor.forecast import SAMPLED_VIDEOS, Forecast, forecast, room, shortage
@@ -21,6 +20,7 @@ from r3d.doctor.sources import KINDS, shared_sources, sources_of
 from r3d.errors import InputError
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.ledger import load_ledger
+from r3d.lists import subset_name
 
 _log = logging.getLogger(__name__)
 
@@ -75,10 +75,7 @@ def examine(config: Config, *, everything: bool = False, threads: int | None = N
     for pair in _trained_and_tested(config):
         if pair.training[0] in examined and pair.tested[0] in examined:
             _check_leaks(pair, examined, report)
-    _check_experiments(config, report)
-    if report.severity != "error":
-        for problem in missing_inputs(config):
-            report.add("error", "config", "config", problem)
+    _check_experiments(config, examined, report)
     return report
 
 
@@ -374,8 +371,8 @@ def _hashes(examined: _Examined, ids: pd.Index) -> tuple[list[str], list[FrameHa
     return videos, [hashes for video in videos if (hashes := examined.looks[video].hashes)]
 
 
-def _check_experiments(config: Config, report: Report) -> None:
-    """What experiments start from."""
+def _check_experiments(config: Config, examined: Mapping[str, _Examined], report: Report) -> None:
+    """What experiments start from, and what they are applied to."""
     for name, experiment in config.experiments.items():
         for key in ("pretrain_path", "resume_path"):
             path = getattr(experiment, key)
@@ -386,4 +383,17 @@ def _check_experiments(config: Config, report: Report) -> None:
                     f"experiment {name}",
                     f"{key}: {path!r} is no file",
                     "give the path of a checkpoint",
+                )
+        subset = subset_name(experiment.inference_subset)
+        for split in config.experiment_splits(name):
+            parts = [p for p in _parts(config, experiment.dataset, split) if p[0] in examined]
+            known = [(part, own) for part, own in parts if own in examined[part].splits]
+            if known and not any(len(_ids(examined[part], own, subset)) for part, own in known):
+                report.add(
+                    "error",
+                    "subset",
+                    f"experiment {name}",
+                    f"inference_subset: {experiment.inference_subset}, and the lists of "
+                    f"{experiment.dataset}, split {split}, have no {subset} videos",
+                    "set inference_subset to train, val or test, whichever has videos",
                 )

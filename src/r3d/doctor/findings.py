@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from r3d.errors import InputError
 from r3d.files import AnyPath, atomic_path
 
 Severity = Literal["error", "warning", "note"]
@@ -66,6 +67,19 @@ class Report:
     def exit_status(self) -> int:
         """0 with notes at most, 1 with warnings, 2 with errors."""
         return EXIT_STATUS[self.severity]
+
+    def raise_errors(self) -> None:
+        """Do nothing unless there are errors.
+
+        Raises:
+            InputError: naming the first of them.
+        """
+        errors = [finding for finding in self.findings if finding.severity == "error"]
+        if errors:
+            first = errors[0]
+            raise InputError(
+                f"{len(errors)} errors, the first: {first.where}: {first.check}: {first.text}"
+            )
 
     def text(self) -> str:
         """The findings for a person, the gravest first, and how many there are."""

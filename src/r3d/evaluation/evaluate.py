@@ -152,7 +152,7 @@ def evaluate(
     if not ks or ks[0] < 1:
         raise InputError(f"top-k accuracy: k is {ks[0] if ks else 'missing'}; accepted: 1 or more")
     labels, truth, is_activitynet = _read_truth(annotation, subset_name(subset))
-    ranking = _read_ranking(result, labels, largest_k=ks[-1])
+    ranking = read_ranking(result, labels, largest_k=ks[-1])
     found_videos = truth.keys() & ranking.keys()
     if ranking and not found_videos:
         raise InputError(
@@ -227,7 +227,7 @@ def _read_truth(path: Path, subset: str) -> tuple[list[str], dict[str, list[str]
     return labels, truth, is_activitynet
 
 
-def _read_ranking(
+def read_ranking(
     path: Path, labels: list[str], *, largest_k: int
 ) -> dict[str, list[tuple[str, float]]]:
     """The scored classes of each video of a result JSON, best first."""

@@ -1,0 +1,16 @@
+"""Lists, folders and some videos, examined before any work."""
+
+
+# Without outputs: it looks anew each time it is asked for.
+rule doctor:
+    log:
+        f"{LOGS}/doctor.log",
+    localrule: True
+    conda:
+        "../environment.yml"
+    threads: 4
+    params:
+        config=lambda wildcards: CONFIG.model_dump(mode="json"),
+        report=f"{RESULTS}/doctor.json",
+    script:
+        "../workflow/scripts/doctor.py"

@@ -1,6 +1,7 @@
 """Inference: which clips are scored, how scores become results, what is refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.frames.stores import open_store
 from r3d.inference.infer import infer
+from r3d.inference.trained import load_model
 from r3d.models.building import build_model
 from r3d.models.checkpoint import Checkpoint, write_checkpoint
 
@@ -153,10 +155,112 @@ def test_a_model_with_more_outputs_than_classes_is_refused(data: Path, tmp_path:
 
 def test_another_normalisation_is_refused(data: Path, tmp_path: Path):
     normalisation = input_normalisation(InferenceOptions(**TINY))
-    write_model(tmp_path / "model.pth", normalisation=normalisation)
+    write_model(tmp_path / "model.pth", normalisation=normalisation, labels=LABELS)
     results(data, tmp_path / "out", model=tmp_path / "model.pth")
     with pytest.raises(InputError, match="mean_dataset"):
         results(data, tmp_path / "out", model=tmp_path / "model.pth", mean_dataset="0.5")
+
+
+def test_a_model_that_names_no_classes_is_asked_for_their_order(data: Path, tmp_path: Path):
+    """As files of the reference and released ones are: any order would give an accuracy."""
+    expected = results(data, tmp_path / "expected")
+    write_model(tmp_path / "model.pth")
+    with pytest.raises(InputError, match="class_order: annotation") as caught:
+        results(data, tmp_path / "out", model=tmp_path / "model.pth")
+    assert "\n" not in str(caught.value)
+    given = {"model": tmp_path / "model.pth", "class_order": "annotation"}
+    assert results(data, tmp_path / "out", **given) == expected
+    for name, text in (
+        ("classes.txt", "".join(f"{label}\r\n" for label in reversed(LABELS))),
+        ("classes.json", json.dumps({"labels": LABELS[::-1], "database": {}})),
+    ):
+        (tmp_path / name).write_text(text, newline="")
+        given["class_order"] = str(tmp_path / name)
+        turned = results(data, tmp_path / "out", **given)
+        for video, result in expected.items():
+            assert scores(turned[video]) == scores(result)[::-1]
+
+
+def test_a_released_file_is_told_of_with_its_order(data: Path, tmp_path: Path):
+    write_model(tmp_path / "r3d50_M_200ep.pth")
+    with pytest.raises(InputError, match=r"order of moments_categories\.txt; set class_order"):
+        results(data, tmp_path / "out", model=tmp_path / "r3d50_M_200ep.pth")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("down\nsideways\n", "class 1 is 'sideways' there and 'up' here"),
+        ("down\nup\nup\n", "'up' is listed twice"),
+        ("", "one class a line"),
+        ("down\n\nup\n", "one class a line"),
+        ('{"labels": 5}', "one class a line"),
+    ],
+)
+def test_a_class_order_that_does_not_fit_is_refused(
+    data: Path, tmp_path: Path, text: str, part: str
+):
+    write_model(tmp_path / "model.pth")
+    (tmp_path / "classes").write_text(text)
+    given = {"model": tmp_path / "model.pth", "class_order": str(tmp_path / "classes")}
+    with pytest.raises(InputError, match=part):
+        results(data, tmp_path / "out", **given)
+
+
+def test_a_class_order_against_that_of_the_file_is_refused(data: Path, tmp_path: Path):
+    (tmp_path / "classes").write_text("up\ndown\n")
+    with pytest.raises(InputError, match="leave class_order out"):
+        results(data, tmp_path / "out", class_order=str(tmp_path / "classes"))
+
+
+def test_classes_in_another_order_keep_their_names(data: Path, tmp_path: Path):
+    expected = results(data, tmp_path / "expected")
+    write_model(tmp_path / "model.pth", labels=LABELS[::-1])
+    found = results(data, tmp_path / "out", model=tmp_path / "model.pth")
+    for video, result in expected.items():
+        assert scores(found[video]) == scores(result)[::-1]
+
+
+def test_scores_that_are_no_numbers_are_refused(data: Path, tmp_path: Path):
+    """Finite weights, whose products are not."""
+    content = torch.load(data / "model.pth", weights_only=True)
+    for name, value in content["state_dict"].items():
+        if name.endswith("conv1.weight"):
+            value.fill_(3e38)
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(InputError, match=r"model\.pth: its scores of \w+ are not finite"):
+        results(data, tmp_path / "out", model=tmp_path / "model.pth")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_2018_want_the_normalisation_of_their_time(data: Path, tmp_path: Path):
+    network = build_model(n_classes=2, model="densenet", model_depth=121)
+    weights = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))", r"\1.", name)
+        .replace("features.conv1", "features.conv0")
+        .replace("features.norm1", "features.norm0"): value
+        for name, value in network.state_dict().items()
+    }
+    torch.save({"arch": "densenet-121", "state_dict": weights}, tmp_path / "old.pth")
+    options = {"model": "densenet", "model_depth": 121, "class_order": "annotation"}
+    options |= {"sample_size": 32, "sample_duration": 8, "precision": "fp32"}
+
+    def apply(**more: Any) -> None:
+        infer(
+            InferenceOptions(**options, **more),
+            annotation=data / "annotation.json",
+            frames=data / "jpg",
+            model=tmp_path / "old.pth",
+            output=tmp_path / "out",
+            run=RunOptions(n_threads=0, no_cuda=True),
+        )
+
+    with pytest.raises(InputError, match="set mean_dataset: hara2018, no_mean_norm: false"):
+        apply()
+    apply(mean_dataset="hara2018", no_std_norm=True, value_scale=255)
+    assert load_model(tmp_path / "old.pth").options.mean_dataset == "hara2018"
+    mean = input_normalisation(load_model(tmp_path / "old.pth").options)["mean"]
+    assert mean == pytest.approx([114.7748, 107.7354, 99.475])
 
 
 def test_a_failure_leaves_no_result(data: Path, tmp_path: Path):

@@ -115,8 +115,9 @@ def infer(
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
         checkpoint = read_checkpoint(model)
+        n_classes = len(checkpoint.labels or samples.labels)
+        network = load_network(options, checkpoint, n_classes, model)
         labels = output_classes(checkpoint, samples.labels, options.class_order, model)
-        network = load_network(options, checkpoint, len(labels), model)
         layout = prepare(network, device, dtype, run.memory_format)
 
         clips = InferenceClips(samples, store, options)

@@ -143,7 +143,9 @@ class Architecture:
                 )
         if self.resnet_shortcut not in ("A", "B"):
             raise InputError(f"resnet_shortcut: {self.resnet_shortcut!r} is not one of 'A', 'B'")
-        if not 1 / 64 <= self.resnet_widen_factor <= _MOST:  # the stem has 64 channels
+        factor = self.resnet_widen_factor
+        # The stem has 64 channels.
+        if not isinstance(factor, int | float) or not 1 / 64 <= factor <= _MOST:
             raise InputError(
                 f"resnet_widen_factor: {self.resnet_widen_factor!r} is refused; "
                 f"accepted: numbers from 1/64 to {_MOST}"

@@ -107,7 +107,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             version=str(content["version"]) if "version" in content else None,
         )
     except (TypeError, ValueError, InputError) as error:
-        raise InputError(f"checkpoint {path}: what it says of itself is broken ({error})") from None
+        reason = " ".join(str(error).split())[:200]  # it may tell of any value
+        raise InputError(
+            f"checkpoint {path}: what it says of itself is broken ({reason})"
+        ) from None
 
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:

@@ -160,13 +160,15 @@ def _checked_values(values: dict[str, Any], parameter: nn.Parameter) -> dict[str
             continue
         if not isinstance(value, Tensor):
             value = torch.tensor(float(value))
-        if value.is_complex() or not value.isfinite().all():
-            raise ValueError(f"a {name} is not finite: its training diverged")
         if value.dim() and value.shape != parameter.shape:
             raise ValueError(
                 f"a {name} has the shape {tuple(value.shape)}, and its parameter "
                 f"{tuple(parameter.shape)}"
             )
+        if value.layout != torch.strided or value.is_meta or not value.dtype.is_floating_point:
+            raise ValueError(f"a {name} is no dense tensor of real numbers")
+        if not value.isfinite().all():
+            raise ValueError(f"a {name} is not finite: its training diverged")
         checked[name] = torch.empty_like(parameter).copy_(value) if value.dim() else value
     return checked
 

@@ -162,10 +162,11 @@ class TrainState:
             if state.scheduler is not None:
                 load_scheduler(self.scheduler, state.scheduler, groups, epoch=state.epoch)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]  # it may tell of any value
             raise InputError(
                 f"checkpoint {path}: its optimizer or scheduler state does not fit optimizer: "
                 f"{options.optimizer}, lr_scheduler: {options.lr_scheduler}, warmup_epochs: "
-                f"{options.warmup_epochs} ({error})"
+                f"{options.warmup_epochs} ({reason})"
             ) from None
         if own:
             self.options = settled_options(options, self.scheduler, config=state.config)
@@ -229,7 +230,9 @@ def _progress_of(state: Checkpoint, path: Path) -> Progress:
         if not isinstance(value, int if whole else int | float) or not (
             0 <= value < 2**63 if whole else value == value
         ):
-            raise InputError(f"checkpoint {path}: {name} of its training is {value!r}")
+            raise InputError(
+                f"checkpoint {path}: {name} of its training is {' '.join(repr(value).split())[:80]}"
+            )
     if values["epoch"] != state.epoch or values["best_epoch"] > state.epoch:
         raise InputError(
             f"checkpoint {path}: its epochs contradict each other ({state.epoch}, of its training "

@@ -1,6 +1,13 @@
-"""Tables on disk: TSV with header, UTF-8, every value a text."""
+"""Tables on disk: TSV with header, UTF-8, every value a text.
 
-from collections.abc import Sequence
+People open them in spreadsheets, which run what begins like a formula. Labels and names of videos
+come from anywhere, so such a text has an apostrophe before it in the file, which `read_columns`
+takes off again. The ids of Kinetics begin with "-" now and then: in a column `id`, "-" and letters,
+digits, "_", "-" and "." after it stay as they are, which is no formula that does anything.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,9 +15,22 @@ import pandas as pd
 from r3d.errors import InputError
 from r3d.files import atomic_path
 
+_SUSPECTS = frozenset("=+-@\t\r'")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_WRITTEN_FORMULA = re.compile(r"'+[=+\-@\t\r]")
+_HARMLESS_ID = re.compile(r"-[\w.-]*", re.ASCII)
+
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table of texts so that equal tables give equal bytes."""
+    table = table.copy(deep=False)
+    for i, name in enumerate(table.columns):
+        if table.dtypes.iloc[i].kind not in "biuf":
+            texts = table.iloc[:, i].tolist()
+            harmless = _without_formulas(texts, is_id=name == "id")
+            if harmless != texts:
+                table.isetitem(i, harmless)
+    table.columns = pd.Index(_without_formulas(map(str, table.columns)))
     with atomic_path(path) as partial:
         table.to_csv(partial, sep="\t", index=False, encoding="utf-8", lineterminator="\n")
 
@@ -23,7 +43,12 @@ def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8"
+            path,
+            sep="\t",
+            dtype=str,
+            keep_default_na=False,
+            na_filter=False,
+            encoding="utf-8",
         )
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
@@ -34,4 +59,26 @@ def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             f"{path}: no column {missing[0]!r} among {', '.join(table.columns)}; "
             f"expected {', '.join(columns)}"
         )
-    return table[list(columns)]
+    table = table[list(columns)]
+    if b"'" in path.read_bytes():
+        for i in range(len(columns)):
+            table.isetitem(i, as_meant(table.iloc[:, i]))
+    return table
+
+
+def as_meant(texts: Iterable[str]) -> list[str]:
+    """Texts of a table as they were before they were written."""
+    return [
+        text[1:] if text[:1] == "'" and _WRITTEN_FORMULA.match(text) else text for text in texts
+    ]
+
+
+def _without_formulas(texts: Iterable[str], *, is_id: bool = False) -> list[str]:
+    return [
+        f"'{text}"
+        if text[:1] in _SUSPECTS
+        and _FORMULA.match(text)
+        and not (is_id and _HARMLESS_ID.fullmatch(text))
+        else text
+        for text in texts
+    ]

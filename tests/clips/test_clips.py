@@ -6,6 +6,8 @@ import os
 import pickle
 import re
 import signal
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +34,7 @@ from r3d.clips.datasets import (
     ValidationClipOptions,
     ValidationClips,
 )
-from r3d.clips.loader import ClipBatch, ClipLoader, EpochSampler, make_loader
+from r3d.clips.loader import ClipBatch, ClipLoader, EpochSampler, WorkerLost, make_loader
 from r3d.clips.sampling import even_starts, sliding_starts
 from r3d.clips.transforms import View, decode_clip, short_side_view
 from r3d.errors import InputError
@@ -436,6 +438,61 @@ def _error_of(loader: ClipLoader) -> str:
     except InputError as error:
         return str(error)
     return ""
+
+
+def test_a_killed_worker_is_one_line_with_a_remedy(jpg: JpgStore) -> None:
+    clips = TrainingClips(annotation([12] * 200), jpg, TRAINING)
+    loader = make_loader(clips, EpochSampler(200, seed=1), batch_size=1, n_workers=2)
+    before = set(multiprocessing.active_children())
+    handler = signal.getsignal(signal.SIGCHLD)
+    iterator = iter(loader)
+    next(iterator)
+    assert signal.getsignal(signal.SIGCHLD) is handler  # else it would strike anywhere
+    worker = next(iter(set(multiprocessing.active_children()) - before))
+    worker.kill()
+    with pytest.raises(WorkerLost, match=r"a worker was killed, .*; lower n_threads") as caught:
+        list(iterator)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_memory_that_does_not_suffice_is_one_line(
+    jpg: JpgStore, monkeypatch: pytest.MonkeyPatch, n_workers: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(JpgStore, "read_at", fail)
+    clips = TrainingClips(annotation([12] * 4), jpg, TRAINING)
+    loader = make_loader(clips, EpochSampler(4, seed=1), batch_size=2, n_workers=n_workers)
+    with pytest.raises(WorkerLost, match="there is too little memory; lower n_threads"):
+        list(loader)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small /dev/shm")
+def test_a_small_shared_memory_is_one_line(jpg: JpgStore, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    clips = TrainingClips(annotation([12] * 4), jpg, TRAINING)
+    script.write_bytes(b"")
+    (tmp_path / "clips").write_bytes(pickle.dumps(clips))
+    script.write_text(
+        "import pickle, sys\nfrom r3d.clips.loader import *\n"
+        "clips = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "try:\n"
+        "    list(make_loader(clips, EpochSampler(4, seed=1), batch_size=4, n_workers=1))\n"
+        "except WorkerLost as error:\n    print(error)\n"
+    )
+    mount = 'mount -t tmpfs -o size=8k tmpfs /dev/shm || exit 9; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, script, tmp_path / "clips"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode in (1, 9) and not done.stdout:
+        pytest.skip(f"no mount here: {done.stderr}")
+    (line,) = done.stdout.splitlines()
+    assert "do not fit into the shared memory (/dev/shm, 0 MB free" in line
 
 
 def test_frames_of_two_sizes_are_refused(jpg: JpgStore) -> None:

@@ -235,6 +235,16 @@ def test_corner_crops_take_five_places_and_five_scales_alike() -> None:
     assert counts.min() > 0.15 * len(small)
 
 
+def test_the_middle_corner_crop_rounds_half_to_even_as_the_reference_does() -> None:
+    rng = np.random.default_rng(0)
+    boxes = {corner_view(243, 326, 112, rng=rng).box for _ in range(500)}
+    middle = {(box.top, box.left) for box in boxes if box.top and box.left} - {
+        (243 - side, 326 - side) for side in {box.height for box in boxes}
+    }
+    # Sides 243, 204, 171, 144, 121; (243 - 204) / 2 = 19.5 and (326 - 171) / 2 = 77.5.
+    assert middle == {(20, 61), (36, 78), (50, 91), (61, 102)}
+
+
 def test_a_grey_jpeg_becomes_rgb() -> None:
     (clip,) = decode_clip(
         [[noise(120, 160, mode="L")]], lambda h, w: short_side_view(h, w, 112, "center")

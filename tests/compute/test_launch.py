@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from synthetic import assert_same_training, write_frames
@@ -159,6 +160,25 @@ def test_an_error_is_one_line(tmp_path: Path, options: dict[str, Any], message: 
     assert process.wait(timeout=300) == 1
     (line,) = unusual_lines(tmp_path / "log")
     assert message in line
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_is_one_line(data: Path, tmp_path: Path, rank: int):
+    process = start(train, training(data, tmp_path, n_epochs=100_000), tmp_path)
+    log, deadline = tmp_path / "log", time.monotonic() + 300
+    while not (log.exists() and "epoch 1:" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (killed,) = [
+        child
+        for child in psutil.Process(process.pid).children()
+        if child.environ().get("LOCAL_RANK") == str(rank)
+    ]
+    killed.kill()
+    assert process.wait(timeout=300) == 1
+    (line,) = unusual_lines(log)
+    assert f"error: process {rank} of 2 was ended by SIGKILL" in line
+    assert list(tmp_path.glob("checkpoints/*/latest.pth"))
 
 
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")

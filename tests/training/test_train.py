@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 from synthetic import LABELS, TINY, assert_same_training, write_frames
@@ -207,6 +208,24 @@ def test_a_stopped_training_goes_on_as_if_never_stopped(
     for name in ("a", "b"):
         batches = pd.read_csv(run_folder(tmp_path / name) / "train_batch.log", sep="\t")
         assert batches["iter"].tolist() == list(range(1, 16 * 5 + 1))
+
+
+def test_a_killed_worker_loses_no_step(data: Path, tmp_path: Path):
+    options = {"n_epochs": 40}
+    process = subprocess.Popen(command(data, tmp_path / "a", **options), stderr=subprocess.PIPE)
+    wait_for_steps(tmp_path / "a", 12)
+    for worker in psutil.Process(process.pid).children()[:1]:
+        worker.kill()
+    errors = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert "a worker was killed" in line
+    assert line.endswith("the state is saved")
+    log = (run_folder(tmp_path / "a") / "train_batch.log").read_text().splitlines()
+    state = read_checkpoint(run_folder(tmp_path / "a") / "latest.pth").training
+    assert int(log[-1].split("\t")[2]) == 5 * state["epoch"] + state["step"]
+    assert_equal(fit(data, tmp_path / "a", **options), fit(data, tmp_path / "b", **options))
 
 
 def test_sigterm_loses_no_step(data: Path, tmp_path: Path):

@@ -9,12 +9,15 @@
 ...         inputs = model_input(batch, options, device)
 """
 
+import errno
 import os
+import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +31,7 @@ from r3d.errors import InputError
 # A forked worker shares lists and libraries with this process. Python's choice from 3.14 on would
 # have each load torch anew (0.4 GB) and keep its own copy of the lists. Elsewhere forks are unsafe.
 _START_METHOD = "fork" if sys.platform == "linux" else None
+_SHARED_MEMORY = Path("/dev/shm")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -101,6 +105,7 @@ class ClipLoader:
 
     Raises:
         InputError: when a clip cannot be made.
+        WorkerLost: when there are not the means to make them, memory above all.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -110,14 +115,67 @@ class ClipLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        with _signals_held():
-            batches = iter(self._loader)
-        for batch in batches:
-            if isinstance(batch, InputError):
-                # A new one, for `batch` would hold its own traceback and so this loader, whose
-                # workers end at once if it is freed, but slowly if it is garbage in a cycle.
-                raise InputError(str(batch))
-            yield batch
+        batches = None
+        try:
+            with _signals_held(), _deaths_noticed_here():
+                batches = iter(self._loader)
+            for batch in batches:
+                if isinstance(batch, InputError):
+                    # A new one, for `batch` would hold its own traceback and so this loader, whose
+                    # workers end at once if it is freed, but slowly if it is garbage in a cycle.
+                    raise type(batch)(str(batch))
+                yield batch
+        except (RuntimeError, OSError, EOFError) as error:
+            reason = _lack(error) or _death(getattr(batches, "_workers", ()))
+            if isinstance(error, InputError) or reason is None:
+                raise
+            raise WorkerLost(_advice(reason)) from None
+
+
+class WorkerLost(InputError):
+    """A worker has died, or has not the memory that it needs; what was trained before is right."""
+
+
+def _advice(reason: str) -> str:
+    return (
+        f"loading clips: {reason}; lower n_threads (0 loads without other processes and shared "
+        "memory, and no result changes), lower batch_size (another training), or allow more; then "
+        "start again"
+    )
+
+
+def _lack(error: BaseException) -> str | None:
+    """What a process that makes or passes on batches has too little of, None if it is not that."""
+    text = str(error)
+    if "in DataLoader worker process" in text:  # the traceback of one, which has looked at it
+        return None
+    number = getattr(error, "errno", None)
+    if "shared memory" in text or "shm" in text or "/torch_" in text or number == errno.ENOSPC:
+        free = shutil.disk_usage(_SHARED_MEMORY).free >> 20 if _SHARED_MEMORY.is_dir() else 0
+        return (
+            f"batches do not fit into the shared memory ({_SHARED_MEMORY}, {free} MB free; "
+            "docker run --shm-size=8g allows more)"
+        )
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "allocate memory" in text:
+        return "there is too little memory"
+    if number in (errno.EMFILE, errno.ENFILE) or "open files" in text or "ancdata" in text:
+        return "too many files are open (ulimit -n 65536 allows more)"
+    if number == errno.EAGAIN:
+        return "no more processes may be started (ulimit -u)"
+    return None
+
+
+def _death(workers: Iterable[Any]) -> str | None:
+    """How a worker ended that should not have, None if none did."""
+    for worker in workers:
+        worker.join(timeout=0)
+        if worker.exitcode == -signal.SIGBUS:
+            return _lack(RuntimeError("shm"))
+        if worker.exitcode == -signal.SIGKILL:
+            return "a worker was killed, as the system does where memory runs out"
+        if worker.exitcode:
+            return f"a worker ended with status {worker.exitcode}"
+    return None
 
 
 def make_loader(
@@ -167,10 +225,20 @@ class _Guarded(Dataset[Clip]):
             return [self._dataset[key] for key in keys]
         except InputError as error:
             return error
+        except MemoryError as error:
+            return WorkerLost(_advice(_lack(error) or ""))
 
 
 def _collate_guarded(clips: list[Clip] | InputError) -> ClipBatch | InputError:
-    return clips if isinstance(clips, InputError) else collate_clips(clips)
+    if isinstance(clips, InputError):
+        return clips
+    try:
+        return collate_clips(clips)
+    except (RuntimeError, OSError, MemoryError) as error:
+        reason = _lack(error)
+        if reason is None:
+            raise
+        return WorkerLost(_advice(reason))
 
 
 def collate_clips(clips: Sequence[Clip]) -> ClipBatch:
@@ -210,6 +278,23 @@ def _signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _deaths_noticed_here() -> Iterator[None]:
+    """Notice the death of a worker where a batch is waited for, after seconds, and not at once.
+
+    Torch has the signal of it raise an exception wherever this process is: in the middle of a step,
+    say, which spoils the state that is to be saved.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where torch leaves the signal alone
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 def _init_worker(_: int) -> None:

@@ -111,7 +111,7 @@ def corner_view(height: int, width: int, size: int, *, rng: np.random.Generator)
     """
     side = int(min(height, width) * _CORNER_SCALES[rng.integers(len(_CORNER_SCALES))])
     down, right = height - side, width - side
-    places = ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2))
+    places = ((0, 0), (0, right), (down, 0), (down, right), (round(down / 2), round(right / 2)))
     top, left = places[rng.integers(len(places))]
     return _square(Box(top, left, side, side), size)
 

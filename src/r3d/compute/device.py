@@ -1,6 +1,7 @@
 """Where and in which precision a network runs."""
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,12 +13,33 @@ from torch import nn
 
 from r3d.errors import InputError
 
+_log = logging.getLogger(__name__)
+
 Layout = Literal["auto", "contiguous", "channels_last"]
 
 
 def choose_device(*, no_cuda: bool = False) -> torch.device:
     """The CUDA device if there is one and it is wanted, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() and not no_cuda else "cpu")
+
+
+def need_gpus(wanted: int, what: str) -> None:
+    """Check that this machine has so many GPUs; with none at all the CPU computes, which is said.
+
+    Args:
+        what: who asks for them, for the message.
+
+    Raises:
+        InputError: if it has some, but fewer.
+    """
+    found = torch.cuda.device_count()
+    if wanted and not found:
+        _log.warning("%s: %d, but torch finds no GPU (CUDA) here: the CPU computes", what, wanted)
+    elif wanted > found:
+        raise InputError(
+            f"{what}: {wanted}, but this machine has {found} for this process (CUDA_VISIBLE_DEVICES"
+            f" may hide some); accepted: up to {found}, or 0"
+        )
 
 
 def choose_dtype(precision: Literal["auto", "bf16", "fp32"], device: torch.device) -> torch.dtype:

@@ -1,6 +1,7 @@
 """One process a device, started by torchrun: who this process is and sums over all of them."""
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -16,10 +17,17 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from r3d.compute.device import need_gpus
 from r3d.errors import InputError, Stopped
 
 _LINES_SENT = 1000  # lines that travel to the main process at a time
 _END_SECONDS = 60
+_PEER_SECONDS = 20
+_LOST_PEER = re.compile(
+    r"connection (?:was )?(?:closed|reset)|broken pipe|remote process exited|"
+    r"NCCL communicator was aborted|socket (?:timeout|closed)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,14 @@ class World:
         return self.rank == 0
 
     def own(self, device: torch.device) -> torch.device:
-        """The device that is this process's own."""
+        """The device that is this process's own.
+
+        Raises:
+            InputError: if this machine has not as many.
+        """
         if device.type != "cuda":
             return device
+        need_gpus(self.local_rank + 1, "processes of this node")
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
@@ -115,22 +128,47 @@ class World:
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """Join the other processes that torchrun started, if it did: NCCL on CUDA, gloo on the CPU."""
+    """Join the other processes that torchrun started, if it did: NCCL on CUDA, gloo on the CPU.
+
+    Raises:
+        InputError: if the memory of the device does not suffice, or another process is gone.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield World()
+        with _memory_suffices(device):
+            yield World()
         return
     store, rank, size = next(dist.rendezvous("env://"))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
-        yield World(rank, size, int(os.environ["LOCAL_RANK"]))
+        with _memory_suffices(device):
+            yield World(rank, size, int(os.environ["LOCAL_RANK"]))
     except Exception as error:
+        if _LOST_PEER.search(str(error)) and not isinstance(error, InputError):
+            time.sleep(_PEER_SECONDS)  # torchrun sees why, says it and ends this process, too
+            raise InputError(
+                f"another of the {size} processes has ended, or cannot be reached any more; see "
+                "its own messages, then start again: a training goes on from its last state"
+            ) from error
         if not _is_first_to_fail(store):
             _end_silently(error)
         raise
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _memory_suffices(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition("\n")[0].partition(". GPU")[0]
+        raise InputError(
+            f"the memory of {device} does not suffice ({reason}); in training set "
+            "accumulate_steps: 2 or more, or lower batch_size; in inference lower "
+            "inference_batch_size; then start again: a training goes on from its last state"
+        ) from None
 
 
 def _is_first_to_fail(store: dist.Store) -> bool:

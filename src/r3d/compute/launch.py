@@ -23,6 +23,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from r3d.compute.device import need_gpus
 from r3d.config.options import Resources
 from r3d.errors import InputError
 from r3d.workflow.jobs import job
@@ -58,7 +59,13 @@ def launch(
         resources: how many nodes and processes.
         log: file that the processes append their messages to.
         n_cores: cores of each node; each process is given its share as `n_cores`.
+
+    Raises:
+        InputError: for more GPUs than there are; if a process is killed.
     """
+    run = arguments.get("run")
+    if resources.nodes == 1 and not (run and run.no_cuda):
+        need_gpus(resources.gpus, "resources.gpus")
     per_node = resources.processes_per_node
     arguments["n_cores"] = max(1, n_cores // per_node)
     if resources.nodes * per_node == 1:
@@ -118,6 +125,13 @@ def _run_node(work: _Work, payload: str, *, node: int) -> None:
         elastic_launch(config, sys.executable)("-m", "r3d.compute.launch", payload)
     except ChildFailedError as error:
         _, first = error.get_first_failure()
+        if first.exitcode < 0 and -first.exitcode not in (signal.SIGTERM, signal.SIGINT):
+            raise InputError(
+                f"process {first.local_rank} of {work.processes_per_node} was ended by "
+                f"{signal.Signals(-first.exitcode).name}, as the system does where memory runs "
+                "out; lower n_threads or processes, or raise mem_mb (resources); then start again: "
+                "a training goes on from its last state"
+            ) from None
         sys.exit(first.exitcode if first.exitcode > 0 else 128 - first.exitcode)
     except SignalException as error:
         sys.exit(128 + error.sigval)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from r3d.errors import InputError
 from r3d.files import atomic_path
-from r3d.tables import read_columns
+from r3d.tables import as_meant, read_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,9 +119,9 @@ def _read_confusion(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     """Names of the rows and columns, and the counts; the last column only if it counts any."""
     try:
         table = pd.read_csv(path, sep="\t", header=None, dtype=str, na_filter=False)
-        labels, columns = table.iloc[1:, 0].tolist(), table.iloc[0, 1:].tolist()
+        labels, columns = as_meant(table.iloc[1:, 0]), as_meant(table.iloc[0, 1:])
         counts = table.iloc[1:, 1:].to_numpy().astype(np.int64)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: cannot be read as a confusion table: {error}") from None
     if columns[:-1] != labels or not counts.any():
         raise InputError(

@@ -23,7 +23,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import TrainingClips, ValidationClips
-from r3d.clips.loader import ClipLoader, EpochSampler, make_loader
+from r3d.clips.loader import ClipLoader, EpochSampler, WorkerLost, make_loader
 from r3d.clips.modelinput import model_input
 from r3d.compute.device import autocast, choose_device, enough_memory, use_cores
 from r3d.compute.distributed import World, join_world
@@ -313,8 +313,9 @@ class Training:
         with logging_redirect_tqdm(), progress_bar as self.bar:
             while progress.epoch < n_epochs:
                 self.bar.set_description(f"epoch {progress.epoch + 1}/{n_epochs}")
-                self._train_epoch()
-                self._finish_epoch()
+                with self._saved_if_a_worker_is_lost():
+                    self._train_epoch()
+                    self._finish_epoch()
 
     def check_place(self) -> None:
         """Check that the steps done of an epoch under way are steps of these batches.
@@ -352,6 +353,19 @@ class Training:
                 raise Stopped(
                     f"stopped in epoch {progress.epoch + 1} after step {step}; the state is saved"
                 )
+
+    @contextmanager
+    def _saved_if_a_worker_is_lost(self) -> Iterator[None]:
+        """Save the steps that are done, unless other processes may be in the midst of one."""
+        try:
+            yield
+        except WorkerLost as error:
+            if self.world.size > 1:
+                raise
+            if self.losses:
+                self._flush()
+            self._save(self.folder.latest)
+            raise WorkerLost(f"{error}; the state is saved") from None
 
     def _flush(self) -> None:
         """Fetch the losses since the last flush from the device, log them and count the steps."""

@@ -17,7 +17,7 @@ from PIL import Image
 
 from r3d.errors import InputError
 from r3d.frames.decoding import Decoded, decode
-from r3d.frames.ffmpeg import JpegStream, KilledError, ffmpeg_binary
+from r3d.frames.ffmpeg import JpegStream, ffmpeg_binary
 from r3d.frames.layouts import Colour
 from r3d.frames.probing import VideoError, VideoInfo, probe
 from r3d.frames.selection import Selection, plan

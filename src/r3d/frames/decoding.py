@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from r3d.errors import InputError
-from r3d.frames.ffmpeg import JpegStream, KilledError, ffmpeg_binary, jpeg_command
+from r3d.frames.ffmpeg import JpegStream, KilledError, ffmpeg_binary, first_shown, jpeg_command
 from r3d.frames.probing import VideoError, VideoInfo, probe
 from r3d.frames.selection import Plan, Selection, clearly_fewer, plan
 
@@ -92,17 +92,29 @@ def decode(
     chosen = plan(info, selection)
     if not info.coded and not selection.whole:
         raise VideoError("empty", f"no frame{_where(selection)}")
+    zero = None
+    if info.counted and not selection.whole:
+        zero = first_shown(path, info, binary=binary, timeout_seconds=timeout_seconds)
     from_beginning = info.seek is None
     waits = iter(_WAITS_SECONDS)
     while True:
         command = jpeg_command(
-            path, info, selection, chosen, binary=binary, from_beginning=from_beginning
+            path,
+            info,
+            selection,
+            chosen,
+            binary=binary,
+            zero=zero,
+            from_beginning=from_beginning,
         )
         try:
             with new_sink() as sink:
                 frames = 0
                 with JpegStream(
-                    command, timeout_seconds=timeout_seconds, is_cancelled=is_cancelled
+                    command,
+                    timeout_seconds=timeout_seconds,
+                    is_cancelled=is_cancelled,
+                    run_up=not from_beginning,
                 ) as jpegs:
                     for jpeg in jpegs:
                         frames += 1

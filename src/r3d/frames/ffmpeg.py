@@ -9,6 +9,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Self
 
@@ -62,6 +64,7 @@ def jpeg_command(
     plan: Plan,
     *,
     binary: str,
+    zero: Fraction | None = None,
     from_beginning: bool = False,
 ) -> list[str]:
     """The ffmpeg command that writes the frames of a selection to its output as JPEGs.
@@ -69,6 +72,7 @@ def jpeg_command(
     They come upright and scaled bicubically.
 
     Args:
+        zero: the time stamp from which a segment counts, where ffmpeg shows another than the file.
         from_beginning: whether to decode all that stands before a segment, too.
     """
     options: dict[str, str | int] = {}
@@ -81,7 +85,7 @@ def jpeg_command(
         before["copyts"] = None
         if info.seek is not None and not from_beginning:
             before |= {"noaccurate_seek": None, "ss": f"{info.seek:.6f}"}
-        filters += _cut(info, selection)
+        filters += _cut(info, selection, info.zero if zero is None else zero)
     if plan.each_once:
         filters += [f"settb=expr={1 / plan.rate}", "setpts=expr=N"]
     if plan.thins and plan.expected is not None and plan.expected < 0.5:
@@ -93,10 +97,44 @@ def jpeg_command(
         # A simple graph: a complex one does not know the rate of its input, and ffmpeg then
         # repeats the first frame of a video that starts late.
         options["vf"] = ",".join(filters)
+    source = _input(path, {"loglevel": "error", **before})
+    output = source[str(info.stream)].output(
+        "pipe:1", format="image2pipe", vcodec="mjpeg", threads=1, **options
+    )
+    return output.compile(cmd=binary)
+
+
+def first_shown(path: Path, info: VideoInfo, *, binary: str, timeout_seconds: float) -> Fraction:
+    """The time stamp, in seconds, that ffmpeg gives the first frame of a video.
+
+    Raises:
+        VideoError: if none is shown in time.
+    """
+    source = _input(path, {"loglevel": "info", "copyts": None})
+    filters = f"settb=expr={info.tick},showinfo"
+    output = source[str(info.stream)].output("pipe:1", format="null", vf=filters, **{"frames:v": 1})
+    try:
+        done = subprocess.run(
+            output.compile(cmd=binary),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=timeout_seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise VideoError(
+            "corrupt", f"not decoded within {timeout_seconds:g} s, the timeout"
+        ) from None
+    found = re.search(rb"\] n: *0 pts: *(-?\d+)", done.stderr)
+    if not found:
+        raise VideoError("corrupt", "no frame could be decoded")
+    return int(found[1]) * info.tick
+
+
+def _input(path: Path, options: dict[str, str | None]) -> ffmpeg.Stream:
     # One thread for each stage: the videos of a shard run beside each other.
-    source = ffmpeg.input(
+    return ffmpeg.input(
         f"file:{path}",
-        loglevel="error",
         nostdin=None,
         protocol_whitelist=PROTOCOLS,
         format_whitelist=FORMATS,
@@ -105,23 +143,19 @@ def jpeg_command(
         dn=None,
         threads=1,
         filter_threads=1,
-        **before,
+        **options,
     )
-    output = source[str(info.stream)].output(
-        "pipe:1", format="image2pipe", vcodec="mjpeg", threads=1, **options
-    )
-    return output.compile(cmd=binary)
 
 
-def _cut(info: VideoInfo, selection: Selection) -> list[str]:
+def _cut(info: VideoInfo, selection: Selection, zero: Fraction) -> list[str]:
     """Filters that let the frames of a segment pass, the first one at time 0."""
     edges = [
-        f"{name}={info.zero + value - ROUNDING_SECONDS:.6f}"
+        f"{name}_pts={ceil((zero + Fraction(value - ROUNDING_SECONDS)) / info.tick)}"
         for name, value in (("start", selection.start), ("end", selection.end))
         if value is not None
     ]
-    first = "STARTPTS" if info.first is None else f"{info.zero + info.first:.6f}/TB"
-    return [f"trim={':'.join(edges)}", f"setpts=expr=PTS-{first}"]
+    first = "STARTPTS" if info.first is None else round((zero + Fraction(info.first)) / info.tick)
+    return [f"settb=expr={info.tick}", f"trim={':'.join(edges)}", f"setpts=expr=PTS-{first}"]
 
 
 def _scaled(info: VideoInfo, selection: Selection) -> list[str]:
@@ -149,14 +183,24 @@ class JpegStream:
     A process that does not end within the timeout is killed, which is a `VideoError`; so it is,
     without an error, when `is_cancelled` says so. One that something else killed is a
     `KilledError`. If this program dies, ffmpeg ends at its next frame.
+
+    Args:
+        run_up: whether decoding begins before the frames that are wanted, in the middle of the
+            file: complaints before the first frame are then of no meaning.
     """
 
     def __init__(
-        self, command: list[str], *, timeout_seconds: float, is_cancelled: Callable[[], bool]
+        self,
+        command: list[str],
+        *,
+        timeout_seconds: float,
+        is_cancelled: Callable[[], bool],
+        run_up: bool = False,
     ) -> None:
         self._command = command
         self._timeout_seconds = timeout_seconds
         self._is_cancelled = is_cancelled
+        self._run_up = run_up
         self._complaints = b""
 
     def __enter__(self) -> Self:
@@ -219,11 +263,16 @@ class JpegStream:
                     raise VideoError(
                         "corrupt", f"not decoded within {self._timeout_seconds:g} s, the timeout"
                     )
-                for key, _ in selector.select(_POLL_SECONDS):
+                ready = selector.select(_POLL_SECONDS)
+                # What was complained of before a frame is read before it.
+                for key, _ in sorted(ready, key=lambda item: item[0].fileobj is stdout):
                     chunk = os.read(key.fd, _CHUNK_BYTES)
                     if not chunk:
                         selector.unregister(key.fileobj)
                     elif key.fileobj is stdout:
+                        if self._run_up:
+                            self._run_up = False
+                            self._complaints = b""
                         yield chunk
                     elif len(self._complaints) < _KEPT_COMPLAINT_BYTES:
                         self._complaints += chunk

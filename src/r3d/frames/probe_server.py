@@ -28,6 +28,7 @@ MEMORY_BYTES = 1 << 30
 _RUN_UP_SECONDS = (4.0, 16.0, 64.0)
 # ffmpeg seeks three frames of film earlier where frames are reordered.
 _REORDER_SECONDS = 3 / 23
+_MOST_REORDERED = 16
 _JUMP_SECONDS = 10.0
 _NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 
@@ -105,17 +106,19 @@ def examine(
     """
     with open_video(path, options) as container:
         stream = best_stream(container)
-        zero = shown = Fraction(container.start_time or 0, av.time_base)
+        zero = Fraction(container.start_time or 0, av.time_base)
         tick = Fraction(stream.time_base or Fraction(1, 90_000))
         segment = begin is not None or until is not None
-        if segment and container.format.name == "avi" and stream.codec_context.has_b_frames:
-            # Stamps of AVI count coded frames: the first one that is shown comes late.
-            zero, shown = _first_stamps(container, stream, zero)
+        counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+        if segment and counted:
+            zero = _first_stamp(container, stream) or zero
         found = {
             "stream": stream.index,
             "alone": len(container.streams) == 1,
             "matrix": int(stream.codec_context.colorspace or 0),
-            "zero": float(shown),
+            "zero": [zero.numerator, zero.denominator],
+            "tick": [tick.numerator, tick.denominator],
+            "counted": counted,
             **_stated(container, stream),
         }
         for run_up in _RUN_UP_SECONDS:
@@ -198,22 +201,20 @@ def _stated(
     }
 
 
-def _first_stamps(
-    container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", zero: Fraction
-) -> tuple[Fraction, Fraction]:
-    """The time stamp of the first frame in seconds, as it is coded and as a decoder shows it."""
-    stream.codec_context.thread_count = 1
-    coded = []
+def _first_stamp(
+    container: "av.container.InputContainer", stream: "av.video.stream.VideoStream"
+) -> Fraction | None:
+    """The earliest time stamp of the first frames, in seconds."""
+    stamps = []
     try:
         for packet in container.demux(stream):
             if packet.pts is not None and packet.time_base is not None:
-                coded.append(packet.pts * packet.time_base)
-            for frame in packet.decode():
-                if frame.pts is not None and frame.time_base is not None and coded:
-                    return min(coded), frame.pts * frame.time_base
+                stamps.append(packet.pts * packet.time_base)
+            if len(stamps) == _MOST_REORDERED:
+                break
     except av.FFmpegError:
         pass
-    return zero, zero
+    return min(stamps, default=None)
 
 
 class Packets:

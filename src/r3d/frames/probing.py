@@ -62,6 +62,9 @@ class VideoInfo:
     alone: whether it is the only stream of the file.
     matrix: of its colours, as ISO/IEC 23091-4 numbers them (2 for not stated).
     zero: the time stamp in seconds from which `start` and `end` count.
+    tick: the unit of time stamps, in seconds.
+    counted: whether the stamps count coded frames, of which some are shown late (AVI): those of
+        decoded frames are then off by a few, which are the same all over the file.
     seek: seconds from there at which decoding a segment may begin; None for the file's beginning.
     coded: coded frames of the segment, or of the file.
     unstamped: those of them without a time stamp.
@@ -76,7 +79,9 @@ class VideoInfo:
     stream: int = 0
     alone: bool = True
     matrix: int = 2
-    zero: float = 0.0
+    zero: Fraction = Fraction(0)
+    tick: Fraction = Fraction(1, 90_000)
+    counted: bool = False
     seek: float | None = None
     coded: int = 0
     unstamped: int = 0
@@ -122,9 +127,9 @@ def probe(
         deadline = time.monotonic() + timeout_seconds + _GRACE_SECONDS
         reply = _ask(request, deadline, is_cancelled)
         if "coded" in reply:
-            rate = reply.pop("rate")
-            info = VideoInfo(rate=rate and Fraction(*rate), **reply)
-            return _with_frames(info)
+            for name in ("rate", "zero", "tick"):
+                reply[name] = reply[name] and Fraction(*reply[name])
+            return _with_frames(VideoInfo(**reply))
         if "reason" in reply:
             raise VideoError(reply["status"], reply["reason"])
         number = reply.get("signal", 0)

@@ -61,12 +61,7 @@ class Decoded:
 
     @property
     def _too_many(self) -> bool:
-        expected = self.plan.expected
-        return (
-            not self.plan.each_once
-            and expected is not None
-            and clearly_fewer(expected, self.frames)
-        )
+        return self.plan.exceeded_by(self.frames)
 
 
 def decode(

@@ -234,23 +234,25 @@ class Packets:
         self._zero = zero
         self._stamps = array("q")
         self._unstamped = 0
-        self._moving_ticks = 0
-        self._steps = 0
-        self._read(container, stream, begin, until)
+        self._runs = _Runs(second=int(1 / tick))
+        try:
+            self._read(container, stream, begin, until)
+        except av.error.MemoryError:
+            raise
+        except av.FFmpegError:
+            pass  # decoding will meet it, too, and says what it is
 
     def summary(self) -> dict[str, Any]:
-        """Frames, those without a stamp, first and last in seconds, the longest pause between two
-        neighbours, and the mean interval of those that follow one another."""
+        """What `r3d.frames.probing.VideoInfo` tells of packets."""
         stamps = sorted(self._stamps)
-        tick = float(self._tick)
-        pause = max(map(int.__sub__, stamps[1:], stamps), default=0) * tick
+        interval = self._runs.interval
         return {
             "coded": len(stamps) + self._unstamped,
             "unstamped": self._unstamped,
             "first": float(stamps[0] * self._tick - self._zero) if stamps else None,
             "last": float(stamps[-1] * self._tick - self._zero) if stamps else None,
-            "pause": pause,
-            "interval": self._moving_ticks * tick / self._steps if self._steps else None,
+            "pause": max(map(int.__sub__, stamps[1:], stamps), default=0) * float(self._tick),
+            "interval": interval and interval * float(self._tick),
         }
 
     def _read(
@@ -260,40 +262,67 @@ class Packets:
         begin: float | None,
         until: float | None,
     ) -> None:
-        tick, zero = self._tick, self._zero
-        first = None if begin is None else (Fraction(begin) + zero) / tick
-        stop = None if until is None else (Fraction(until) + zero) / tick
-        late = None if stop is None else stop + 1 / tick  # stamps may be a little out of order
-        jump = _JUMP_SECONDS / tick
+        first = last = None
+        if begin is not None:
+            first = (Fraction(begin) + self._zero) / self._tick
+        if until is not None:
+            last = (Fraction(until) + self._zero) / self._tick
         hides = stream.codec_context.name == "vp8"  # frames for reference only, each a packet
         key_seen = False
-        before = None
-        try:
-            for packet in container.demux(stream):
-                if not packet.size or packet.is_discard:
-                    continue
-                if hides and not memoryview(packet)[0] & 0x10:
-                    continue
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                if stamp is None:
-                    self._unstamped += 1
-                    continue
-                decoded = packet.dts if packet.dts is not None else stamp
-                if late is not None and decoded > late:
-                    break
-                if not key_seen and packet.is_keyframe:
-                    key_seen = True
-                    self.decodable_from_begin = first is None or stamp <= first
-                if (first is None or stamp >= first) and (stop is None or stamp < stop):
-                    self._stamps.append(stamp)
-                    if before is not None and 0 < decoded - before <= jump:
-                        self._moving_ticks += decoded - before
-                        self._steps += 1
-                    before = decoded
-        except av.error.MemoryError:
-            raise
-        except av.FFmpegError:
-            pass  # decoding will meet it, too, and says what it is
+        for packet in container.demux(stream):
+            if not packet.size or packet.is_discard:
+                continue
+            if hides and not memoryview(packet)[0] & 0x10:
+                continue
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is None:
+                self._unstamped += 1
+                continue
+            decoded = packet.dts if packet.dts is not None else stamp
+            if last is not None and decoded > last + 1 / self._tick:  # a little out of order
+                break
+            if not key_seen and packet.is_keyframe:
+                key_seen = True
+                self.decodable_from_begin = first is None or stamp <= first
+            if (first is None or stamp >= first) and (last is None or stamp < last):
+                self._stamps.append(stamp)
+                self._runs.add(stamp)
+
+
+class _Runs:
+    """The mean interval of frames that follow one another: where files were joined, and where time
+    stamps jump, another run begins."""
+
+    def __init__(self, *, second: int) -> None:
+        self._second = second
+        self._ticks = 0
+        self._steps = 0
+        self._first = self._last = 0
+        self._frames = 0
+
+    def add(self, stamp: int) -> None:
+        if self._frames:
+            forward = stamp - self._last
+            reordered = _MOST_REORDERED * (self._last - self._first) // self._frames
+            if forward > _JUMP_SECONDS * self._second or -forward > max(self._second, reordered):
+                self._end()
+        if not self._frames:
+            self._first = self._last = stamp
+        self._first = min(self._first, stamp)
+        self._last = max(self._last, stamp)
+        self._frames += 1
+
+    @property
+    def interval(self) -> float | None:
+        """In ticks; None without two frames at different times."""
+        self._end()
+        return self._ticks / self._steps if self._ticks else None
+
+    def _end(self) -> None:
+        self._ticks += self._last - self._first
+        self._steps += max(0, self._frames - 1)
+        self._frames = 0
+        self._first = self._last = 0
 
 
 if __name__ == "__main__":

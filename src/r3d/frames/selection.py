@@ -52,6 +52,7 @@ class Plan:
         none; None if nothing tells.
     stated: frames that come out by what the container states, if it does.
     fps: frames per second that come out.
+    lead: copies that may come before them, where sound begins earlier.
     """
 
     rate: Fraction
@@ -60,6 +61,7 @@ class Plan:
     expected: float | None
     stated: float | None
     fps: Fraction
+    lead: float
 
     @property
     def thins(self) -> bool:
@@ -72,10 +74,18 @@ class Plan:
             not (clearly_fewer(frames, n) or clearly_fewer(n, frames)) for n in known
         )
 
+    def exceeded_by(self, frames: int) -> bool:
+        """Whether there are clearly more frames than the time stamps explain."""
+        if self.each_once or self.expected is None:
+            return False
+        return clearly_fewer(self.expected + self.lead, frames)
+
     @property
     def bound(self) -> float:
         """More frames than this are copies without end."""
-        return float("inf") if self.each_once or not self.expected else 2 * self.expected + 100
+        if self.each_once or not self.expected:
+            return float("inf")
+        return 2 * (self.expected + self.lead) + 100
 
 
 def plan(info: VideoInfo, selection: Selection, *, each_once: str = "") -> Plan:
@@ -91,10 +101,11 @@ def plan(info: VideoInfo, selection: Selection, *, each_once: str = "") -> Plan:
     stamped = info.coded - info.unstamped
     # Without stamps, as in a raw stream, ffmpeg goes by the stated rate, too.
     known = stamped > 0.9 * info.coded
-    constant = _frames_at(rate, info, selection) if known else None
+    constant = _frames_at(rate, info) if known else None
+    lead = 0.0 if info.alone or not selection.whole else max(0.0, info.first or 0.0)
     reason = each_once
     if not reason and constant is not None:
-        reason = _untrue(rate, constant, info, selection)
+        reason = _untrue(rate, constant, info, lead)
     expected: float | None = constant
     if reason:
         rate = _found_rate(info) or rate
@@ -112,29 +123,30 @@ def plan(info: VideoInfo, selection: Selection, *, each_once: str = "") -> Plan:
         expected=stated and stated * share if expected is None else expected * share,
         stated=stated and stated * share,
         fps=fps,
+        lead=0.0 if reason else lead * float(fps),
     )
 
 
-def _frames_at(rate: Fraction, info: VideoInfo, selection: Selection) -> int:
+def _frames_at(rate: Fraction, info: VideoInfo) -> int:
     """How many frames the time stamps make at a constant rate."""
     if info.first is None or info.last is None:
         return 0
-    # With sound beside it, a video that begins later begins with copies.
-    first = info.first if not selection.whole or info.alone else min(info.first, 0.0)
-    return round((info.last - first) * float(rate)) + 1
+    return round((info.last - info.first) * float(rate)) + 1
 
 
-def _untrue(rate: Fraction, constant: int, info: VideoInfo, selection: Selection) -> str:
+def _untrue(rate: Fraction, constant: int, info: VideoInfo, lead: float) -> str:
     """What of the time stamps contradicts a stated rate; "" if nothing does."""
-    lead = 0.0 if not selection.whole or info.alone else info.first or 0.0
-    pause = max(info.pause, lead)
-    if pause > max(_LONGEST_PAUSE_SECONDS, 2.5 / rate):
-        return f"each frame once: its time stamps jump by {pause:.4g} s"
-    if constant > _MOST_FRAMES * info.coded + 2:
+    longest = max(_LONGEST_PAUSE_SECONDS, 2.5 / rate)
+    most = _MOST_FRAMES * info.coded + 2
+    if info.pause > longest:
+        return f"each frame once: its time stamps jump by {info.pause:.4g} s"
+    if constant > most:
         return (
             f"each frame once: {info.coded} frames in {constant / float(rate):.4g} s, "
             f"where {float(rate):.6g} a second are stated"
         )
+    if lead > longest or constant + lead * rate > most:
+        return f"each frame once: the first one is {lead:.4g} s late"
     if clearly_fewer(constant, info.coded):
         return (
             f"each frame once: its time stamps leave room for {constant} of {info.coded} frames "

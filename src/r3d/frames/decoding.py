@@ -85,7 +85,7 @@ def decode(
         CancelledError: if it was cancelled.
     """
     chosen = plan(info, selection)
-    if not info.coded and not selection.whole:
+    if not info.coded:
         raise VideoError("empty", f"no frame{_where(selection)}")
     zero = None
     if info.counted and not selection.whole:

@@ -146,7 +146,7 @@ def open_video(path: str, options: dict[str, str]) -> "av.container.InputContain
     except av.FFmpegError as error:
         name = _refused_format(path, options)
         if name:
-            reason = f"its format, {name}, is none of a video file; accepted are MP4, MKV, AVI, ..."
+            reason = f"{name} is no format of a video file, such as MP4, MKV or AVI"
             raise Refused("corrupt", reason) from None
         raise Refused("corrupt", f"cannot be opened: {error.strerror}") from None
 

@@ -174,7 +174,9 @@ def _stated(
     if info.seconds is None or each_once:
         return None
     end = info.seconds if selection.end is None else min(selection.end, info.seconds)
-    return max(0.0, end - (selection.start or 0.0)) * float(rate)
+    # A segment may begin before the video does.
+    begin = info.first if info.first is not None else selection.start or 0.0
+    return max(0.0, end - begin) * float(rate)
 
 
 def clearly_fewer(frames: float, expected: float | None) -> bool:

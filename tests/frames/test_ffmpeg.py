@@ -4,9 +4,11 @@ import io
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -14,15 +16,11 @@ import pytest
 from PIL import Image
 
 from r3d.errors import InputError
-from r3d.frames.ffmpeg import (
-    JpegStream,
-    Selection,
-    VideoError,
-    VideoInfo,
-    ffmpeg_binary,
-    jpeg_command,
-    probe,
-)
+from r3d.frames.decoding import Decoded, decode
+from r3d.frames.ffmpeg import JpegStream, ffmpeg_binary
+from r3d.frames.layouts import Colour
+from r3d.frames.probing import VideoError, VideoInfo, probe
+from r3d.frames.selection import Selection, plan
 
 Render = Callable[..., Path]
 
@@ -43,7 +41,13 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
     return make
 
 
-def extract(
+def extract(path: Path, **options: Any) -> list[bytes]:
+    frames, decoded = extract_with_verdict(path, **options)
+    assert decoded.complaint == ""
+    return frames
+
+
+def extract_with_verdict(
     path: Path,
     *,
     short_side: int = 0,
@@ -51,13 +55,19 @@ def extract(
     fps: float | None = None,
     start: float | None = None,
     end: float | None = None,
-) -> list[bytes]:
-    selection = Selection(short_side, quality, fps, start, end)
-    command = jpeg_command(path, probe(path), selection, binary=ffmpeg_binary())
-    with JpegStream(command, timeout_seconds=60, cancelled=Event()) as jpegs:
-        frames = list(jpegs)
-        assert jpegs.complaint == ""
-    return frames
+    colour: Colour = "converted",
+) -> tuple[list[bytes], Decoded]:
+    selection = Selection(short_side, quality, fps, start, end, colour)
+    return decode(
+        path,
+        probe(path, start=start, end=end),
+        selection,
+        binary=ffmpeg_binary(),
+        timeout_seconds=60,
+        is_cancelled=lambda: False,
+        new_sink=lambda: nullcontext([]),
+        finish=lambda frames, decoded: (frames, decoded),
+    )
 
 
 def pixels(jpeg: bytes) -> np.ndarray:
@@ -108,16 +118,17 @@ def test_without_ffmpeg_the_wheel_has_one(tmp_path: Path, monkeypatch: pytest.Mo
         ("ucf101_clip.avi", 25, 6.56, 164),
         ("kinetics_clip.mp4", 28, 10.0, 280),
         ("kinetics_no_duration.mkv", 30, 10.333, 310),
-        ("nasa_320x180.mp4", 25, 13.0, 325),  # its sound lasts 16.57 s
+        ("nasa_320x180.mp4", Fraction(30000, 1001), 13.013, 390),  # the larger of two
         ("rotated_90.mov", 30, 0.1, 3),
         ("corrupted.mp4", 10, 5.0, 50),
     ],
 )
 def test_probe_of_real_clips(
-    shared: Path, name: str, rate: int, seconds: float, frames: int
+    shared: Path, name: str, rate: int | Fraction, seconds: float, frames: int
 ) -> None:
     info = probe(shared / "data/videos" / name)
-    assert info == VideoInfo(Fraction(rate), pytest.approx(seconds), frames)
+    assert (info.rate, info.seconds, info.frames) == (rate, pytest.approx(seconds), frames)
+    assert info.coded == frames
 
 
 def test_hidden_frames_are_not_stated(render: Render, tmp_path: Path) -> None:
@@ -232,7 +243,8 @@ def test_a_variable_rate_becomes_constant(render: Render) -> None:
 
 def test_no_duration_stated(render: Render) -> None:
     path = render("live.mkv", "-live", "1")
-    assert probe(path) == VideoInfo(Fraction(25), None, None)
+    info = probe(path)
+    assert (info.rate, info.seconds, info.frames) == (25, None, None)
     assert len(extract(path)) == 50
 
 
@@ -260,7 +272,7 @@ def test_any_file_name(
     ],
 )
 def test_expected_frames(selection: Selection, info: VideoInfo, expected: float | None) -> None:
-    assert selection.frames(info) == expected
+    assert plan(info, selection).stated == expected
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 100_000])
@@ -275,19 +287,19 @@ def test_jpegs_are_cut_at_their_ends_only(tmp_path: Path, chunk: int) -> None:
     path = tmp_path / "stream"
     path.write_bytes(b"".join(jpegs) + jpegs[0][:-5])  # the last is not complete
     command = ["dd", f"if={path}", f"bs={chunk}", "status=none"]
-    with JpegStream(command, timeout_seconds=60, cancelled=Event()) as stream:
+    with JpegStream(command, timeout_seconds=60, is_cancelled=lambda: False) as stream:
         assert list(stream) == jpegs
 
 
 def test_many_complaints_do_not_block_and_the_first_is_told() -> None:
     shout = "echo '[h264 @ 0x55d1a0] a\tb' >&2; head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 3"
-    with JpegStream(["sh", "-c", shout], timeout_seconds=60, cancelled=Event()) as stream:
+    with JpegStream(["sh", "-c", shout], timeout_seconds=60, is_cancelled=lambda: False) as stream:
         assert list(stream) == []
         assert stream.complaint == "[h264] a b"
 
 
 def test_a_failure_without_words_is_told() -> None:
-    with JpegStream(["false"], timeout_seconds=60, cancelled=Event()) as stream:
+    with JpegStream(["false"], timeout_seconds=60, is_cancelled=lambda: False) as stream:
         assert list(stream) == []
         assert stream.complaint == "ffmpeg ended with status 1"
 
@@ -296,7 +308,7 @@ def test_a_hanging_process_is_killed() -> None:
     begin = time.monotonic()
     with (
         pytest.raises(VideoError, match=r"not decoded within 0\.3 s"),
-        JpegStream(["sleep", "60"], timeout_seconds=0.3, cancelled=Event()) as stream,
+        JpegStream(["sleep", "60"], timeout_seconds=0.3, is_cancelled=lambda: False) as stream,
     ):
         list(stream)
     assert time.monotonic() - begin < 10
@@ -304,7 +316,7 @@ def test_a_hanging_process_is_killed() -> None:
 
 def test_a_cancelled_process_is_killed() -> None:
     cancelled = Event()
-    with JpegStream(["sleep", "60"], timeout_seconds=60, cancelled=cancelled) as stream:
+    with JpegStream(["sleep", "60"], timeout_seconds=60, is_cancelled=cancelled.is_set) as stream:
         begin = time.monotonic()
         cancelled.set()
         assert list(stream) == []

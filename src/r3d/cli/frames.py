@@ -28,6 +28,13 @@ def shards_command(tables: tuple[Path, ...], folder: Path, n_shards: int) -> Non
 @click.option("--short-side", default=240, show_default=True, help="In pixels; 0 keeps the size.")
 @click.option("--quality", type=click.IntRange(2, 31), help="JPEG quantiser; 2 is best.")
 @click.option("--fps", type=float, help="Frames a second to select.")
+@click.option(
+    "--colour",
+    type=click.Choice(["converted", "as_reference"]),
+    default="converted",
+    show_default=True,
+    help="Of BT.709 and BT.2020 sources: as JPEG means them, or as the reference leaves them.",
+)
 @click.option("--timeout-seconds", default=600.0, show_default=True)
 @click.option(
     "--threads",

@@ -23,7 +23,7 @@ from r3d.config.options import (
     Section,
     TrainingOptions,
 )
-from r3d.frames.layouts import FileType
+from r3d.frames.layouts import Colour, FileType
 from r3d.lists import FORMATS
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]*"
@@ -66,6 +66,8 @@ class Dataset(Section):
     """JPEG quantiser of ffmpeg, 2 (best) to 31; none is ffmpeg's own choice."""
     fps: Positive | None = None
     """Frames a second to select; none, or more than the video has, keeps all."""
+    colour: Colour = "converted"
+    """Of BT.709 and BT.2020 sources: `converted` to what JPEG means, or `as_reference` has them."""
     timeout_seconds: Positive = 600.0
     """Give up a video whose extraction takes longer."""
     shards: Annotated[int, Field(ge=1, le=10_000)] = 16
@@ -104,7 +106,7 @@ class Dataset(Section):
     @property
     def frame_options(self) -> dict[str, Any]:
         """The arguments of `r3d.frames.extract.FrameOptions`."""
-        names = ("file_type", "short_side", "quality", "fps", "timeout_seconds")
+        names = ("file_type", "short_side", "quality", "fps", "colour", "timeout_seconds")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from r3d.config.config import Dataset
 from r3d.doctor.looking import Place, segment_of
-from r3d.frames.ffmpeg import Selection, VideoError, probe, read_jpegs
+from r3d.frames.decoding import read_jpegs
+from r3d.frames.probing import VideoError, probe
+from r3d.frames.selection import Selection, plan
 
 SAMPLED_VIDEOS = 12
 SAMPLED_SECONDS = 10.0
@@ -62,11 +64,10 @@ def forecast(dataset: Dataset, places: Sequence[Place], *, n_videos: int) -> For
         path = Path(dataset.videos) / place.file
         begun = time.perf_counter()
         try:
-            info = probe(path, timeout_seconds=60)
-            frames = selection.frames(info)
-            length = SAMPLED_SECONDS if frames is None else frames / float(selection.rate(info))
+            info = probe(path, start=start, end=end, timeout_seconds=60)
+            length = plan(info, selection).seconds
             part = min(1.0, SAMPLED_SECONDS / length) if length else 1.0
-            if part < 1 or frames is None:
+            if part < 1 or length is None:
                 selection = replace(selection, end=(start or 0.0) + SAMPLED_SECONDS)
             jpegs = read_jpegs(path, selection, timeout_seconds=60)
         except (VideoError, OSError):

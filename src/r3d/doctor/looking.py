@@ -19,8 +19,10 @@ from tqdm import tqdm
 from r3d.config.config import Dataset
 from r3d.doctor.nearduplicates import FrameHashes, hash_frames
 from r3d.errors import InputError
-from r3d.frames.ffmpeg import Selection, VideoError, VideoInfo, probe, read_jpegs
+from r3d.frames.decoding import read_jpegs
 from r3d.frames.layouts import FIRST_FRAME
+from r3d.frames.probing import VideoError, probe
+from r3d.frames.selection import Selection, plan
 from r3d.frames.stores import FrameStore, JpgStore, VideoRecord, open_store
 
 LOOKED_SECONDS = 20.0
@@ -156,23 +158,21 @@ class _Viewer:
                 raise VideoError("corrupt", "this user may not read it")
             if not path.stat().st_size:
                 raise VideoError("empty", "the file has no bytes")
-            info = probe(path, timeout_seconds=_TIMEOUT_SECONDS)
             start, end = segment_of(place)
+            info = probe(path, start=start, end=end, timeout_seconds=_TIMEOUT_SECONDS)
             asked = Selection(_SHORT_SIDE, None, None, start, end)
-            rate = float(replace(asked, fps=self._dataset.fps).rate(info))
-            seconds = _seconds(asked, info)
-            if seconds == 0:
+            chosen = plan(info, replace(asked, fps=self._dataset.fps))
+            rate, seconds = float(chosen.fps), chosen.seconds
+            if not info.coded:
                 raise VideoError("empty", "no frame in the segment that the list asks for")
-            look = self._decoded(path, asked, info, seconds)
+            look = self._decoded(path, asked, seconds)
             return replace(look, frames=None if seconds is None else seconds * rate, rate=rate)
         except VideoError as error:
             return Look(f"{error.status}: {error.reason}")
         except (OSError, ValueError) as error:
             return Look(f"corrupt: {error}")
 
-    def _decoded(
-        self, path: Path, asked: Selection, info: VideoInfo, seconds: float | None
-    ) -> Look:
+    def _decoded(self, path: Path, asked: Selection, seconds: float | None) -> Look:
         """Decode so much of a video as is to be looked at."""
         window = seconds
         if not self._whole and (seconds is None or seconds > LOOKED_SECONDS):
@@ -180,7 +180,7 @@ class _Viewer:
             asked = replace(asked, end=(asked.start or 0.0) + window)
         n = _n_frames(window or LOOKED_SECONDS)
         asked = replace(asked, fps=n / (window or LOOKED_SECONDS))
-        expected = asked.frames(info)
+        expected = None if window is None else n
         jpegs = read_jpegs(path, asked, timeout_seconds=self._timeout())
         problem = ""
         if expected is not None and len(jpegs) + 1 < 0.8 * expected:
@@ -200,11 +200,6 @@ def segment_of(place: Place) -> tuple[float | None, float | None]:
         float(place.start) if place.start else None,
         float(place.end) if place.end else None,
     )
-
-
-def _seconds(asked: Selection, info: VideoInfo) -> float | None:
-    frames = asked.frames(info)
-    return None if frames is None else frames / float(asked.rate(info))
 
 
 def _n_frames(seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -18,23 +19,24 @@ import pandas as pd
 from tqdm import tqdm
 
 from r3d.errors import InputError
-from r3d.frames.ffmpeg import (
-    JpegStream,
-    Selection,
-    VideoError,
-    VideoInfo,
-    ffmpeg_binary,
-    jpeg_command,
-    probe,
-)
-from r3d.frames.layouts import FileType
+from r3d.frames.decoding import Decoded, decode
+from r3d.frames.ffmpeg import ffmpeg_binary
+from r3d.frames.layouts import Colour, FileType
 from r3d.frames.ledger import MANIFEST_COLUMNS
+from r3d.frames.probing import VideoError, VideoInfo, probe
+from r3d.frames.selection import Plan, Selection, plan
 from r3d.frames.spellings import spellings
 from r3d.frames.stores import NameRefused, VideoRecord, filling, open_store
+from r3d.frames.stores.base import FrameWriter
 from r3d.lists.base import VIDEO_EXTENSIONS
 from r3d.tables import read_columns, write_table
 
 _log = logging.getLogger(__name__)
+
+_SAME_COLOUR = "same"
+"""In a record: the source has the colours of JPEG, whatever `colour` says."""
+
+_KILLED = re.compile(r"ffmpeg ended with status -\d+$")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class FrameOptions:
     quality: JPEG quantiser, 2 (best) to 31; None for ffmpeg's default.
     fps: frames a second to select; None, or more than the video has, keeps all.
     timeout_seconds: longest time for one video, after which it counts as corrupt.
+    colour: `converted` gives BT.709 and BT.2020 sources the colours that JPEG means (BT.601's
+        matrix); `as_reference` leaves them as the reference does, whose frames are off by up to 34
+        of 255. All other sources are the same either way.
     """
 
     file_type: FileType = "jpg"
@@ -53,6 +58,7 @@ class FrameOptions:
     quality: int | None = None
     fps: float | None = None
     timeout_seconds: float = 600.0
+    colour: Colour = "converted"
 
     def __post_init__(self) -> None:
         for name, valid, accepted in (
@@ -60,6 +66,7 @@ class FrameOptions:
             ("short_side", self.short_side >= 0, "pixels, or 0 to keep the size"),
             ("quality", self.quality is None or 2 <= self.quality <= 31, "2 (best) to 31, or none"),
             ("fps", self.fps is None or self.fps > 0, "above 0, or none to keep all frames"),
+            ("colour", self.colour in ("converted", "as_reference"), "converted or as_reference"),
             ("timeout_seconds", self.timeout_seconds > 0, "above 0"),
         ):
             if not valid:
@@ -190,20 +197,30 @@ class _Extractor:
             fps=self._options.fps,
             start=float(row.start) if row.start else None,
             end=float(row.end) if row.end else None,
+            colour=self._options.colour,
         )
         existing = self._store.record(row.key, verify=self._verify)
         try:
             path, state = _find(self._videos, row.path)
         except VideoError as error:
             return _kept(existing, selection, error) if existing else _failure(error)
-        made_from = {"size": state.st_size, "mtime_ns": state.st_mtime_ns, **asdict(selection)}
-        if existing and existing.made_from == made_from:
+        file_state = {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
+        if existing and _made_so(existing, {**file_state, **asdict(selection)}):
             return existing
         try:
-            info = probe(path, timeout_seconds=self._options.timeout_seconds)
-            if existing and existing.made_from is None and _fits(existing, info, selection):
-                fps = float(selection.rate(info))
-                adopted = replace(existing, fps=fps, made_from=made_from)
+            info = probe(
+                path,
+                start=selection.start,
+                end=selection.end,
+                timeout_seconds=self._options.timeout_seconds,
+                is_cancelled=self._cancelled.is_set,
+            )
+            made_from = {**file_state, **asdict(selection)}
+            if not info.foreign_matrix:
+                made_from["colour"] = _SAME_COLOUR
+            chosen = plan(info, selection)
+            if existing and existing.made_from is None and _fits(existing, chosen, selection):
+                adopted = replace(existing, fps=float(chosen.fps), made_from=made_from)
                 self._store.adopt(row.key, adopted)
                 return adopted
             return self._extract(
@@ -223,40 +240,29 @@ class _Extractor:
         made_from: dict[str, Any],
         partial: Path,
     ) -> VideoRecord:
-        expected = selection.frames(info)
-        if expected == 0:
-            raise VideoError("empty", f"no frame{_where(selection)}")
-        command = jpeg_command(path, info, selection, binary=self._binary)
-        with (
-            self._store.writer(partial) as writer,
-            JpegStream(
-                command, timeout_seconds=self._options.timeout_seconds, cancelled=self._cancelled
-            ) as jpegs,
-        ):
-            for jpeg in jpegs:
-                writer.append(jpeg)
-            if self._cancelled.is_set():
-                raise CancelledError
-            complaint = jpegs.complaint.replace(str(path), path.name)
-            if not writer.frames:
-                if complaint:
-                    raise VideoError("corrupt", f"no frame could be decoded: {complaint}")
-                raise VideoError("empty", f"no frame{_where(selection)}")
-            reason = ""
-            if complaint or _clearly_fewer(writer.frames, expected):
-                stated = "" if expected is None else f" of {round(expected)}"
-                reason = f"{writer.frames}{stated} frames{complaint and f': {complaint}'}"
+        def commit(writer: FrameWriter, decoded: Decoded) -> VideoRecord:
             record = VideoRecord(
-                status="truncated" if reason else "ok",
-                reason=reason,
+                status=decoded.status,
+                reason=decoded.reason,
                 frames=writer.frames,
-                fps=float(selection.rate(info)),
+                fps=float(decoded.plan.fps),
                 width=writer.width,
                 height=writer.height,
                 made_from=made_from,
             )
             writer.commit(self._store.path(key), record)
-        return record
+            return record
+
+        return decode(
+            path,
+            info,
+            selection,
+            binary=self._binary,
+            timeout_seconds=self._options.timeout_seconds,
+            is_cancelled=self._cancelled.is_set,
+            new_sink=lambda: self._store.writer(partial),
+            finish=commit,
+        )
 
 
 def _prepare_thread() -> None:
@@ -310,35 +316,35 @@ def _kept(existing: VideoRecord, selection: Selection, error: VideoError) -> Vid
     """The record of frames that cannot be made again, as the video cannot be had."""
     if not existing.frames:
         return replace(existing, reason=f"{existing.reason}; the video: {error.reason}")
-    if existing.made_from and not asdict(selection).items() <= existing.made_from.items():
+    if existing.made_from and not _made_so(existing, asdict(selection)):
         reason = f"made with other options, and cannot be made anew: {error.reason}"
         return replace(existing, reason=reason)
     return existing
 
 
-def _fits(existing: VideoRecord, info: VideoInfo, selection: Selection) -> bool:
-    """Whether frames without a record are what the options ask for, as far as one can tell."""
-    if selection.short_side not in (0, min(existing.width, existing.height)):
+def _made_so(existing: VideoRecord, asked: dict[str, Any]) -> bool:
+    """Whether frames were made from what is asked for.
+
+    Those made before there was a choice of colour have no word on it, and are kept whatever is
+    chosen: most sources are the same either way, and to make a whole store anew is for a person to
+    decide. Those of an ffmpeg that was killed may be a part of the video.
+    """
+    made = existing.made_from
+    if made is None or _KILLED.search(existing.reason):
         return False
-    expected = selection.frames(info)
-    return existing.frames > 0 and (
-        expected is None
-        or not (
-            _clearly_fewer(existing.frames, expected) or _clearly_fewer(expected, existing.frames)
-        )
+    return all(
+        made.get(name, _SAME_COLOUR) in (value, _SAME_COLOUR)
+        if name == "colour"
+        else name in made and made[name] == value
+        for name, value in asked.items()
     )
 
 
-def _clearly_fewer(frames: float, expected: float | None) -> bool:
-    """Whether more are lacking than rounding, and what containers overstate, explains."""
-    return expected is not None and frames + 2 < 0.95 * expected
-
-
-def _where(selection: Selection) -> str:
-    if selection.start is None and selection.end is None:
-        return ""
-    end = "the end" if selection.end is None else f"{selection.end:g} s"
-    return f" from {selection.start or 0:g} s to {end}"
+def _fits(existing: VideoRecord, chosen: Plan, selection: Selection) -> bool:
+    """Whether frames without a record are what the options ask for, as far as one can tell."""
+    if selection.short_side not in (0, min(existing.width, existing.height)):
+        return False
+    return existing.frames > 0 and chosen.fits(existing.frames)
 
 
 def _write_manifest(done: Sequence[tuple[_Row, VideoRecord]], path: Path) -> None:

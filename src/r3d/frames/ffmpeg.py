@@ -1,88 +1,43 @@
-"""Decoding videos: what a container states (PyAV), and all frames as JPEGs (an ffmpeg process)."""
+"""Decoding: the frames of a video as JPEGs, by an ffmpeg process."""
 
 import os
 import re
+import resource
 import selectors
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
-from threading import Event
-from typing import Literal, Self
+from typing import Self
 
-import av
 import ffmpeg
 import imageio_ffmpeg
-from av.stream import Disposition
 
 from r3d.errors import InputError
+from r3d.frames.probing import (
+    FORMATS,
+    PROTOCOLS,
+    ROUNDING_SECONDS,
+    VideoError,
+    VideoInfo,
+)
+from r3d.frames.selection import Plan, Selection
 
 BINARY_VARIABLE = "R3D_FFMPEG"
-FALLBACK_RATE = Fraction(25)  # what ffmpeg takes where a container states no rate
 
-# A video is data from strangers: a playlist in disguise must not make ffmpeg open other things.
-_PROTOCOLS = "file"
+MEMORY_BYTES = 4 << 30
+"""What an ffmpeg may take: the reference frames of an 8k video of 10 bits have room."""
+
 _POLL_SECONDS = 0.2
 _CHUNK_BYTES = 1 << 20
 _KEPT_COMPLAINT_BYTES = 10_000
 
-
-class VideoError(Exception):
-    """A video without usable frames: `status` as in the manifest, `reason` in one line."""
-
-    def __init__(self, status: Literal["missing", "empty", "corrupt"], reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a container states about its first video stream; None for what it leaves open.
-
-    rate: frames per second at which ffmpeg decodes it (a constant one, also for variable rates).
-    seconds: duration of the stream.
-    frames: number of frames at that rate.
-    """
-
-    rate: Fraction | None
-    seconds: float | None
-    frames: int | None
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which frames of a video are extracted, and how.
-
-    short_side: of the frames in pixels, 0 to keep the size; smaller videos are enlarged.
-    quality: JPEG quantiser, 2 (best) to 31; None for ffmpeg's default.
-    fps: rate to thin out to by dropping frames; at or above the rate of the video all are kept.
-    start, end: seconds; None for the beginning and the end of the video.
-    """
-
-    short_side: int
-    quality: int | None
-    fps: float | None
-    start: float | None
-    end: float | None
-
-    def rate(self, info: VideoInfo) -> Fraction:
-        """Frames per second that come out."""
-        rate = info.rate or FALLBACK_RATE
-        return min(rate, Fraction(self.fps).limit_denominator(10**6)) if self.fps else rate
-
-    def frames(self, info: VideoInfo) -> float | None:
-        """How many frames come out by what the container states; None where it does not."""
-        rate = self.rate(info)
-        if self.start is None and self.end is None and info.frames is not None:
-            return float(info.frames * rate / (info.rate or FALLBACK_RATE))
-        if info.seconds is None:
-            return None
-        end = info.seconds if self.end is None else min(self.end, info.seconds)
-        return max(0.0, end - (self.start or 0.0)) * float(rate)
+# Signals by which a process ends of its own; any other comes from outside.
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
 def ffmpeg_binary() -> str:
@@ -102,105 +57,150 @@ def ffmpeg_binary() -> str:
         ) from None
 
 
-def probe(path: Path, *, timeout_seconds: float = 60.0) -> VideoInfo:
-    """What the container of a video states.
+def jpeg_command(
+    path: Path,
+    info: VideoInfo,
+    selection: Selection,
+    plan: Plan,
+    *,
+    binary: str,
+    zero: Fraction | None = None,
+    from_beginning: bool = False,
+) -> list[str]:
+    """The ffmpeg command that writes the frames of a selection to its output as JPEGs.
+
+    They come upright and scaled bicubically.
+
+    Args:
+        zero: the time stamp from which a segment counts, where ffmpeg shows another than the file.
+        from_beginning: whether to decode all that stands before a segment, too.
+    """
+    options: dict[str, str | int] = {}
+    if selection.quality is not None:
+        options["q:v"] = selection.quality
+    filters = []
+    before: dict[str, str | None] = {}
+    if not selection.whole:
+        # Time stamps as they are in the file: where a seek lands is not for sure.
+        before["copyts"] = None
+        if info.seek is not None and not from_beginning:
+            before |= {"noaccurate_seek": None, "ss": f"{info.seek:.6f}"}
+        filters += _cut(info, selection, info.zero if zero is None else zero)
+    if plan.each_once:
+        filters += [f"settb=expr={1 / plan.rate}", "setpts=expr=N"]
+    if plan.thins and plan.expected is not None and plan.expected < 0.5:
+        options["frames:v"] = 1  # the filter below would round to none
+    elif plan.thins or plan.each_once:  # it also forgets durations, which count at the output
+        filters.append(f"fps=fps={plan.fps}")
+    filters += _scaled(info, selection)
+    if filters:
+        # A simple graph: a complex one does not know the rate of its input, and ffmpeg then
+        # repeats the first frame of a video that starts late.
+        options["vf"] = ",".join(filters)
+    source = _input(path, {"loglevel": "error", **before})
+    output = source[str(info.stream)].output(
+        "pipe:1", format="image2pipe", vcodec="mjpeg", threads=1, **options
+    )
+    return output.compile(cmd=binary)
+
+
+def first_shown(path: Path, info: VideoInfo, *, binary: str, timeout_seconds: float) -> Fraction:
+    """The time stamp, in seconds, that ffmpeg gives the first frame of a video.
 
     Raises:
-        VideoError: if it cannot be opened (corrupt) or has no video stream (empty).
+        VideoError: if none is shown in time.
     """
+    source = _input(path, {"loglevel": "info", "copyts": None})
+    filters = f"settb=expr={info.tick},showinfo"
+    output = source[str(info.stream)].output("pipe:1", format="null", vf=filters, **{"frames:v": 1})
     try:
-        with av.open(
-            f"file:{path}",
-            options={"protocol_whitelist": _PROTOCOLS},
-            metadata_errors="replace",
+        done = subprocess.run(
+            output.compile(cmd=binary),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             timeout=timeout_seconds,
-        ) as container:
-            streams = [
-                stream
-                for stream in container.streams.video
-                if not stream.disposition & Disposition.attached_pic
-            ]
-            if not streams:
-                raise VideoError("empty", "no video stream")
-            return _stated(container, streams[0])
-    except av.FFmpegError as error:
-        raise VideoError("corrupt", f"cannot be opened: {error.strerror}") from None
+        )
+    except subprocess.TimeoutExpired:
+        raise VideoError(
+            "corrupt", f"not decoded within {timeout_seconds:g} s, the timeout"
+        ) from None
+    found = re.search(rb"\] n: *0 pts: *(-?\d+)", done.stderr)
+    if not found:
+        raise VideoError("corrupt", "no frame could be decoded")
+    return int(found[1]) * info.tick
 
 
-def _stated(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> VideoInfo:
-    rate = stream.guessed_rate or None
-    seconds = None
-    if stream.duration is not None and stream.time_base is not None:
-        seconds = float(stream.duration * stream.time_base)
-    elif tag := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):
-        seconds = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])  # Matroska
-    # MP4 counts frames that an edit list hides as well; its duration does not.
-    frames = stream.frames if "mp4" not in container.format.name else 0
-    if not frames and seconds is not None:
-        frames = round(seconds * float(rate or FALLBACK_RATE))
-    return VideoInfo(rate, seconds or None, frames or None)
-
-
-def jpeg_command(path: Path, info: VideoInfo, selection: Selection, *, binary: str) -> list[str]:
-    """The ffmpeg command that writes the frames of the first video stream to its output as JPEGs.
-
-    The frames come at the constant rate of the video, upright, scaled bicubically.
-    """
-    trim = {
-        name: value
-        for name, value in (("ss", selection.start), ("to", selection.end))
-        if value is not None
-    }
+def _input(path: Path, options: dict[str, str | None]) -> ffmpeg.Stream:
     # One thread for each stage: the videos of a shard run beside each other.
-    source = ffmpeg.input(
+    return ffmpeg.input(
         f"file:{path}",
-        loglevel="error",
         nostdin=None,
-        protocol_whitelist=_PROTOCOLS,
+        protocol_whitelist=PROTOCOLS,
+        format_whitelist=FORMATS,
         an=None,
         sn=None,
         dn=None,
         threads=1,
-        filter_complex_threads=1,
-        **trim,
+        filter_threads=1,
+        **options,
     )
-    video = source["V:0"]  # capital V: a cover picture is no video
-    options: dict[str, int] = {} if selection.quality is None else {"q:v": selection.quality}
-    if selection.fps and not (info.rate and selection.fps >= info.rate):
-        frames = selection.frames(info)
-        if frames is not None and frames < 0.5:  # the filter would round to none
-            options["frames:v"] = 1
-        else:
-            video = video.filter("fps", fps=selection.fps)
-    if selection.short_side:
-        video = video.filter(
-            "scale",
-            w=f"if(gt(iw,ih),-1,{selection.short_side})",
-            h=f"if(gt(iw,ih),{selection.short_side},-1)",
-        )
-    output = video.output("pipe:1", format="image2pipe", vcodec="mjpeg", threads=1, **options)
-    return output.compile(cmd=binary)
+
+
+def _cut(info: VideoInfo, selection: Selection, zero: Fraction) -> list[str]:
+    """Filters that let the frames of a segment pass, the first one at time 0."""
+    edges = [
+        f"{name}_pts={ceil((zero + Fraction(value - ROUNDING_SECONDS)) / info.tick)}"
+        for name, value in (("start", selection.start), ("end", selection.end))
+        if value is not None
+    ]
+    first = "STARTPTS" if info.first is None else round((zero + Fraction(info.first)) / info.tick)
+    return [f"settb=expr={info.tick}", f"trim={':'.join(edges)}", f"setpts=expr=PTS-{first}"]
+
+
+def _scaled(info: VideoInfo, selection: Selection) -> list[str]:
+    arguments = []
+    if side := selection.short_side:
+        arguments += [f"w=if(gt(iw\\,ih)\\,-1\\,{side})", f"h=if(gt(iw\\,ih)\\,{side}\\,-1)"]
+    if matrix := selection.matrix(info):
+        arguments += [f"in_color_matrix={matrix}", "out_color_matrix=bt601"]
+    return [f"scale={':'.join(arguments)}"] if arguments else []
+
+
+class KilledError(Exception):
+    """An ffmpeg was killed by something else than this program: no property of the video."""
 
 
 class JpegStream:
     """The JPEGs that an ffmpeg process writes, while it runs.
 
-    >>> with JpegStream(command, timeout_seconds=600, cancelled=Event()) as jpegs:
+    >>> with JpegStream(command, timeout_seconds=600, is_cancelled=lambda: False) as jpegs:
     ...     for jpeg in jpegs:
     ...         ...
     >>> jpegs.complaint
     '[h264] Invalid NAL unit size (-1 > 551).'
 
     A process that does not end within the timeout is killed, which is a `VideoError`; so it is,
-    without an error, when `cancelled` is set. If this program dies, ffmpeg ends at its next frame.
+    without an error, when `is_cancelled` says so. One that something else killed is a
+    `KilledError`. If this program dies, ffmpeg ends at its next frame.
+
+    Args:
+        run_up: whether decoding begins before the frames that are wanted, in the middle of the
+            file: complaints before the first frame are then of no meaning.
     """
 
-    def __init__(self, command: list[str], *, timeout_seconds: float, cancelled: Event) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        timeout_seconds: float,
+        is_cancelled: Callable[[], bool],
+        run_up: bool = False,
+    ) -> None:
         self._command = command
         self._timeout_seconds = timeout_seconds
-        self._cancelled = cancelled
+        self._is_cancelled = is_cancelled
+        self._run_up = run_up
         self._complaints = b""
 
     def __enter__(self) -> Self:
@@ -211,6 +211,12 @@ class JpegStream:
             stderr=subprocess.PIPE,
             bufsize=0,
         )
+        if hasattr(resource, "prlimit"):  # code between fork and exec is slow, and bad for threads
+            try:
+                limits = (MEMORY_BYTES, MEMORY_BYTES)
+                resource.prlimit(self._process.pid, resource.RLIMIT_DATA, limits)
+            except (OSError, ValueError):  # it has ended, or has a lower one
+                pass
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -229,6 +235,10 @@ class JpegStream:
                 yield data[begin:end]
                 begin = end
             data = data[begin:]
+        if not self._is_cancelled():
+            number = _signal(self._process.wait())
+            if number and number not in _CRASHES:
+                raise KilledError(f"signal {number}")
 
     @property
     def complaint(self) -> str:
@@ -248,40 +258,31 @@ class JpegStream:
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
             selector.register(self._process.stderr, selectors.EVENT_READ)  # type: ignore[arg-type]
-            while selector.get_map() and not self._cancelled.is_set():
+            while selector.get_map() and not self._is_cancelled():
                 if time.monotonic() > deadline:
                     raise VideoError(
                         "corrupt", f"not decoded within {self._timeout_seconds:g} s, the timeout"
                     )
-                for key, _ in selector.select(_POLL_SECONDS):
+                ready = selector.select(_POLL_SECONDS)
+                # What was complained of before a frame is read before it.
+                for key, _ in sorted(ready, key=lambda item: item[0].fileobj is stdout):
                     chunk = os.read(key.fd, _CHUNK_BYTES)
                     if not chunk:
                         selector.unregister(key.fileobj)
                     elif key.fileobj is stdout:
+                        if self._run_up:
+                            self._run_up = False
+                            self._complaints = b""
                         yield chunk
                     elif len(self._complaints) < _KEPT_COMPLAINT_BYTES:
                         self._complaints += chunk
 
 
-def read_jpegs(
-    path: str | os.PathLike[str], selection: Selection, *, timeout_seconds: float = 600.0
-) -> list[bytes]:
-    """The frames of a video in memory, as extraction makes them.
-
-    Raises:
-        VideoError: if there are none.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise VideoError("missing", "no such file")
-    info = probe(path, timeout_seconds=timeout_seconds)
-    command = jpeg_command(path, info, selection, binary=ffmpeg_binary())
-    with JpegStream(command, timeout_seconds=timeout_seconds, cancelled=Event()) as stream:
-        jpegs = list(stream)
-        if not jpegs:
-            complaint = stream.complaint.replace(str(path), path.name) or "the video has none"
-            raise VideoError("corrupt", f"no frame could be decoded: {complaint}")
-    return jpegs
+def _signal(status: int) -> int:
+    """The signal that ended a process or, where a shell script runs ffmpeg, its child; or 0."""
+    if status < 0:
+        return -status
+    return status - 128 if status in (128 + signal.SIGKILL, 128 + signal.SIGTERM) else 0
 
 
 def _jpeg_end(data: bytes, begin: int) -> int:

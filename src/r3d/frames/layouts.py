@@ -1,4 +1,4 @@
-"""The two layouts of frames, which are the reference's: known without opening any file."""
+"""What can be chosen of frames, and their two layouts: known without opening any file."""
 
 from typing import Literal
 
@@ -7,3 +7,6 @@ FileType = Literal["jpg", "hdf5"]
 
 FIRST_FRAME: dict[FileType, int] = {"jpg": 1, "hdf5": 0}
 """The number of a video's first frame."""
+
+Colour = Literal["converted", "as_reference"]
+"""What becomes of sources whose colours are not those of JPEG (`r3d.frames.selection`)."""

@@ -25,7 +25,9 @@ from r3d.clips.transforms import (
 from r3d.config.messages import one_line
 from r3d.config.options import InferenceOptions
 from r3d.errors import InputError
-from r3d.frames.ffmpeg import Selection, VideoError, read_jpegs
+from r3d.frames.decoding import read_jpegs
+from r3d.frames.probing import VideoError
+from r3d.frames.selection import Selection
 from r3d.inference.classes import read_classes
 from r3d.inference.infer import OPTIONS_2018, load_network
 from r3d.models.architectures import Architecture

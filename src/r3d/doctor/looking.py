@@ -21,7 +21,7 @@ from r3d.doctor.nearduplicates import FrameHashes, hash_frames
 from r3d.errors import InputError
 from r3d.frames.decoding import read_jpegs
 from r3d.frames.layouts import FIRST_FRAME
-from r3d.frames.probing import VideoError, probe
+from r3d.frames.probing import VideoError, VideoInfo, probe
 from r3d.frames.selection import Selection, plan
 from r3d.frames.stores import FrameStore, JpgStore, VideoRecord, open_store
 
@@ -165,14 +165,16 @@ class _Viewer:
             rate, seconds = float(chosen.fps), chosen.seconds
             if not info.coded:
                 raise VideoError("empty", "no frame in the segment that the list asks for")
-            look = self._decoded(path, asked, seconds)
+            look = self._decoded(path, asked, info, seconds)
             return replace(look, frames=None if seconds is None else seconds * rate, rate=rate)
         except VideoError as error:
             return Look(f"{error.status}: {error.reason}")
         except (OSError, ValueError) as error:
             return Look(f"corrupt: {error}")
 
-    def _decoded(self, path: Path, asked: Selection, seconds: float | None) -> Look:
+    def _decoded(
+        self, path: Path, asked: Selection, info: VideoInfo, seconds: float | None
+    ) -> Look:
         """Decode so much of a video as is to be looked at."""
         window = seconds
         if not self._whole and (seconds is None or seconds > LOOKED_SECONDS):
@@ -180,7 +182,7 @@ class _Viewer:
             asked = replace(asked, end=(asked.start or 0.0) + window)
         n = _n_frames(window or LOOKED_SECONDS)
         asked = replace(asked, fps=n / (window or LOOKED_SECONDS))
-        expected = None if window is None else n
+        expected = None if window is None else window * float(plan(info, asked).fps)
         jpegs = read_jpegs(path, asked, timeout_seconds=self._timeout())
         problem = ""
         if expected is not None and len(jpegs) + 1 < 0.8 * expected:

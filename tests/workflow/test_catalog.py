@@ -109,7 +109,7 @@ def test_as_a_module(folder: Path):
     assert "\neverything " in plan
     run(folder, "lists")
     assert_listed(folder)
-    assert (folder / ".snakemake/r3d.lock").is_file()
+    assert (folder / "results/.r3d.lock").is_file()
 
 
 def test_a_mistake_in_the_config_of_a_module_is_one_line(folder: Path):

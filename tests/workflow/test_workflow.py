@@ -303,7 +303,7 @@ def test_a_second_workflow_in_the_same_folder_is_refused(workspace: Workspace):
     workspace.configure(changed(n_epochs=400))
     process = workspace.start()
     try:
-        wait_for(lambda: (workspace.folder / ".snakemake/r3d.lock").exists(), process)
+        wait_for(lambda: (workspace.folder / "results/.r3d.lock").exists(), process)
         time.sleep(1)
         assert "another snakemake is at work" in workspace.run(fails=True)
     finally:

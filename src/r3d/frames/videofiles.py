@@ -38,7 +38,7 @@ def _state_of_all(shard: Path, videos: Path, size: int, mtime_ns: int) -> str:
                 folder, _, name = place.rpartition("/")
                 parent = f"{videos}/{folder}"
                 for file in _listed(parent).get(name, ()):
-                    states.append(f"{place}\t{_state(f'{parent}/{file}')}\n")
+                    states.append(f"{folder}/{file}\t{_state(f'{parent}/{file}')}\n")
     return blake2b("".join(states).encode(), digest_size=8).hexdigest()
 
 

@@ -112,7 +112,12 @@ def test_a_damaged_index_leads_nowhere(tmp_path: Path, trailer: bytes) -> None:
     assert read_indexed(path, [0]) is None
     store = open_store(tmp_path, "hdf5")
     assert store.read("v", [0]) == frames[:1]
-    assert store.record("v") == RECORD
+    record = store.record("v")
+    assert record is not None
+    if trailer and len(trailer) != 28:
+        assert record.reason == "v.hdf5: the index of its frames is damaged"
+    else:  # nothing vouches for the places in an index of before, of one frame
+        assert record == RECORD
 
 
 def with_former_index(path: Path, n: int) -> None:

@@ -28,7 +28,13 @@ from r3d.frames.stores.base import (
     unrecorded,
     unusable,
 )
-from r3d.frames.stores.frameindex import DamagedFrame, frame_index, read_indexed, read_record
+from r3d.frames.stores.frameindex import (
+    DamagedFrame,
+    frame_index,
+    has_spoilt_index,
+    read_indexed,
+    read_record,
+)
 from r3d.frames.stores.hdf5child import RECORD_ATTRIBUTE
 from r3d.frames.stores.hdf5process import Hdf5Error, read_elements, read_summary
 
@@ -90,6 +96,8 @@ class Hdf5Store(FrameStore):
                 return Found(VideoRecord(**json.loads(text)))
             summary = read_summary(path)
             if summary.record is not None:
+                if has_spoilt_index(path):
+                    return Found(unusable(f"{path.name}: the index of its frames is damaged"))
                 return Found(VideoRecord(**json.loads(summary.record)))
         except FileNotFoundError:
             return None

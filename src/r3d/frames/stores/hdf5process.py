@@ -114,6 +114,7 @@ class _Helper:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
+                start_new_session=True,  # a terminal's interrupt is not for it
             )
             with suppress(AttributeError, OSError):  # Linux only, and not without limit
                 # Room for a clip, so that the two take turns once.

@@ -430,6 +430,7 @@ def test_a_broken_frame_is_one_line_that_names_it(jpg: JpgStore, n_workers: int)
     clips = TrainingClips(annotation([4, 4], keys=["broken"]), jpg, TRAINING)
     loader = make_loader(clips, EpochSampler(2, seed=1), batch_size=2, n_workers=n_workers)
     assert re.fullmatch(r".*/broken: frame 3: .*; extract the video again", _error_of(loader))
+    assert jpg.marked(["broken", "40x32"]) == ["broken"]
 
 
 def _error_of(loader: ClipLoader) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def noise(height: int, width: int, seed: int = 0, mode: str = "RGB") -> bytes:
     shape = (height // 8 + 2, width // 8 + 2, 3) if mode == "RGB" else (height // 8, width // 8)
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     return encode(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def claiming(jpeg: bytes, height: int, width: int) -> bytes:
+    """A frame whose header states another size."""
+    at = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +282,7 @@ def test_flow_has_two_channels() -> None:
         (noise(120, 160)[:-400], "."),
         (noise(240, 320), "320 x 240 pixels .* 160 x 120"),
         (noise(119, 160), "160 x 119 pixels .* 160 x 120"),
+        (claiming(noise(120, 160), 60000, 60000), "claims 60000 x 60000 pixels"),
     ],
 )
 @pytest.mark.parametrize("reduce", [False, True])

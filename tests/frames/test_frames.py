@@ -625,3 +625,18 @@ def test_accents_may_be_written_either_way(
     row = bench.run().iloc[0]
     found = unicodedata.normalize(on_disk, f"{label}/{name}")
     assert tuple(row[["status", "frames", "key"]]) == ("ok", "20", found)
+
+
+def test_the_command_verifies_when_told(bench: Bench, clips: Path) -> None:
+    bench.add_video("a", clips / "clip.mp4")
+    bench.run()
+    frame = bench.frames / "a b/a/image_00007.jpg"
+    before = frame.read_bytes()
+    frame.write_bytes(before[::-1])
+    os.utime(frame, ns=(10**18, 10**18))
+    places = (bench.write_shard(), bench.videos, bench.frames, bench.manifest)
+    command = [sys.executable, "-m", "r3d", "frames", *map(str, places), "--short-side", "0"]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert frame.read_bytes() != before
+    subprocess.run([*command, "--verify"], check=True, stderr=subprocess.DEVNULL)
+    assert frame.read_bytes() == before

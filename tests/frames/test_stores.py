@@ -363,7 +363,10 @@ def test_a_record_that_is_not_readable_does_not_count(tmp_path: Path) -> None:
     store = open_store(tmp_path, "jpg")
     write(store, "a/v", jpegs(2))
     path = tmp_path / "a/v/.video.json"
-    for text in ("", "{", json.dumps({"frames": 2}), "[]"):
+    right = json.loads(path.read_text())
+    wrong = ({"frames": 0}, {"frames": "2"}, {"frames": 1e99}, {"fps": "25"}, {"made_from": 3})
+    texts = [json.dumps(right | change) for change in (*wrong, {"frames": 10**30}, {"width": None})]
+    for text in ("", "{", json.dumps({"frames": 2}), "[]", *texts):
         path.write_text(text)
         record = store.record("a/v")
         assert record is not None

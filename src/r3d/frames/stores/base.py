@@ -294,6 +294,27 @@ def writing(store: Path) -> Iterator[None]:
         ) from error
 
 
+def parse_record(stored: Any) -> VideoRecord:
+    """A record as it lies in a store.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        record = VideoRecord(**stored)
+    except TypeError:
+        raise ValueError("is no record of a video") from None
+    numbers = (record.frames, record.width, record.height)
+    if (
+        not all(isinstance(text, str) for text in (record.status, record.reason))
+        or not all(type(number) is int and number > 0 for number in numbers)
+        or type(record.fps) not in (type(None), int, float)
+        or not isinstance(record.made_from, dict | None)
+    ):
+        raise ValueError("is no record of a video")
+    return record
+
+
 def unrecorded(frames: int, first: bytes, name: str) -> VideoRecord:
     try:
         height, width = frame_size(first)

@@ -43,6 +43,9 @@ _MAX_BYTES = 1 << 28  # of a frame, and of an index: what is more was not writte
 # heap (III.E, VIII.C); a collection of that heap is a header and objects, each with a header.
 _REFERENCE = np.dtype([("length", "<u4"), ("collection", "<u8"), ("object", "<u4")])
 _SIGNATURE = b"GCOL"
+# It states its end in its superblock (II.A), of which version 0 is the one that is written.
+_SUPERBLOCK = b"\x89HDF\r\n\x1a\n\0"
+_STATED_END_AT = 40
 _COLLECTION = struct.Struct("<4s4xQ")
 _OBJECT = struct.Struct("<HH4xQ")
 _ALIGNMENT = 8
@@ -158,6 +161,28 @@ def read_record(path: str | os.PathLike[str]) -> str | None:
         os.close(descriptor)
 
 
+def has_spoilt_index(path: str | os.PathLike[str]) -> bool:
+    """Whether something follows the end that HDF5 states and is no whole index.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        head = os.pread(descriptor, _STATED_END_AT + 8, 0)
+        if not head.startswith(_SUPERBLOCK):  # as we write it, and nothing put before it
+            return False
+        if int.from_bytes(head[_STATED_END_AT:], "little") >= size:
+            return False
+        index = _parse(os.pread(descriptor, _TRAILER.size, max(0, size - _TRAILER.size)), size)
+        if index is None:
+            return True
+        return index.place is _PLACE and not _is_whole(descriptor, index, size)
+    finally:
+        os.close(descriptor)
+
+
 def _parse(tail: bytes, size: int) -> _Index | None:
     """The index of a file of a size by its last bytes."""
     if tail.endswith(_MARK) and len(tail) >= _TRAILER.size:
@@ -165,11 +190,12 @@ def _parse(tail: bytes, size: int) -> _Index | None:
         begin = size - _TRAILER.size - record_bytes - n * _PLACE.itemsize
         shift = begin - file_bytes
         index = _Index(n, begin, _PLACE, shift, record_bytes, checksum)
-        return index if begin >= 0 and shift >= 0 and size - begin <= _MAX_BYTES else None
+        right = n > 0 and begin >= 0 and shift >= 0 and size - begin <= _MAX_BYTES
+        return index if right else None
     if tail.endswith(_FORMER_MARK) and len(tail) >= _FORMER_TRAILER.size:
         n, _ = _FORMER_TRAILER.unpack(tail[-_FORMER_TRAILER.size :])
         begin = size - _FORMER_TRAILER.size - n * _FORMER_PLACE.itemsize
-        return _Index(n, begin, _FORMER_PLACE, 0, 0, 0) if begin >= 0 else None
+        return _Index(n, begin, _FORMER_PLACE, 0, 0, 0) if n > 0 and begin >= 0 else None
     return None
 
 

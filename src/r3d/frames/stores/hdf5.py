@@ -25,14 +25,22 @@ from r3d.frames.stores.base import (
     FrameStore,
     FrameWriter,
     VideoRecord,
+    parse_record,
     unrecorded,
     unusable,
 )
-from r3d.frames.stores.frameindex import DamagedFrame, frame_index, read_indexed, read_record
+from r3d.frames.stores.frameindex import (
+    DamagedFrame,
+    frame_index,
+    has_spoilt_index,
+    read_indexed,
+    read_record,
+)
 from r3d.frames.stores.hdf5child import RECORD_ATTRIBUTE
 from r3d.frames.stores.hdf5process import Hdf5Error, read_elements, read_summary
 
 _FRAMES_PER_WRITE = 128
+_BYTES_PER_WRITE = 4 << 20
 _JPEGS = h5py.vlen_dtype(np.uint8)
 
 
@@ -62,7 +70,7 @@ class Hdf5Store(FrameStore):
         return u, v
 
     def adopt(self, key: str, record: VideoRecord) -> None:
-        """Do nothing: a killed write would spoil the file, and its length is read at once."""
+        """Do nothing: a killed write would spoil the file, and its length is known at once."""
 
     def writer(self, partial: Path) -> FrameWriter:
         return _Hdf5Writer(self.folder, partial)
@@ -87,13 +95,15 @@ class Hdf5Store(FrameStore):
     def _find(self, path: Path) -> Found | None:
         try:
             if (text := read_record(path)) is not None:
-                return Found(VideoRecord(**json.loads(text)))
+                return Found(parse_record(json.loads(text)))
             summary = read_summary(path)
             if summary.record is not None:
-                return Found(VideoRecord(**json.loads(summary.record)))
+                if has_spoilt_index(path):
+                    return Found(unusable(f"{path.name}: the index of its frames is damaged"))
+                return Found(parse_record(json.loads(summary.record)))
         except FileNotFoundError:
             return None
-        except (OSError, Hdf5Error, TypeError, ValueError) as error:
+        except (OSError, Hdf5Error, ValueError) as error:
             if isinstance(error, OSError) and error.errno in NAME_ERRORS:
                 return None  # no frames are there, nor can they get there
             return Found(unusable(f"{path.name} cannot be read: {reason_of(error)}"))
@@ -111,12 +121,14 @@ class _Hdf5Writer(FrameWriter):
             "video", (0,), maxshape=(None,), chunks=(_FRAMES_PER_WRITE,), dtype=_JPEGS
         )
         self._pending: list[np.ndarray] = []
+        self._pending_bytes = 0
         self._checksums = array("L")
 
     def _append(self, jpeg: bytes) -> None:
         self._pending.append(np.frombuffer(jpeg, np.uint8))
+        self._pending_bytes += len(jpeg)
         self._checksums.append(crc32(jpeg))
-        if len(self._pending) == _FRAMES_PER_WRITE:
+        if len(self._pending) == _FRAMES_PER_WRITE or self._pending_bytes > _BYTES_PER_WRITE:
             self._flush()
 
     def _commit(self, target: Path, record: dict[str, Any]) -> None:
@@ -151,7 +163,7 @@ class _Hdf5Writer(FrameWriter):
         begin = len(self._frames)
         self._frames.resize((begin + len(frames),))
         self._frames.write_direct(frames, dest_sel=np.s_[begin:])
-        self._pending = []
+        self._pending, self._pending_bytes = [], 0
         self._target.check()
 
 

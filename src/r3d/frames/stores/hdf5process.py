@@ -5,6 +5,7 @@ process would end it. So files are opened by a helper (`hdf5child`), started whe
 needed and kept. It ends itself when a request takes it too long, and when this process ends.
 """
 
+import fcntl
 import json
 import os
 import select
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -22,7 +24,7 @@ from r3d.errors import reason_of
 from r3d.frames.stores import hdf5child
 
 _WAIT_SECONDS = 120  # for a slow disk; what computes for long ends itself much sooner
-_PIPE_BYTES = 1 << 20
+_PIPE_BYTES = 1 << 18
 
 
 class Hdf5Error(Exception):
@@ -112,7 +114,11 @@ class _Helper:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
+                start_new_session=True,  # a terminal's interrupt is not for it
             )
+            with suppress(AttributeError, OSError):  # Linux only, and not without limit
+                # Room for a clip, so that the two take turns once.
+                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None

@@ -25,6 +25,7 @@ from r3d.frames.stores.base import (
     FrameStore,
     FrameWriter,
     VideoRecord,
+    parse_record,
     unrecorded,
     unusable,
 )
@@ -42,8 +43,9 @@ class JpgStore(FrameStore):
 
     def adopt(self, key: str, record: VideoRecord) -> None:
         path = self.path(key)
-        with suppress(OSError):
-            _adopt(path, record, sum(state.st_size for state in _frames_in(path).values()))
+        with suppress(OSError, KeyError):
+            states = _frames_in(path)
+            _adopt(path, record, sum(states[name].st_size for name in _names(record.frames)))
 
     def writer(self, partial: Path) -> FrameWriter:
         return _JpgWriter(self.folder, partial)
@@ -71,25 +73,26 @@ class JpgStore(FrameStore):
             stored = json.loads((path / _RECORD_FILE).read_bytes())
             written_ns = (path / _RECORD_FILE).stat().st_mtime_ns
             n_bytes, checksum = stored.pop("bytes", None), stored.pop("crc32", None)
-            record = VideoRecord(**stored)
-            names = [_file_name(i) for i in range(1, record.frames + 1)]
+            record = parse_record(stored)
         except FileNotFoundError:
             return self._count(path, states)
-        except (OSError, ValueError, TypeError, AttributeError, MemoryError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return Found(unusable(f"its {_RECORD_FILE} is not readable"))
+        names = _names(min(record.frames, len(states) + 1))  # with the first that is missing
         if gap := _gap(states, names):
             return Found(unusable(gap))
-        if n_bytes not in (None, sum(states[name].st_size for name in names)):
+        found = [states[name] for name in names]
+        if n_bytes not in (None, sum(state.st_size for state in found)):
             return Found(unusable("the frames have other lengths than when they were made"))
         # A copy may have given all files the time when they were copied, in any order.
-        changed = any(states[name].st_mtime_ns > written_ns for name in names)
+        changed = max(state.st_mtime_ns for state in found) > written_ns
         return Found(record, checksum, suspect=changed)
 
     def _count(self, path: Path, states: dict[str, os.stat_result]) -> Found | None:
         """What frames without a record are; they get one where possible."""
-        names = [_file_name(i) for i in range(1, len(states) + 1)]
-        if not names:
+        if not states:
             return None
+        names = _names(len(states))
         if gap := _gap(states, names):
             return Found(unusable(gap))
         record = unrecorded(len(names), (path / names[0]).read_bytes(), names[0])
@@ -137,12 +140,21 @@ class _JpgWriter(FrameWriter):
 
 def _frames_in(path: Path) -> dict[str, os.stat_result]:
     """The state of all frames in a folder, by their names."""
-    with os.scandir(path) as entries:
-        return {
-            entry.name: entry.stat()
-            for entry in entries
-            if _FRAME.fullmatch(entry.name) and entry.is_file()
-        }
+    # By the folder's descriptor, the system need not find the folder for each frame anew.
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(descriptor) as entries:
+            return {entry.name: entry.stat() for entry in entries if _is_frame(entry)}
+    finally:
+        os.close(descriptor)
+
+
+def _is_frame(entry: os.DirEntry[str]) -> bool:
+    return _FRAME.fullmatch(entry.name) is not None and entry.is_file()
+
+
+def _names(n: int) -> list[str]:
+    return [_file_name(index) for index in range(1, n + 1)]
 
 
 def _gap(states: dict[str, os.stat_result], names: Sequence[str]) -> str:

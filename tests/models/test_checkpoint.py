@@ -3,8 +3,12 @@
 import dataclasses
 import functools
 import io
+import math
 import pickle
+import resource
+import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau
 import r3d
 from r3d.errors import InputError
 from r3d.models.architectures import MODEL_DEPTHS, Architecture
+from r3d.models.archive import tensors_digest
 from r3d.models.base import VideoModel
 from r3d.models.building import build_model
 from r3d.models.checkpoint import (
@@ -272,6 +277,142 @@ def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes, message: s
     assert str(raised.value).startswith(f"checkpoint {path}: ")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def flip(path: Path, offset: int) -> None:
+    """Flip a bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 0x40
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    """torch itself would load other weights."""
+    path = tmp_path / "a.pth"
+    write_checkpoint(path, Checkpoint(state_dict=tiny().state_dict()))
+    parts = zipfile.ZipFile(path).infolist()
+    largest = max(parts, key=lambda part: part.file_size)
+    flip(path, largest.header_offset + largest.file_size)
+    torch.load(path, weights_only=True)
+    with pytest.raises(InputError, match=r"a\.pth: is damaged: .*; copy or download"):
+        read_checkpoint(path)
+
+
+def test_a_compressed_file_is_refused_before_it_is_unfolded(tmp_path: Path) -> None:
+    written = saved({"w": torch.zeros(10**7)})
+    with (
+        zipfile.ZipFile(io.BytesIO(written)) as plain,
+        zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert (tmp_path / "a.pth").stat().st_size < 10**5
+    with pytest.raises(InputError, match="is compressed"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def set_in(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (set_in("epoch", value=float("inf")), "epoch: inf; accepted: whole numbers from 0"),
+        (set_in("epoch", value=-1), "epoch: -1"),
+        (set_in("epoch", value=torch.ones(3, 3)), "epoch: tensor"),
+        (set_in("architecture", "n_classes", value=10**12), "n_classes: 1000000000000 is refused"),
+        (set_in("architecture", "n_classes", value=90_000), "n_classes: 90000, and its weights"),
+        (set_in("architecture", "resnet_widen_factor", value=2**20), "accepted: numbers from 1/64"),
+        (set_in("architecture", "resnet_widen_factor", value="1"), "accepted: numbers from 1/64"),
+        (set_in("architecture", value=[1]), "architecture: a list"),
+        (set_in("labels", value=["a", 5]), "labels: no list of class names"),
+        (set_in("config", value="x"), "config: a str"),
+        (set_in("training", value=[1]), "training: a list"),
+        (set_in("optimizer", "param_groups", value=5), "optimizer: no state"),
+        (set_in("optimizer", "state", value=[1]), "optimizer: no state"),
+        (set_in("scheduler", value=3), "scheduler: a int"),
+        (
+            set_in("state_dict", "fc.weight", value=torch.ones(1).expand(10**6, 10**6)),
+            "a file that holds all of its weights",
+        ),
+        (
+            set_in("state_dict", "fc.bias", value=torch.full((4,), float("inf"))),
+            "fc.bias holds inf",
+        ),
+        (set_in("state_dict", "bn1.running_mean", value=torch.full((4,), math.nan)), "holds NaN"),
+        (set_in("state_dict", "bn1.running_var", value=-torch.ones(4)), "negative variances"),
+        (set_in("state_dict", "fc.bias", value=torch.ones(4).cfloat()), "accepted: real numbers"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_checked(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], part: str
+) -> None:
+    model, optimizer, scheduler = trained()
+    path = tmp_path / "a.pth"
+    write_checkpoint(
+        path,
+        Checkpoint(
+            state_dict=model.state_dict(),
+            optimizer=optimizer.state_dict(),
+            scheduler=scheduler.state_dict(),
+            architecture=model.architecture,
+        ),
+    )
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(InputError) as raised:
+        read_checkpoint(path)
+    assert part in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < len(str(path)) + 400
+
+
+def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
+    """Whatever the file's name, the layout in memory, and how the values came to be."""
+    model, optimizer, _ = trained()
+    config = {"model": "resnet", "lr_scheduler": "multistep", "note": "resnet"}
+    other = tiny()
+    other.load_state_dict(model.state_dict())
+    other.to(memory_format=torch.channels_last_3d)
+    texts = {"".join(key): "".join([*value]) for key, value in config.items()}
+    for name, network, said in (("a", model, config), ("another", other, texts)):
+        write_checkpoint(
+            tmp_path / f"{name}.pth",
+            Checkpoint(
+                state_dict=network.state_dict(), optimizer=optimizer.state_dict(), config=said
+            ),
+        )
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "another.pth").read_bytes()
+
+
+def test_a_digest_is_of_the_content() -> None:
+    weights = trained()[0].state_dict()
+    again = {name: value.clone() for name, value in reversed(weights.items())}
+    assert tensors_digest(again) == tensors_digest(weights)
+    again["fc.bias"][0] += 1
+    assert tensors_digest(again) != tensors_digest(weights)
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """Not torch's complaint about the place that it is not at."""
+    path = tmp_path / "a.pth"
+    write_checkpoint(path, Checkpoint(state_dict=tiny().state_dict(), epoch=1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_checkpoint(path, Checkpoint(state_dict=tiny().state_dict(), epoch=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read_checkpoint(path).epoch == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:

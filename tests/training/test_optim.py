@@ -83,6 +83,12 @@ def test_dampening_slows_the_momentum_of_sgd() -> None:
     assert after_steps([1.0, 1.0], **options) == pytest.approx(2 - 0.1 * (1 + 0.9 * 1 + 0.5 * 1))
 
 
+def test_nesterov_has_no_dampening() -> None:
+    """As in the reference, which sets it to 0 then."""
+    options = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "nesterov": True}
+    assert after_steps([1.0, 1.0], **options, dampening=0.5) == after_steps([1.0, 1.0], **options)
+
+
 def test_adamw_decays_weights_apart_from_the_gradient() -> None:
     """Loshchilov and Hutter, 2019: a first step of size 1, whatever the gradient, and the decay."""
     options = {"optimizer": "adamw", "learning_rate": 0.1, "weight_decay": 0.5}

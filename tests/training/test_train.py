@@ -1,6 +1,7 @@
 """Training: it learns, it resumes exactly, its options do what they say."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -436,6 +437,231 @@ def test_a_fine_tuning_goes_on_in_the_reference(data: Path, tmp_path: Path):
         assert buffer.shape == parameters[name].shape
         assert buffer.any()
     scheduler.step()
+
+
+def test_resume_path_is_followed_where_there_is_a_state_too(data: Path, tmp_path: Path):
+    """Of no resume_path, or of another one; and the same again goes on with its own."""
+    fit(data, tmp_path / "a", n_epochs=1)
+    fit(data, tmp_path / "b", n_epochs=1, learning_rate=0.04)
+    kept = {name: str(run_folder(tmp_path / name) / "save_1.pth") for name in ("a", "b")}
+    plain = fit(data, tmp_path / "out", n_epochs=2)
+    options = {"n_epochs": 2, "multistep_milestones": [50, 100, 150]}
+    from_a = fit(data, tmp_path / "out", resume_path=kept["a"], **options)
+    from_b = fit(data, tmp_path / "out", resume_path=kept["b"], **options)
+    assert_equal(from_a, plain)
+    assert not torch.equal(from_b["fc.weight"], from_a["fc.weight"])
+    assert_equal(from_b, fit(data, tmp_path / "fresh", resume_path=kept["b"], **options))
+    assert_equal(fit(data, tmp_path / "out", resume_path=kept["a"], **options), from_a)
+    log = pd.read_csv(tmp_path / "out/train.log", sep="\t")
+    assert log["epoch"].tolist() == [2]
+
+
+def test_resume_path_of_more_epochs_is_refused(data: Path, undisturbed: Path, tmp_path: Path):
+    kept = str(run_folder(undisturbed) / "save_3.pth")
+    with pytest.raises(InputError, match="has done 3 epochs, which is more than n_epochs: 2"):
+        fit(data, tmp_path, n_epochs=2, resume_path=kept)
+    assert not (tmp_path / "model.pth").exists()
+    with pytest.raises(InputError, match=r"resume_path: 'no\.pth' is no file"):
+        fit(data, tmp_path, resume_path="no.pth")
+
+
+def test_resume_path_within_an_epoch_of_other_batches_is_refused(data: Path, tmp_path: Path):
+    process = subprocess.Popen(command(data, tmp_path / "a", n_epochs=99), stderr=subprocess.PIPE)
+    wait_for_steps(tmp_path / "a", 7)
+    process.terminate()
+    process.communicate(timeout=60)
+    path = run_folder(tmp_path / "a") / "latest.pth"
+    content = torch.load(path, weights_only=True)
+    content["training"] |= {"step": 3, "seen": 12}
+    torch.save(content, path)
+    with pytest.raises(InputError, match="does not fit batches of 6 of 18 clips"):
+        fit(data, tmp_path / "b", n_epochs=99, batch_size=6, resume_path=str(path))
+
+
+def test_a_state_of_an_earlier_version_that_followed_a_file_is_asked_about(
+    data: Path, undisturbed: Path, tmp_path: Path
+):
+    """It did not note which; without resume_path the training goes on."""
+    kept = str(run_folder(undisturbed) / "save_1.pth")
+    result = fit(data, tmp_path, resume_path=kept)
+    options = TrainingOptions(**TINY)
+    earlier = tmp_path / "checkpoints" / fingerprint(options, [data / "annotation.json"])
+    run_folder(tmp_path).rename(earlier)
+    with pytest.raises(InputError, match="leave resume_path out"):
+        fit(data, tmp_path, resume_path=kept)
+    assert_equal(fit(data, tmp_path), result)
+    assert run_folder(tmp_path) == earlier
+
+
+def damage(path: Path, kind: str) -> None:
+    content = bytearray(path.read_bytes())
+    if kind == "cut":
+        content = content[: len(content) // 2]
+    elif kind == "empty":
+        content.clear()
+    else:
+        content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "flipped"])
+@pytest.mark.parametrize("damaged", [["latest"], ["latest", "previous", "best"]], ids=len)
+def test_a_damaged_state_is_passed_over(
+    data: Path, undisturbed: Path, tmp_path: Path, kind: str, damaged: list[str], caplog
+):
+    fit(data, tmp_path, n_epochs=2)
+    for name in damaged:
+        damage(run_folder(tmp_path) / f"{name}.pth", kind)
+    assert_equal(fit(data, tmp_path), read_checkpoint(undisturbed / "model.pth").state_dict)
+    assert "latest.pth is passed over, and the state before it used: is" in caplog.text
+    assert (tmp_path / "val.log").read_text() == (undisturbed / "val.log").read_text()
+    # Whether latest.pth is lost again, and whether all is lost.
+    damage(run_folder(tmp_path) / "latest.pth", kind)
+    fit(data, tmp_path)
+    for path in run_folder(tmp_path).glob("*.pth"):
+        damage(path, "cut")
+    caplog.clear()
+    assert_equal(fit(data, tmp_path), read_checkpoint(undisturbed / "model.pth").state_dict)
+    assert "the training begins anew" in caplog.text
+
+
+def test_the_best_state_damaged_is_trained_again(data: Path, tmp_path: Path):
+    options = {"n_epochs": 4, "final_model": "best", "learning_rate": 0.3}
+    whole = fit(data, tmp_path, checkpoint=100, **options)
+    damage(run_folder(tmp_path) / "best.pth", "flipped")
+    (tmp_path / "model.pth").unlink()
+    assert_equal(fit(data, tmp_path, checkpoint=100, **options), whole)
+
+
+def test_a_resumed_training_writes_the_same_bytes(data: Path, undisturbed: Path, tmp_path: Path):
+    fit(data, tmp_path, n_epochs=1)
+    fit(data, tmp_path, n_epochs=3)
+    here, there = run_folder(tmp_path), run_folder(undisturbed)
+    for name in ("latest.pth", "save_2.pth"):
+        assert (here / name).read_bytes() == (there / name).read_bytes()
+    assert (tmp_path / "model.pth").read_bytes() == (undisturbed / "model.pth").read_bytes()
+
+
+def test_a_fine_tuning_goes_on_from_the_same_base_in_another_file(data: Path, tmp_path: Path):
+    base = read_checkpoint(fit_base(data, tmp_path)).state_dict
+    tune = {"pretrain_path": str(tmp_path / "base/model.pth"), "ft_begin_module": "layer4"}
+    fit(data, tmp_path / "tuned", **tune, n_epochs=1)
+    torch.save({"state_dict": base}, tmp_path / "base/model.pth")
+    fit(data, tmp_path / "tuned", **tune, n_epochs=2)
+    run_folder(tmp_path / "tuned")  # the only one
+    base["fc.bias"][0] += 1
+    torch.save({"state_dict": base}, tmp_path / "base/model.pth")
+    fit(data, tmp_path / "tuned", **tune, n_epochs=1)
+    assert len([p for p in (tmp_path / "tuned/checkpoints").iterdir() if p.is_dir()]) == 2
+
+
+def test_a_fine_tuning_of_an_earlier_version_goes_on(data: Path, tmp_path: Path):
+    """Its folder is named after the bytes of the pretrained file."""
+    path = fit_base(data, tmp_path)
+    tune = {"pretrain_path": str(path), "ft_begin_module": "layer4"}
+    fit(data, tmp_path / "tuned", **tune, n_epochs=1)
+    options = TrainingOptions(**{**TINY, **tune})
+    name = fingerprint(options, [data / "annotation.json", path])
+    run_folder(tmp_path / "tuned").rename(tmp_path / "tuned/checkpoints" / name)
+    fit(data, tmp_path / "tuned", **tune, n_epochs=2)
+    assert run_folder(tmp_path / "tuned").name != name
+    batches = pd.read_csv(run_folder(tmp_path / "tuned") / "train_batch.log", sep="\t")
+    assert batches["epoch"].unique().tolist() == [1, 2]
+
+
+def fit_base(data: Path, folder: Path) -> Path:
+    fit(data, folder / "base", n_epochs=1)
+    return folder / "base/model.pth"
+
+
+def test_a_divergence_in_the_last_step_leaves_no_model(data: Path, tmp_path: Path):
+    """Its own loss is still finite; what comes after it is not."""
+    # Without validation it shows in the weights only.
+    for options in (
+        {"learning_rate": 1e30},
+        {"learning_rate": 1e30, "weight_decay": 1e30, "no_val": True},
+    ):
+        output = tmp_path / str(len(options))
+        for _ in range(2):  # the same again says the same
+            with pytest.raises(InputError, match=r"diverged: .*lower learning_rate \(1e"):
+                fit(data, output, n_epochs=1, batch_size=18, **options)
+            assert not (output / "model.pth").exists()
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_training(
+    data: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(Training, "_validate", lambda *_: (math.nan, 0.5))
+    with pytest.raises(InputError, match="the validation loss is nan in epoch 1; lower"):
+        fit(data, tmp_path)
+    assert not (tmp_path / "model.pth").exists()
+
+
+def test_no_room_for_a_checkpoint_is_one_line(data: Path, tmp_path: Path):
+    """And the state before stays; a limit on the size of files stands in for a full disk."""
+    fit(data, tmp_path, n_epochs=1)
+    before = (run_folder(tmp_path) / "latest.pth").read_bytes()
+    limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "bash"]
+    done = subprocess.run(
+        [*limited, *command(data, tmp_path, n_epochs=2), "--n_threads=0"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "cannot be written (File too large); the state before it is kept" in line
+    assert (run_folder(tmp_path) / "latest.pth").read_bytes() == before
+    assert not list(run_folder(tmp_path).glob(".*"))
+    fit(data, tmp_path, n_epochs=2)
+
+
+def test_ctrl_c_while_torch_is_imported_ends_quietly(data: Path, tmp_path: Path):
+    slow = tmp_path / "slow/torch"
+    slow.mkdir(parents=True)
+    (slow / "__init__.py").write_text(
+        "import sys, time\nprint('importing', flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise ImportError('broken off')\n"
+    )
+    path = os.pathsep.join([str(slow.parent), os.environ.get("PYTHONPATH", "src")])
+    process = subprocess.Popen(
+        command(data, tmp_path / "out"),
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sigterm_to_all_processes_while_workers_start_saves_the_state(
+    data: Path, tmp_path: Path, seed: int
+):
+    """As SLURM's warning and scancel send it."""
+    process = subprocess.Popen(
+        command(data, tmp_path, n_epochs=500, manual_seed=seed),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    if seed == 2:
+        wait_for_steps(tmp_path, 3)
+    else:  # the logs are opened right before the workers start
+        while not list(tmp_path.glob("checkpoints/*/train_batch.log")):
+            time.sleep(0.005)
+        time.sleep(0.01 * seed)
+    os.killpg(process.pid, signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert "Traceback" not in errors
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "the state is saved" in errors
+    assert read_checkpoint(run_folder(tmp_path) / "latest.pth").training is not None
 
 
 def test_a_diverging_training_says_so(data: Path, tmp_path: Path):

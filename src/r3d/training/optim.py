@@ -244,6 +244,8 @@ def _checked_schedule(
         if not fits:
             raise ValueError(f"{name} is {value!r} after {epoch} epochs")
         checked[name] = value
+    if isinstance(state.get("_step_count"), int):
+        checked["_step_count"] = state["_step_count"]  # for a warning of torch only
     if isinstance(scheduler, SequentialLR):  # a warm-up and what follows it
         if state["_milestones"] != own["_milestones"]:
             raise ValueError(

@@ -23,6 +23,7 @@ include: "rules/report.smk"
 
 
 onstart:
+    check_gpus()
     globals()["FOLDER_LOCK"] = hold_folder()
     bring_back_preempted_jobs(workflow.workdir_init)
 

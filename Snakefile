@@ -25,6 +25,7 @@ include: "rules/report.smk"
 
 
 onstart:
+    check_gpus()
     globals()["FOLDER_LOCKS"] = hold_filled_folders()
     bring_back_preempted_jobs(workflow.workdir_init)
 

@@ -242,6 +242,24 @@ def trained_model(wildcards):
     return model_of(wildcards.experiment, wildcards.split)
 
 
+def check_gpus():
+    """Look for the GPUs that jobs on this machine ask for; those of a cluster look themselves."""
+    asked = {
+        name: experiment.resources.gpus
+        for name, experiment in CONFIG.experiments.items()
+        if experiment.resources.gpus and not experiment.no_cuda
+    }
+    if not asked or not workflow.local_exec:
+        return
+    from r3d.compute.device import need_gpus  # torch takes seconds
+
+    try:
+        for name, gpus in asked.items():
+            need_gpus(gpus, f"config: experiments.{name}.resources.gpus")
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
 def runs(evaluated=False):
     """Each experiment with each of its splits; only those with labels if asked."""
     return [

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from miniatures import Videos, ucf101
 from running import r3d, snakemake
@@ -116,6 +117,21 @@ def test_a_bad_config_ends_the_workflow_with_a_line_for_each_fault(
     assert len(said) == len(lines)
     for line, part in zip(said, lines, strict=True):
         assert part in line
+
+
+@pytest.mark.workflow
+def test_gpus_that_are_not_there_are_said_before_the_first_job(tmp_path: Path) -> None:
+    dataset = ucf101(tmp_path, Videos(tmp_path / "encoded")) | {"format": "ucf101"}
+    experiment = {"dataset": "own", "resources": {"gpus": 1000}, "batch_size": 1000}
+    config = tmp_path / "config.yaml"
+    content = {"datasets": {"own": dataset}, "experiments": {"a": experiment}}
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    done = snakemake(tmp_path, config, "lists")
+    said = [line for line in done.stderr.splitlines() if "experiments.a.resources.gpus" in line]
+    assert len(said) == 1
+    assert "1000, but t" in said[0]  # torch finds none, or this machine has fewer
+    there = torch.cuda.device_count() > 0
+    assert (done.returncode, said[0].startswith("error: ")) == (there, there)
 
 
 @pytest.mark.parametrize("name", BAD_LISTS)

@@ -20,6 +20,7 @@ _OBSTACLES = {
     errno.EACCES: _NO_RIGHT,
     errno.EPERM: _NO_RIGHT,
     errno.EISDIR: "give the path of a file",
+    errno.EEXIST: "give another path, or remove what is there",
     errno.ENOTDIR: "give a path below folders only",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "give a path without a circle of links",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import random
 import shutil
 from collections import Counter
@@ -11,6 +12,7 @@ import pytest
 from listfiles import refusal, write
 from oddities import accepts_or_says_why, odd_files
 
+from r3d.errors import InputError
 from r3d.lists import (
     COLUMNS,
     FORMATS,
@@ -554,3 +556,80 @@ def test_an_official_json_with_anything_odd_in_it_is_read_or_refused_in_a_line(
     data = activitynet(a=annotated("training", "Running"), b=annotated("validation", "Ironing"))
     for what, path in odd_files(tmp_path, data):
         accepts_or_says_why(what, read_list, "activitynet", path, "all")
+
+
+# --- all formats
+
+
+def lists_with(bad: str) -> list[tuple[str, str, dict[str, str | bytes]]]:
+    """Small lists, each with that text in one place: format, split and files."""
+    header = "label,youtube_id,time_start,time_end,split\n"
+    train, val = f"{header}run,ok1,0,10,train\n", f"{header}run,ok2,0,10,val\n"
+    categories, rows = "run,0\n", "run/a.mp4,run,3,0\n"
+    csv = "path,label,subset\na.mp4,run,training\n"
+    hmdb = "a.avi 1\nb.avi 2\n"
+    nodes = [
+        {"nodeId": 0, "nodeName": "Root", "parentId": None},
+        {"nodeId": 1, "nodeName": "run", "parentId": 0},
+        {"nodeId": 2, "nodeName": bad, "parentId": 0},
+    ]
+    database = {"a": annotated("training", "run"), "b": annotated("validation", "run")}
+    by_id = {**database, bad: annotated("training", "run")}
+    by_label = {**database, "c": annotated("training", bad)}
+    moments = {"moments_categories.txt": categories, "validationSet.csv": "run/b.mp4,run,3,0\n"}
+    ucf = {"testlist01.txt": "run/b.avi\n"}
+    return [
+        ("kinetics", "all", {"train.csv": f"{train}run,{bad},0,10,train\n", "val.csv": val}),
+        ("kinetics", "all", {"train.csv": f"{train}{bad},ok3,0,10,train\n", "val.csv": val}),
+        ("mit", "all", {**moments, "trainingSet.csv": f"{rows}{bad},run,3,0\n"}),
+        (
+            "mit",
+            "all",
+            {
+                **moments,
+                "moments_categories.txt": f"{categories}{bad},1\n",
+                "trainingSet.csv": f"{rows}run/c.mp4,{bad},3,0\n",
+            },
+        ),
+        ("csv", "all", {"list.csv": f"{csv}{bad},run,training\n"}),
+        ("csv", "all", {"list.csv": f"{csv}b.mp4,{bad},training\n"}),
+        (
+            "ucf101",
+            "01",
+            {
+                **ucf,
+                "classInd.txt": "1 run\n",
+                "trainlist01.txt": f"run/a.avi 1\nrun/{bad}.avi 1\n",
+            },
+        ),
+        (
+            "ucf101",
+            "01",
+            {
+                **ucf,
+                "classInd.txt": f"1 run\n2 {bad}\n",
+                "trainlist01.txt": f"run/a.avi 1\n{bad}/c.avi 2\n",
+            },
+        ),
+        ("hmdb51", "1", {"run_test_split1.txt": f"{hmdb}{bad} 1\n"}),
+        ("activitynet", "all", {"a.json": json.dumps({"taxonomy": nodes[:2], "database": by_id})}),
+        ("activitynet", "all", {"a.json": json.dumps({"taxonomy": nodes, "database": by_label})}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["../x", "/etc/x", "a/../../x", "..", "a/./../b", "x/..", "..\\x", "C:/x", "\\\\host\\x", "\0"],
+)
+def test_no_list_leads_out_of_the_folders(tmp_path: Path, bad: str) -> None:
+    for number, (name, split, files) in enumerate(lists_with(bad)):
+        folder = write(tmp_path / str(number), files)
+        try:
+            videos = read_list(name, folder, split).videos
+        except InputError:
+            continue
+        for place in [*videos["key"], *videos["path"]]:
+            inside = os.path.normpath(os.path.join("/store", place))  # noqa: PTH118
+            assert inside == f"/store/{place}", (name, place)
+            assert "\0" not in place
+            assert "\\" not in place

@@ -68,9 +68,11 @@ def check_command_line(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of Snakemake; by default this process's own.
     """
-    given = list(_config_files(sys.argv[1:] if arguments is None else arguments))
+    paths = list(_config_files(sys.argv[1:] if arguments is None else arguments))
+    if not paths and _DEFAULT.is_file():  # what the Snakefile reads else
+        paths = [_DEFAULT]
     problems = []
-    for path in given or ([_DEFAULT] if _DEFAULT.is_file() else []):
+    for path in paths:
         try:
             read_yaml(path)
         except InputError as error:

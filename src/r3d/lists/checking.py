@@ -68,10 +68,12 @@ def _check_labels(videos: pd.DataFrame) -> None:
             f"{_place(row)}: video {row['id']!r} of subset {row['subset']} has an empty label; "
             "only testing videos may"
         )
-    labels = [label for label in videos["label"].unique().tolist() if label]
+    # Not by pandas, which takes texts for equal that are so up to a null byte.
+    values = videos["label"].tolist()
+    labels = [label for label in dict.fromkeys(values) if label]
     bad = _first_match(labels, _NO_NAME)
     if bad is not None:
-        row = videos[videos["label"] == labels[bad]].iloc[0]
+        row = videos.iloc[values.index(labels[bad])]
         raise InputError(f"{_place(row)}: label {labels[bad]!r}: accepted is {_NAME_RULE}")
 
 

@@ -1,0 +1,88 @@
+"""A job says in one line what the machine does not let it do; a bug keeps its traceback."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import ROOT
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from r3d.workflow.jobs import job
+with job(sys.argv[1]):
+    {step}
+"""
+
+
+def run(folder: Path, step: str, log: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(step=step), str(log or folder / "log")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (
+            "Path('log/below').touch()",
+            "error: log/below cannot be read or written: Not a directory",
+        ),
+        ("Path('.').write_text('')", "error: . cannot be read or written: Is a directory"),
+        ("Path('n' * 300).touch()", "File name too long; choose a shorter name"),
+        ("open('/dev/full', 'w').write('x' * 100_000)", "No space left on device; make room there"),
+        (
+            "exec('try: open(\\'/dev/full\\', \\'wb\\', 0).write(b\\'x\\')\\n"
+            "except OSError: raise RuntimeError(1) from None\\n')",
+            None,
+        ),
+        ("Path('missing').read_text()", None),
+    ],
+    ids=["below a file", "a folder", "long", "full", "hidden cause", "our own fault"],
+)
+def test_what_the_machine_refuses_is_one_line(tmp_path: Path, step: str, message: str | None):
+    done = run(tmp_path, step)
+    assert done.returncode == 1
+    for text in (done.stderr, (tmp_path / "log").read_text()):
+        if message is None:
+            assert "a bug, please report it" in text
+            assert "Traceback" in text
+        else:
+            (line,) = text.splitlines()
+            assert message in line
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path):
+    (tmp_path / "file").touch()
+    done = run(tmp_path, "pass", tmp_path / "file/log")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "file" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="only root may mount")
+def test_a_full_disk_under_the_log_does_not_hide_what_is_wrong(tmp_path: Path):
+    folder = tmp_path / "full"
+    folder.mkdir()
+    step = "from r3d.errors import InputError; raise InputError('what is wrong')"
+    script = SCRIPT.format(step=step)
+    fill = f"mount -t tmpfs -o size=4k tmpfs {folder} && head -c 4096 /dev/zero > {folder}/zeros"
+    in_mount = ["unshare", "--mount", "sh", "-c", f'({fill}) || exit 9; exec "$@"', "sh"]
+    done = subprocess.run(
+        [*in_mount, sys.executable, "-c", script, str(folder / "log")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 9:
+        pytest.skip(f"no mount here: {done.stderr}")
+    assert done.returncode == 1
+    assert done.stderr == "error: what is wrong\n"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r3d.config.config import Dataset
-from r3d.doctor.looking import Place, segment_of
-from r3d.frames.ffmpeg import Selection, VideoError, probe, read_jpegs
+from r3d.doctor.looking import Place, selection_of, stated
+from r3d.frames.ffmpeg import VideoError, read_jpegs
 
 SAMPLED_VIDEOS = 12
 SAMPLED_SECONDS = 10.0
@@ -57,17 +57,16 @@ def forecast(dataset: Dataset, places: Sequence[Place], *, n_videos: int) -> For
     seconds = size = inodes = 0.0
     sampled = 0
     for place in places:
-        start, end = segment_of(place)
-        selection = Selection(dataset.short_side, dataset.quality, dataset.fps, start, end)
+        selection = selection_of(
+            place, short_side=dataset.short_side, quality=dataset.quality, fps=dataset.fps
+        )
         path = Path(dataset.videos) / place.file
         begun = time.perf_counter()
         try:
-            info = probe(path, timeout_seconds=60)
-            frames = selection.frames(info)
-            length = SAMPLED_SECONDS if frames is None else frames / float(selection.rate(info))
+            _, length = stated(path, selection)
             part = min(1.0, SAMPLED_SECONDS / length) if length else 1.0
-            if part < 1 or frames is None:
-                selection = replace(selection, end=(start or 0.0) + SAMPLED_SECONDS)
+            if part < 1 or length is None:
+                selection = replace(selection, end=(selection.start or 0.0) + SAMPLED_SECONDS)
             jpegs = read_jpegs(path, selection, timeout_seconds=60)
         except (VideoError, OSError):
             continue  # the look at videos says so

@@ -8,7 +8,7 @@ rule doctor:
     localrule: True
     conda:
         "../environment.yml"
-    threads: 4
+    threads: 64  # all that there are
     params:
         config=lambda wildcards: CONFIG.model_dump(mode="json"),
         report=f"{RESULTS}/doctor.json",

@@ -24,7 +24,7 @@ from r3d.lists import subset_name
 
 _log = logging.getLogger(__name__)
 
-DECODED_VIDEOS = 500
+DECODED_VIDEOS = 1000
 """So many videos of a data set are decoded unless all are."""
 
 READ_VIDEOS = 20_000
@@ -51,11 +51,6 @@ class _Examined:
 
 def examine(config: Config, *, everything: bool = False, threads: int | None = None) -> Report:
     """Examine what a config points to; nothing is written.
-
-    >>> from r3d.config.loading import read_config
-    >>> report = examine(read_config("config.yaml"))
-    >>> print(report.text())
-    0 errors, 0 warnings, 1 note
 
     Args:
         everything: look at every video to its end, and not at some of them.

@@ -157,6 +157,8 @@ def _report_missing(
     if not folder.is_dir():
         text = f"{text}: there is no folder {dataset.videos}"
         remedy = "set videos to the folder of the videos, or download them into it"
+    elif not os.access(folder, os.R_OK | os.X_OK):
+        remedy = f"this user may not read {folder}: give it the right to"
     else:
         remedy = _hint(dataset, missing["path"].tolist(), unused) or (
             "get the videos, or take them out of the list"

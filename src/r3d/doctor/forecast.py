@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r3d.config.config import Dataset
-from r3d.doctor.looking import Place, segment_of
+from r3d.doctor.looking import Place, selection_of, stated
 from r3d.frames.decoding import read_jpegs
-from r3d.frames.probing import VideoError, probe
-from r3d.frames.selection import Selection, plan
+from r3d.frames.probing import VideoError
 
 SAMPLED_VIDEOS = 12
 SAMPLED_SECONDS = 10.0
@@ -59,16 +58,16 @@ def forecast(dataset: Dataset, places: Sequence[Place], *, n_videos: int) -> For
     seconds = size = inodes = 0.0
     sampled = 0
     for place in places:
-        start, end = segment_of(place)
-        selection = Selection(dataset.short_side, dataset.quality, dataset.fps, start, end)
+        selection = selection_of(
+            place, short_side=dataset.short_side, quality=dataset.quality, fps=dataset.fps
+        )
         path = Path(dataset.videos) / place.file
         begun = time.perf_counter()
         try:
-            info = probe(path, start=start, end=end, timeout_seconds=60)
-            length = plan(info, selection).seconds
+            _, length = stated(path, selection)
             part = min(1.0, SAMPLED_SECONDS / length) if length else 1.0
             if part < 1 or length is None:
-                selection = replace(selection, end=(start or 0.0) + SAMPLED_SECONDS)
+                selection = replace(selection, end=(selection.start or 0.0) + SAMPLED_SECONDS)
             jpegs = read_jpegs(path, selection, timeout_seconds=60)
         except (VideoError, OSError):
             continue  # the look at videos says so

@@ -21,7 +21,7 @@ from r3d.doctor.nearduplicates import FrameHashes, hash_frames
 from r3d.errors import InputError
 from r3d.frames.decoding import read_jpegs
 from r3d.frames.layouts import FIRST_FRAME
-from r3d.frames.probing import VideoError, VideoInfo, probe
+from r3d.frames.probing import VideoError, probe
 from r3d.frames.selection import Selection, plan
 from r3d.frames.stores import FrameStore, JpgStore, VideoRecord, open_store
 
@@ -158,34 +158,29 @@ class _Viewer:
                 raise VideoError("corrupt", "this user may not read it")
             if not path.stat().st_size:
                 raise VideoError("empty", "the file has no bytes")
-            start, end = segment_of(place)
-            info = probe(path, start=start, end=end, timeout_seconds=_TIMEOUT_SECONDS)
-            asked = Selection(_SHORT_SIDE, None, None, start, end)
-            chosen = plan(info, replace(asked, fps=self._dataset.fps))
-            rate, seconds = float(chosen.fps), chosen.seconds
-            if not info.coded:
+            asked = selection_of(place, short_side=_SHORT_SIDE)
+            rate, seconds = stated(path, replace(asked, fps=self._dataset.fps))
+            if seconds == 0:
                 raise VideoError("empty", "no frame in the segment that the list asks for")
-            look = self._decoded(path, asked, info, seconds)
+            look = self._decoded(path, asked, rate, seconds)
             return replace(look, frames=None if seconds is None else seconds * rate, rate=rate)
         except VideoError as error:
             return Look(f"{error.status}: {error.reason}")
         except (OSError, ValueError) as error:
             return Look(f"corrupt: {error}")
 
-    def _decoded(
-        self, path: Path, asked: Selection, info: VideoInfo, seconds: float | None
-    ) -> Look:
+    def _decoded(self, path: Path, asked: Selection, rate: float, seconds: float | None) -> Look:
         """Decode so much of a video as is to be looked at."""
         window = seconds
         if not self._whole and (seconds is None or seconds > LOOKED_SECONDS):
             window = LOOKED_SECONDS
             asked = replace(asked, end=(asked.start or 0.0) + window)
-        n = _n_frames(window or LOOKED_SECONDS)
-        asked = replace(asked, fps=n / (window or LOOKED_SECONDS))
-        expected = None if window is None else window * float(plan(info, asked).fps)
+        length = window or LOOKED_SECONDS
+        asked = replace(asked, fps=_n_frames(length) / length)
+        expected = min(_n_frames(length), length * rate)
         jpegs = read_jpegs(path, asked, timeout_seconds=self._timeout())
         problem = ""
-        if expected is not None and len(jpegs) + 1 < 0.8 * expected:
+        if seconds is not None and len(jpegs) + 1 < 0.8 * expected:
             share = len(jpegs) / expected
             problem = f"truncated: ends after about {share:.0%} of what its container states"
         hashes = hash_frames(jpegs[: 2 * _MOST_FRAMES]) if self._compare else None
@@ -196,12 +191,28 @@ class _Viewer:
         return limit if self._whole else min(limit, _TIMEOUT_SECONDS)
 
 
-def segment_of(place: Place) -> tuple[float | None, float | None]:
-    """Start and end of a video in seconds, None for those of the file."""
-    return (
-        float(place.start) if place.start else None,
-        float(place.end) if place.end else None,
+def selection_of(
+    place: Place, *, short_side: int, quality: int | None = None, fps: float | None = None
+) -> Selection:
+    """The frames of a video, or of its segment."""
+    return Selection(
+        short_side=short_side,
+        quality=quality,
+        fps=fps,
+        start=float(place.start) if place.start else None,
+        end=float(place.end) if place.end else None,
     )
+
+
+def stated(path: Path, selection: Selection) -> tuple[float, float | None]:
+    """Frames a second that extraction gives, and for how many seconds, by container and stamps.
+
+    Raises:
+        VideoError: if it cannot be opened.
+    """
+    info = probe(path, start=selection.start, end=selection.end, timeout_seconds=_TIMEOUT_SECONDS)
+    chosen = plan(info, selection)
+    return float(chosen.fps), chosen.seconds if info.coded else 0.0
 
 
 def _n_frames(seconds: float) -> int:

@@ -97,7 +97,7 @@ def jpeg_command(
         # A simple graph: a complex one does not know the rate of its input, and ffmpeg then
         # repeats the first frame of a video that starts late.
         options["vf"] = ",".join(filters)
-    source = _input(path, {"loglevel": "error", **before})
+    source = _input(path, {"loglevel": "repeat+error", **before})
     output = source[str(info.stream)].output(
         "pipe:1", format="image2pipe", vcodec="mjpeg", threads=1, **options
     )

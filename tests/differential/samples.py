@@ -85,7 +85,7 @@ def annotate(
     ]
     write_frames(open_store(frames, file_type), keys)
     (shard,) = write_shards([list_table], work, 1)
-    options = FrameOptions(file_type=file_type)
+    options = FrameOptions(file_type=file_type, colour="as_reference")
     extract_shard(shard, work, frames, work / "manifest.tsv", options, threads=1, progress=False)
     write_ledger(
         [work / "manifest.tsv"],

@@ -2,6 +2,7 @@
 
 import io
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,8 +17,9 @@ import pytest
 from PIL import Image
 
 from r3d.errors import InputError
+from r3d.frames import ffmpeg
 from r3d.frames.decoding import Decoded, decode
-from r3d.frames.ffmpeg import JpegStream, ffmpeg_binary
+from r3d.frames.ffmpeg import JpegStream, KilledError, ffmpeg_binary
 from r3d.frames.layouts import Colour
 from r3d.frames.probing import VideoError, VideoInfo, probe
 from r3d.frames.selection import Selection, plan
@@ -302,6 +304,41 @@ def test_a_failure_without_words_is_told() -> None:
     with JpegStream(["false"], timeout_seconds=60, is_cancelled=lambda: False) as stream:
         assert list(stream) == []
         assert stream.complaint == "ffmpeg ended with status 1"
+
+
+def test_a_crash_is_of_the_video_and_a_kill_is_not() -> None:
+    for number, name in ((11, "SIGSEGV"), (6, "SIGABRT")):
+        command = ["sh", "-c", f"kill -{number} $$"]
+        with JpegStream(command, timeout_seconds=60, is_cancelled=lambda: False) as stream:
+            assert list(stream) == []
+            assert stream.complaint == f"ffmpeg crashed ({name})"
+    for command in (["sh", "-c", "kill -9 $$"], ["sh", "-c", "exit 137"]):
+        with (
+            pytest.raises(KilledError, match="signal 9"),
+            JpegStream(command, timeout_seconds=60, is_cancelled=lambda: False) as stream,
+        ):
+            list(stream)
+
+
+def test_ffmpeg_is_bounded_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ffmpeg, "MEMORY_BYTES", 1 << 29)
+    program = "import time; time.sleep(0.2); print(len(bytearray(1 << 30)))"
+    command = [sys.executable, "-c", program]
+    with JpegStream(command, timeout_seconds=60, is_cancelled=lambda: False) as stream:
+        assert list(stream) == []
+        assert "Traceback" in stream.complaint
+
+
+def test_what_is_said_of_a_run_up_is_not_told() -> None:
+    jpeg = io.BytesIO()
+    Image.new("L", (8, 8)).save(jpeg, "jpeg")
+    octal = "".join(f"\\{byte:03o}" for byte in jpeg.getvalue())
+    command = ["sh", "-c", f"echo before >&2; sleep 0.2; printf '{octal}'; sleep 0.2; {{}}"]
+    for after, told in (("true", ""), ("echo after >&2", "after")):
+        run = [*command[:2], command[2].replace("{}", after)]
+        with JpegStream(run, timeout_seconds=60, is_cancelled=lambda: False, run_up=True) as stream:
+            assert list(stream) == [jpeg.getvalue()]
+            assert stream.complaint == told
 
 
 def test_a_hanging_process_is_killed() -> None:

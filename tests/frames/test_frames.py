@@ -1,5 +1,6 @@
 """Extraction of a shard: every video a row, nothing half done, nothing done twice."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,6 +19,7 @@ import pandas as pd
 import pytest
 
 from r3d.errors import InputError
+from r3d.frames import decoding
 from r3d.frames.extract import FrameOptions, extract_shard
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.layouts import FileType
@@ -372,6 +375,97 @@ def test_a_hanging_video_is_a_row(
     assert table.loc["slow", "reason"] == "not decoded within 3 s, the timeout"
 
 
+def killed_at_first(bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Have ffmpeg killed in the middle of a video, as for lack of memory, so many times."""
+    script = bench.folder / "ffmpeg.sh"
+    script.write_text(
+        f"""#!/bin/sh
+        echo x >> "{bench.folder}/starts"
+        [ "$(wc -l < "{bench.folder}/starts")" -le {times} ] || exec "{ffmpeg_binary()}" "$@"
+        "{ffmpeg_binary()}" "$@" | head -c 9000
+        kill -9 $$
+        """
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("R3D_FFMPEG", str(script))
+    monkeypatch.setattr(decoding, "_WAITS_SECONDS", (0.01, 0.01))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_killed_ffmpeg_is_started_again(
+    bench: Bench, clips: Path, monkeypatch: pytest.MonkeyPatch, layout: FileType
+) -> None:
+    bench.add_video("a", clips / "clip.mp4")
+    killed_at_first(bench, monkeypatch, 2)
+    row = bench.run(FrameOptions(file_type=layout)).loc["a"]
+    assert tuple(row[["status", "reason", "frames"]]) == ("ok", "", "20")
+
+
+def test_an_ffmpeg_that_is_killed_ever_again_is_blamed_on_no_video(
+    bench: Bench, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add_video("a", clips / "clip.mp4")
+    with monkeypatch.context() as patch:
+        killed_at_first(bench, patch, 99)
+        with pytest.raises(InputError, match=r"a\.mp4: ffmpeg was killed from outside 3 times"):
+            bench.run()
+    assert not bench.manifest.exists()
+    assert tuple(bench.run().loc["a", ["status", "frames"]]) == ("ok", "20")
+
+
+def test_what_a_killed_ffmpeg_once_left_is_made_anew(bench: Bench, clips: Path) -> None:
+    bench.add_video("a", clips / "clip.mp4")
+    bench.run()
+    record = rewrite_record(bench, "a", reason="4 frames: ffmpeg ended with status -9", frames=4)
+    assert record["status"] == "ok"
+    assert tuple(bench.run().loc["a", ["reason", "frames"]]) == ("", "20")
+
+
+def rewrite_record(bench: Bench, name: str, **changes: object) -> dict[str, Any]:
+    """Change what is remembered of the frames of a video; return what was before."""
+    (path,) = (path for path in (bench.frames / "a b" / name).iterdir() if path.suffix != ".jpg")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | changes))
+    return record
+
+
+@pytest.fixture(scope="session")
+def hd_clip(clips: Path) -> Path:
+    """A clip that states the colours of BT.709."""
+    path = clips / "hd.mp4"
+    command = [ffmpeg_binary(), "-loglevel", "error", "-i", str(clips / "clip.mp4")]
+    command += ["-vf", "scale=out_color_matrix=bt709", "-colorspace", "bt709", str(path)]
+    subprocess.run(command, check=True)
+    return path
+
+
+def test_the_store_says_whose_colours_it_has(bench: Bench, clips: Path, hd_clip: Path) -> None:
+    bench.add_video("hd", hd_clip)
+    bench.add_video("sd", clips / "clip.mp4")
+    bench.run()
+    store = open_store(bench.frames, "jpg")
+    made = [record.made_from for record in map(store.record, ("a b/hd", "a b/sd")) if record]
+    assert [each and each["colour"] for each in made] == ["converted", "same"]
+    before = bench.contents()
+    bench.run(FrameOptions(short_side=0, colour="as_reference"))
+    after = bench.contents()
+    changed = {name.rpartition("/")[0] for name in before if before[name] != after[name]}
+    assert changed == {"a b/hd"}  # the other one is the same either way
+
+
+def test_frames_of_before_the_choice_of_colours_are_kept(
+    bench: Bench, hd_clip: Path, no_ffmpeg: Callable[[], None]
+) -> None:
+    bench.add_video("hd", hd_clip)
+    bench.run(FrameOptions(short_side=0, colour="as_reference"))
+    made_from = rewrite_record(bench, "hd")["made_from"]
+    rewrite_record(bench, "hd", made_from={k: v for k, v in made_from.items() if k != "colour"})
+    no_ffmpeg()
+    for colour in ("converted", "as_reference"):
+        row = bench.run(FrameOptions(short_side=0, colour=colour)).loc["hd"]
+        assert tuple(row[["status", "reason", "frames"]]) == ("ok", "", "20")
+
+
 PROGRAM = """
     import sys
     from pathlib import Path
@@ -498,6 +592,7 @@ def test_progress_is_shown_when_asked(
         {"quality": 1},
         {"quality": 32},
         {"fps": 0},
+        {"colour": "bt709"},
         {"timeout_seconds": 0},
     ],
 )

@@ -119,9 +119,11 @@ def decode(
                     if is_cancelled():
                         raise CancelledError
                     endless = frames > chosen.bound
-                    complaint = "" if endless else jpegs.complaint.replace(str(path), path.name)
+                    complaint = "copies without end"
+                    if not endless:
+                        complaint = jpegs.complaint.replace(str(path), path.name)
                 decoded = Decoded(frames, chosen, complaint)
-                if endless:
+                if endless and not chosen.each_once:
                     reason = "each frame once: its time stamps make copies without end"
                     chosen = plan(info, selection, each_once=reason)
                 elif not from_beginning and clearly_fewer(frames - 2, chosen.expected):

@@ -88,7 +88,8 @@ def extract_shard(
 
     A video that fails is a row with its reason. Frames are kept where video and options are those
     that they were made from, all are there and of the size that they had, and where the video is
-    gone. Frames that came from elsewhere, such as
+    gone; those of before there was a choice of colour count as made `as_reference`. Frames that
+    came from elsewhere, such as
     the reference's, are kept where they are as many and as large as the options ask for. A run that
     was stopped leaves complete videos and nothing else.
 
@@ -133,6 +134,13 @@ def extract_shard(
     counts = Counter(record.status for _, record in done)
     summary = ", ".join(f"{n} {status}" for status, n in counts.most_common())
     _log.info("%s: %d videos%s", manifest, len(rows), f": {summary}" if summary else "")
+    older = sum(bool(record.made_from and "colour" not in record.made_from) for _, record in done)
+    if older and options.colour == "converted":
+        _log.info(
+            "%s: frames of %d videos were made before there was a choice of colour, as_reference, "
+            "and are kept; delete them to have them made anew",
+            *(manifest, older),
+        )
 
 
 class _Row(NamedTuple):

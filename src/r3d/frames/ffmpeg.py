@@ -249,6 +249,8 @@ class JpegStream:
             text = " ".join(re.sub(r" @ 0x[0-9a-f]+", "", line).split())
             if text:
                 return text[:200]
+        if status < 0:
+            return f"ffmpeg crashed ({signal.Signals(-status).name})"
         return f"ffmpeg ended with status {status}" if status else ""
 
     def _chunks(self) -> Iterator[bytes]:

@@ -12,8 +12,10 @@ from r3d.tables import read_columns, write_table
 MANIFEST_COLUMNS = ("id", "label", "key", "status", "reason", "frames", "fps", "width", "height")
 """Columns of a manifest.
 
-status: ok, truncated (frames, but errors or clearly fewer than the container states; both are
-    used), missing (no file), empty (no bytes, video stream or frame), corrupt (nothing decodable).
+status: ok, truncated (frames, but errors, clearly fewer than the container states, or clearly more
+    than its time stamps explain; both are used), missing (no file), empty (no bytes, video stream
+    or frame), corrupt (nothing decodable).
+reason: why it is not ok; of one that is, why its stated rate was not followed, or "".
 frames, fps, width, height: of the extracted frames; "0" and "" for videos without.
 """
 

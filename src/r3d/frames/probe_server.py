@@ -78,7 +78,8 @@ def serve(connections: socket.socket) -> None:
 def answer(connection: socket.socket) -> None:
     """Say to each request what was found, or why the video is refused."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    with suppress(ValueError, OSError):  # a lower limit holds already
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with connection.makefile("rb") as requests:
         for line in requests:
@@ -91,6 +92,9 @@ def answer(connection: socket.socket) -> None:
             except (MemoryError, av.error.MemoryError):
                 reason = f"opening it takes more than {MEMORY_BYTES >> 30} GiB of memory"
                 reply = {"status": "corrupt", "reason": reason}
+            except Exception as error:  # no file may end the work on the others
+                reason = f"cannot be opened: {type(error).__name__}: {error}"
+                reply = {"status": "corrupt", "reason": reason[:200]}
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.sendall(json.dumps(reply).encode() + b"\n")
 

@@ -52,7 +52,7 @@ class Plan:
         none; None if nothing tells.
     stated: frames that come out by what the container states, if it does.
     fps: frames per second that come out.
-    lead: copies that may come before them, where sound begins earlier.
+    most: frames that time stamps explain at most; None if nothing tells.
     """
 
     rate: Fraction
@@ -61,7 +61,7 @@ class Plan:
     expected: float | None
     stated: float | None
     fps: Fraction
-    lead: float
+    most: float | None
 
     @property
     def thins(self) -> bool:
@@ -82,16 +82,12 @@ class Plan:
 
     def exceeded_by(self, frames: int) -> bool:
         """Whether there are clearly more frames than the time stamps explain."""
-        if self.each_once or self.expected is None:
-            return False
-        return clearly_fewer(self.expected + self.lead, frames)
+        return self.most is not None and clearly_fewer(self.most, frames)
 
     @property
     def bound(self) -> float:
         """More frames than this are copies without end."""
-        if self.each_once or not self.expected:
-            return float("inf")
-        return 2 * (self.expected + self.lead) + 100
+        return 2 * self.most + 100 if self.most is not None else float("inf")
 
 
 def plan(info: VideoInfo, selection: Selection, *, each_once: str = "") -> Plan:
@@ -113,8 +109,11 @@ def plan(info: VideoInfo, selection: Selection, *, each_once: str = "") -> Plan:
     if not reason and constant is not None:
         reason = _untrue(rate, constant, info, lead)
     expected: float | None = constant
+    # Sound that begins earlier has copies of the first frame beside it.
+    most = None if constant is None else constant + lead * float(rate)
     if reason:
         rate = _found_rate(info) or rate
+        most = info.coded or None
         # The fields of a frame may be coded apart: as many frames as there is room for will do.
         expected = min(info.coded, constant or info.coded) or None
     stated = _stated(rate, info, selection, each_once=bool(reason))
@@ -129,7 +128,7 @@ def plan(info: VideoInfo, selection: Selection, *, each_once: str = "") -> Plan:
         expected=stated and stated * share if expected is None else expected * share,
         stated=stated and stated * share,
         fps=fps,
-        lead=0.0 if reason else lead * float(fps),
+        most=most and most * share,
     )
 
 

@@ -119,7 +119,10 @@ def writing(path: AnyPath) -> Iterator[None]:
         found = obstacle(error)
         if found is None:
             raise
-        raise WriteError(f"{os.fspath(path)}: cannot be written: {obstacle_line(found)}") from error
+        kept = "; what was there before is kept" if _is_file(Path(path)) else ""
+        raise WriteError(
+            f"{os.fspath(path)}: cannot be written: {obstacle_line(found)}{kept}"
+        ) from error
 
 
 def need_writable(path: AnyPath, *, folder: bool = False) -> None:
@@ -157,6 +160,13 @@ def need_writable(path: AnyPath, *, folder: bool = False) -> None:
         raise WriteError(
             f"{path}: cannot be written: {here} is read-only for this user; {_NO_RIGHT}"
         )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the disk that cannot be written may not be readable either
+        return False
 
 
 def _exists(path: Path) -> bool:

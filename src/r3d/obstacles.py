@@ -71,7 +71,17 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         found = obstacle(error)
         if found is None:
             raise
-        raise WriteError(f"{os.fspath(path)}: cannot be written: {obstacle_line(found)}") from error
+        kept = "; what was there before is kept" if _is_file(Path(path)) else ""
+        raise WriteError(
+            f"{os.fspath(path)}: cannot be written: {obstacle_line(found)}{kept}"
+        ) from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the disk that cannot be written may not be readable either
+        return False
 
 
 def need_writable(path: str | os.PathLike[str], *, folder: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The metrics of the ActivityNet challenge's untrimmed classification: mean AP and hit@k.
+"""The metrics of the ActivityNet challenge's untrimmed classification: mean AP, Hit@k, Avg Hit@k.
 
 The semantics are those of the challenge's evaluation code (Caba Heilbron et al., ActivityNet, CVPR
 2015): a video may have several classes, and every stored score of a class counts for its AP.

@@ -134,7 +134,14 @@ def test_it_makes_the_table_and_the_figures(done: Workspace):
     assert (ledger["status"] == "ok").all()
     assert len(ledger) == 32
     run = done.folder / "results/experiments/base/01"
-    for name in ("model.pth", "val.json", "curves.svg", "val.confusion.svg", "val.classes.tsv"):
+    for name in (
+        "model.pth",
+        "val.json",
+        "curves.svg",
+        "val.confusion.svg",
+        "val.classes.tsv",
+        "val.videos.tsv",
+    ):
         assert (run / name).stat().st_size > 0
 
 

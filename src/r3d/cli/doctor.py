@@ -37,7 +37,13 @@ def doctor_command(
     except InputError as error:
         report = Report()
         for problem in str(error).splitlines():
-            report.add("error", "config", str(config), problem, "mend the config, and ask again")
+            report.add(
+                "error",
+                "config",
+                str(config),
+                problem.removeprefix("config: "),
+                "mend the config, and ask again",
+            )
     if output == Path("-"):
         click.echo(report.json(), nl=False)
     else:

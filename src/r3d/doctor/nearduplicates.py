@@ -34,7 +34,7 @@ _SIDE = 64
 _FREQUENCIES = 16
 _LEAST_PIXELS = 24
 _BANDS = 16
-_LARGEST_BUCKET = 1000
+_LEAST_BUCKET = 100
 _PAIRS_AT_A_TIME = 1 << 21
 
 
@@ -93,8 +93,8 @@ def match_videos(first: Sequence[FrameHashes], second: Sequence[FrameHashes]) ->
     """The pairs of videos, one of each side, that are near-duplicates.
 
     Frames that are compared share 16 of their bits in one of 16 places, so the cost grows with the
-    frames that are alike and not with the square of all. Where very many share the same 16 bits,
-    each is compared with the first thousand.
+    frames that are alike and not with the square of all. Where many more than usual share the same
+    16 bits, each of the first side is compared with a hundred of the second.
     """
     if not first or not second:
         return []
@@ -103,21 +103,31 @@ def match_videos(first: Sequence[FrameHashes], second: Sequence[FrameHashes]) ->
     for part in range(len(_PARTS)):
         limit = DISTANCE if part == 0 else HALF_DISTANCE
         hits += _near(left, right, part, limit)
-    frames = np.unique(np.concatenate(hits))
+    frames = _distinct(np.concatenate(hits))
     i, j = frames // len(right), frames % len(right)
     pairs = left.video[i] * len(second) + right.video[j]
-    found = []
     # Of each pair of videos: how many frames of one and of the other have a counterpart.
-    left_hits = np.unique(np.stack([pairs, i]), axis=1)[0]
-    right_hits = np.unique(np.stack([pairs, j]), axis=1)[0]
-    numbers, left_counts = np.unique(left_hits, return_counts=True)
-    _, right_counts = np.unique(right_hits, return_counts=True)
+    numbers, left_counts = _counts(_distinct(pairs * len(left) + i) // len(left))
+    _, right_counts = _counts(_distinct(pairs * len(right) + j) // len(right))
+    found = []
     for number, n_left, n_right in zip(numbers, left_counts, right_counts, strict=True):
         a, b = divmod(int(number), len(second))
         share = max(n_left / left.n_usable[a], n_right / right.n_usable[b])
         if share >= SHARE:
             found.append(Match(a, b, float(min(share, 1.0))))
     return found
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """The values in order, each once. (NumPy's own is slow where many are near each other.)"""
+    values = np.sort(values)
+    return values[np.diff(values, prepend=-1) != 0]
+
+
+def _counts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values among values in order, none below 0, and how often each occurs."""
+    (begins,) = np.nonzero(np.diff(values, prepend=-1))
+    return values[begins], np.diff(begins, append=len(values))
 
 
 class _Frames:
@@ -144,18 +154,18 @@ def _near(left: _Frames, right: _Frames, part: int, limit: int) -> Iterator[np.n
     theirs = np.ascontiguousarray(right.bits[columns, part])
     for band in range(_BANDS):
         keys, other_keys = ours.view(np.uint16)[:, band], theirs.view(np.uint16)[:, band]
-        order = np.argsort(keys, kind="stable")
-        begins = np.searchsorted(keys[order], other_keys, "left")
-        ends = np.searchsorted(keys[order], other_keys, "right")
-        sizes = np.minimum(ends - begins, _LARGEST_BUCKET)
+        order = np.argsort(other_keys, kind="stable")
+        begins = np.searchsorted(other_keys[order], keys, "left")
+        ends = np.searchsorted(other_keys[order], keys, "right")
+        sizes = np.minimum(ends - begins, max(_LEAST_BUCKET, 4 * len(theirs) >> 16))
         for low, high in _portions(sizes):
             n = sizes[low:high]
-            second = np.repeat(np.arange(low, high), n)
+            first = np.repeat(np.arange(low, high), n)
             within = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
-            first = order[np.repeat(begins[low:high], n) + within]
+            second = order[np.repeat(begins[low:high], n) + within]
             apart = np.bitwise_count(ours[first] ^ theirs[second]).sum(1, dtype=np.int64)
             near = apart <= limit
-            yield np.unique(rows[first[near]] * len(right) + columns[second[near]])
+            yield _distinct(rows[first[near]] * len(right) + columns[second[near]])
 
 
 def _portions(sizes: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from r3d.lists.base import stem
 _GROUPS = re.compile(
     r"(v_.+_g\d+)_c\d+"  # UCF-101
     # HMDB-51: the film and the class, as a film gives clips to several classes.
-    r"|(.+)_[fhlu]_(?:cm|nm)_np\d_(?:ba|fr|le|ri)_(?:bad|med|goo)_\d+"
+    r"|(.+)_[fhlu]_(?:cm|nm)_np\d+_(?:ba|fr|le|ri)_(?:bad|med|goo)_\d+"
     r"|((?:flickr|vimeo)-.+)_\d+"  # Moments in Time
 )
 _YOUTUBE = re.compile(

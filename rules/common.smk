@@ -238,6 +238,12 @@ def pretrained_model(wildcards):
     return start_of(wildcards.experiment, wildcards.split)
 
 
+def class_order_file(wildcards):
+    """The file that states the classes of a model that does not, if there is one."""
+    order = experiment_of(wildcards).class_order
+    return [] if order in (None, "annotation") else order
+
+
 def trained_model(wildcards):
     return model_of(wildcards.experiment, wildcards.split)
 

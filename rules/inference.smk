@@ -12,6 +12,7 @@ rule infer_subset:
         annotation=experiment_annotation,
         frames=frames_digests,
         model=trained_model,
+        class_order=class_order_file,
     output:
         f"{EXPERIMENT}/{{subset}}.json",
     log:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -174,7 +175,7 @@ class _Server:
     def connection(self) -> Iterator[socket.socket]:
         """A connection to a process that serves it alone; one that fails is not used again."""
         with self._lock:
-            connection = self._idle.pop() if self._idle else self._connect()
+            connection = self._take_idle() or self._connect()
         try:
             yield connection
         except BaseException:
@@ -182,6 +183,16 @@ class _Server:
             raise
         with self._lock:
             self._idle.append(connection)
+
+    def _take_idle(self) -> socket.socket | None:
+        while self._idle:
+            connection = self._idle.pop()
+            poll = select.poll()
+            poll.register(connection, select.POLLIN)
+            if not poll.poll(0):
+                return connection
+            connection.close()  # unasked, it has an end to tell of
+        return None
 
     def _connect(self) -> socket.socket:
         ours, theirs = socket.socketpair()

@@ -70,23 +70,31 @@ def hash_frames(jpegs: Sequence[bytes]) -> FrameHashes:
     """
     bits = np.zeros((len(jpegs), len(_PARTS), 4), np.uint64)
     usable = np.zeros((len(jpegs), len(_PARTS)), bool)
-    for i, jpeg in enumerate(jpegs):
-        picture = simplejpeg.decode_jpeg(
-            jpeg,
-            "GRAY",
-            fastdct=True,
-            min_height=_LEAST_PIXELS,
-            min_width=_LEAST_PIXELS,
-            min_factor=8,
-            strict=False,
-        )[:, :, 0].astype(np.float32)
-        small = np.stack([rows @ picture @ columns for rows, columns in _scaling(*picture.shape)])
-        cosines = _cosines()
-        spectrum = (cosines @ small @ cosines.T).reshape(len(_PARTS), -1)
-        above = spectrum > np.median(spectrum, axis=1, keepdims=True)
-        bits[i] = np.packbits(above, axis=1).view(np.uint64)
-        usable[i] = _quality(small) >= QUALITY
+    pictures = [_decoded(jpeg) for jpeg in jpegs]
+    cosines = _cosines()
+    for shape in {picture.shape for picture in pictures}:
+        frames = [i for i, picture in enumerate(pictures) if picture.shape == shape]
+        stack = np.stack([pictures[i] for i in frames]).astype(np.float32)
+        for part, (rows, columns) in enumerate(_scaling(*shape)):
+            small = rows @ stack @ columns
+            spectrum = (cosines @ small @ cosines.T).reshape(len(frames), -1)
+            above = spectrum > np.median(spectrum, axis=1, keepdims=True)
+            bits[frames, part] = np.packbits(above, axis=1).view(np.uint64)
+            usable[frames, part] = _quality(small) >= QUALITY
     return FrameHashes(bits, usable)
+
+
+def _decoded(jpeg: bytes) -> np.ndarray:
+    """The grey values of a frame, at an eighth of its size if that leaves enough to be seen."""
+    return simplejpeg.decode_jpeg(
+        jpeg,
+        "GRAY",
+        fastdct=True,
+        min_height=_LEAST_PIXELS,
+        min_width=_LEAST_PIXELS,
+        min_factor=8,
+        strict=False,
+    )[:, :, 0]
 
 
 def match_videos(first: Sequence[FrameHashes], second: Sequence[FrameHashes]) -> list[Match]:

@@ -189,9 +189,17 @@ def test_a_new_video_in_the_list_extracts_its_shard_only(workspace: Workspace):
 @pytest.mark.parametrize(
     ("module", "again", "not_again"),
     [
-        ("frames", {"extract_shard"}, {"list_split", "shard_videos"}),
-        ("evaluate", {"evaluate_subset"}, {"train_model", "infer_subset", "extract_shard"}),
-        ("models/resnet", {"train_model", "infer_subset"}, {"extract_shard", "annotate_split"}),
+        ("frames/extract", {"extract_shard"}, {"list_split", "shard_videos"}),
+        (
+            "evaluation/evaluate",
+            {"evaluate_subset"},
+            {"train_model", "infer_subset", "extract_shard"},
+        ),
+        (
+            "models/families/resnet",
+            {"train_model", "infer_subset"},
+            {"extract_shard", "annotate_split"},
+        ),
     ],
 )
 def test_a_change_of_library_code_reruns_its_step(

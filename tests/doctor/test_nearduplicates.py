@@ -8,7 +8,8 @@ import simplejpeg
 from PIL import Image
 
 from r3d.doctor.nearduplicates import DISTANCE, FrameHashes, hash_frames, match_videos
-from r3d.frames.ffmpeg import Selection, read_jpegs
+from r3d.frames.decoding import read_jpegs
+from r3d.frames.selection import Selection
 
 SIZE = (240, 320)
 

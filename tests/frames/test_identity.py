@@ -1,15 +1,17 @@
 """Digests of frames: equal for equal frames, other for others."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import simplejpeg
 
 from r3d.errors import InputError
 from r3d.frames.identity import gather_digests, joint_digest, write_shard_digest
 from r3d.frames.ledger import MANIFEST_COLUMNS
+from r3d.frames.stores import VideoRecord, open_store, partial_folder
 from r3d.tables import write_table
 
 
@@ -20,13 +22,14 @@ def digest(folder: Path, *, status: str = "missing", frames: int = 3, **made_fro
         ("b", "run", "run/b", status, f"it is {status}", "0", "", "", ""),
     ]
     write_table(pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)), folder / "manifest.tsv")
-    record = {
-        **{"status": "ok", "reason": "", "frames": frames, "fps": 25.0, "width": 48, "height": 36},
-        "made_from": {"size": 1000, "mtime_ns": 1, "short_side": 36, **made_from},
-    }
-    path = folder / "jpg/run/a/.video.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record))
+    store = open_store(folder / "jpg")
+    made = {"size": 1000, "mtime_ns": 1, "short_side": 36, **made_from}
+    jpeg = simplejpeg.encode_jpeg(np.zeros((36, 48, 3), np.uint8))
+    with partial_folder(folder / "jpg") as partial, store.writer(partial / "0") as writer:
+        for _ in range(frames):
+            writer.append(jpeg)
+        record = VideoRecord("ok", "", frames, 25.0, 48, 36, made)
+        writer.commit(store.path("run/a"), record)
     write_shard_digest(folder / "manifest.tsv", folder / "jpg", folder / "digest")
     return joint_digest([folder / "digest"])
 

@@ -126,7 +126,9 @@ class ClipLoader:
                     raise type(batch)(str(batch))
                 yield batch
         except (RuntimeError, OSError, EOFError) as error:
-            reason = _lack(error) or _death(getattr(batches, "_workers", ()))
+            # A death may be noticed as workers that are kept begin an epoch.
+            iterator = batches or getattr(self._loader, "_iterator", None)
+            reason = _lack(error) or _death(getattr(iterator, "_workers", ()))
             if isinstance(error, InputError) or reason is None:
                 raise
             raise WorkerLost(_advice(reason)) from None

@@ -15,7 +15,7 @@ from r3d.config.config import Dataset
 from r3d.config.inputs import list_files
 from r3d.doctor.findings import Report
 from r3d.errors import InputError, reason_of
-from r3d.lists import COLUMNS, FORMATS, SplitOptions
+from r3d.lists import COLUMNS, SplitOptions, list_format
 from r3d.lists.checking import check_list
 
 HELD_OUT = ("validation", "testing")
@@ -63,13 +63,13 @@ def read_lists(name: str, dataset: Dataset, report: Report) -> dict[str, Listed]
 
 
 def _read(where: str, dataset: Dataset, split: str, report: Report) -> Listed:
-    list_format, folder = FORMATS[dataset.format], Path(dataset.lists)
-    video_list = list_format.read(folder, split, SplitOptions(**dataset.split_options))
+    chosen, folder = list_format(dataset.format, dataset.n_classes), Path(dataset.lists)
+    video_list = chosen.read(folder, split, SplitOptions(**dataset.split_options))
     once = video_list.videos.drop_duplicates("id")
     if len(once) < len(video_list.videos):
         _check_repeats(where, video_list.videos, report)
     video_list = type(video_list)(video_list.labels, once)
-    checked = check_list(video_list, folder, list_format)
+    checked = check_list(video_list, folder, chosen)
     return Listed(checked.labels, checked.videos)
 
 

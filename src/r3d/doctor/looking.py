@@ -23,7 +23,7 @@ from r3d.frames.decoding import read_jpegs
 from r3d.frames.layouts import FIRST_FRAME
 from r3d.frames.probing import VideoError, probe
 from r3d.frames.selection import Selection, plan
-from r3d.frames.stores import FrameStore, JpgStore, VideoRecord, open_store
+from r3d.frames.stores import open_store
 
 LOOKED_SECONDS = 20.0
 """So much of a video is decoded, from its beginning or that of its segment, unless all is."""
@@ -107,22 +107,13 @@ def look_at(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _LentStore(JpgStore):
-    """A store that is read only: what is found out about frames is not noted down in it."""
-
-    def adopt(self, key: str, record: VideoRecord) -> None:
-        pass
-
-
 class _Viewer:
     def __init__(self, dataset: Dataset, *, whole: bool, compare: bool) -> None:
         self._dataset = dataset
         self._whole = whole
         self._compare = compare
         frames = Path(dataset.frames)
-        self._store: FrameStore = (
-            _LentStore(frames) if dataset.file_type == "jpg" else open_store(frames, "hdf5")
-        )
+        self._store = open_store(frames, dataset.file_type, lent=True)
 
     def __call__(self, place: Place) -> Look:
         if place.key:

@@ -28,7 +28,7 @@ from r3d.clips.modelinput import model_input
 from r3d.compute.device import autocast, choose_device, enough_memory, use_cores
 from r3d.compute.distributed import World, join_world
 from r3d.config.options import RunOptions, TrainingOptions
-from r3d.errors import InputError, Stopped
+from r3d.errors import InputError, Stopped, WriteError
 from r3d.files import AnyPath
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
@@ -225,10 +225,9 @@ def _write_model(state: TrainState, folder: RunFolder, model: Path) -> None:
 def _write(path: Path, checkpoint: Checkpoint) -> None:
     try:
         write_checkpoint(path, checkpoint)
-    except OSError as error:
+    except WriteError as error:
         raise InputError(
-            f"checkpoint {path}: cannot be written ({error.strerror}); the state before it is "
-            "kept, and the training goes on from there once that is mended"
+            f"checkpoint {error}; the training goes on from the state before it once that is mended"
         ) from None
 
 

@@ -28,8 +28,11 @@ __all__ = [
 _STORES: dict[FileType, type[FrameStore]] = {"jpg": JpgStore, "hdf5": Hdf5Store}
 
 
-def open_store(folder: AnyPath, file_type: FileType = "jpg") -> FrameStore:
+def open_store(folder: AnyPath, file_type: FileType = "jpg", *, lent: bool = False) -> FrameStore:
     """The store in a folder, of the layout "jpg" or "hdf5".
+
+    Args:
+        lent: whether nothing may be noted down in it, such as how many frames were counted.
 
     >>> import r3d
     >>> store = r3d.open_store("frames", "jpg")
@@ -40,4 +43,4 @@ def open_store(folder: AnyPath, file_type: FileType = "jpg") -> FrameStore:
     """
     if file_type not in _STORES:
         raise InputError(f"file_type: {file_type!r} is not one of {', '.join(_STORES)}")
-    return _STORES[file_type](Path(folder))
+    return _STORES[file_type](Path(folder), lent=lent)

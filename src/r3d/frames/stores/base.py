@@ -144,8 +144,9 @@ class FrameStore(ABC):
     file_type: ClassVar[FileType]
     _extension: ClassVar[str] = ""  # of what is at the path of a video
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, lent: bool = False) -> None:
         self.folder = folder
+        self._lent = lent
 
     def path(self, key: str) -> Path:
         """Where the frames of a video are.
@@ -195,11 +196,12 @@ class FrameStore(ABC):
         if verify or found.suspect or is_marked(path):
             damage = self._damage(path, found)
             if damage:
-                mark(path, damage)
+                self._mark(path, damage)
                 return unusable(damage)
-            unmark(path)
-            if found.suspect:
-                self._trust(path)
+            if not self._lent:
+                unmark(path)
+                if found.suspect:
+                    self._trust(path)
         return found.record
 
     def marked(self, keys: Iterable[str]) -> list[str]:
@@ -229,9 +231,13 @@ class FrameStore(ABC):
         remedy = "extract the video again"
         # A path that leads nowhere may be a mistake of a person: nothing is written there.
         known = os.path.lexists(path) or (self.folder / PARTIAL).is_dir()
-        if "\0" in str(path) or not known or not mark(path, what):
+        if "\0" in str(path) or not known or not self._mark(path, what):
             remedy += ", with r3d frames --verify"
         return InputError(f"{file or path}: {what}; {remedy}")
+
+    def _mark(self, path: Path, what: str) -> bool:
+        """Have the next extraction look at frames; whether it will."""
+        return not self._lent and mark(path, what)
 
     @abstractmethod
     def adopt(self, key: str, record: VideoRecord) -> None:

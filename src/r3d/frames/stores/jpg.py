@@ -45,7 +45,7 @@ class JpgStore(FrameStore):
         path = self.path(key)
         with suppress(OSError, KeyError):
             states = _frames_in(path)
-            _adopt(path, record, sum(states[name].st_size for name in _names(record.frames)))
+            self._note(path, record, sum(states[name].st_size for name in _names(record.frames)))
 
     def writer(self, partial: Path) -> FrameWriter:
         return _JpgWriter(self.folder, partial)
@@ -97,8 +97,21 @@ class JpgStore(FrameStore):
             return Found(unusable(gap))
         record = unrecorded(len(names), (path / names[0]).read_bytes(), names[0])
         if record.frames:
-            _adopt(path, record, sum(state.st_size for state in states.values()))
+            self._note(path, record, sum(state.st_size for state in states.values()))
         return Found(record)
+
+    def _note(self, path: Path, record: VideoRecord, n_bytes: int) -> None:
+        if self._lent:
+            return
+        # Another one may be read-only, too: then its frames are counted again next time.
+        with (
+            suppress(OSError),
+            atomic_path(path / _RECORD_FILE) as partial,
+            partial.open("w") as file,
+        ):
+            json.dump({**asdict(record), "bytes": n_bytes}, file)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _trust(self, path: Path) -> None:
         with suppress(OSError):
@@ -166,14 +179,6 @@ def _gap(states: dict[str, os.stat_result], names: Sequence[str]) -> str:
         if not state.st_size:
             return f"{name} is empty"
     return ""
-
-
-def _adopt(path: Path, record: VideoRecord, n_bytes: int) -> None:
-    # A store that others lend may be read-only: then its frames are counted again next time.
-    with suppress(OSError), atomic_path(path / _RECORD_FILE) as partial, partial.open("w") as file:
-        json.dump({**asdict(record), "bytes": n_bytes}, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read_file(path: str) -> bytes:

@@ -344,7 +344,7 @@ class Resources(Section):
 
 
 class RunOptions(Section):
-    """How and where steps run; nothing that a result depends on.
+    """How and where steps run; nothing that a result depends on beyond rounding.
 
     >>> import r3d
     >>> r3d.RunOptions(n_threads=8).cores_per_process

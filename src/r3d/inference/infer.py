@@ -97,7 +97,7 @@ def infer(
         file_type: the kind of the frame store.
         model: checkpoint of the network.
         output: file to write.
-        run: how to run, which changes no result.
+        run: how to run, which changes no result beyond rounding.
         batch_size: rows of a batch, at most, where `run.inference_batch_size` does not say; 128 by
             default.
         n_cores: cores to use; all by default.

@@ -87,7 +87,7 @@ def train(
         pretrained: checkpoint to start from; the head is replaced by a fresh one.
         checkpoints: folder of the run folders.
         model, train_log, val_log: files to write.
-        run: how to run, which changes no result.
+        run: how to run, which changes no result beyond rounding.
         n_cores: cores to use; all by default.
 
     Raises:

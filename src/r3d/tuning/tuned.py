@@ -23,7 +23,7 @@ _EFFECTS = {
         "takes the batch-norm statistics from each part, as so many GPUs would, which changes the",
         "trained weights: a finished training is run again with it. The batch stays as it is.",
     ),
-    "inference_batch_size": ("changes no result.",),
+    "inference_batch_size": ("changes no result beyond rounding.",),
     "n_threads": ("changes no result.",),
     "memory_format": ("changes no result beyond rounding.",),
     "compile": ("changes no result beyond rounding.",),

@@ -10,6 +10,7 @@
 """
 
 import errno
+import multiprocessing.connection
 import os
 import shutil
 import signal
@@ -169,6 +170,9 @@ def _lack(error: BaseException) -> str | None:
 
 def _death(workers: Iterable[Any]) -> str | None:
     """How a worker ended that should not have, None if none did."""
+    workers = list(workers)
+    # The end of what it was writing is seen a moment before its own.
+    multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
     for worker in workers:
         worker.join(timeout=0)
         if worker.exitcode == -signal.SIGBUS:

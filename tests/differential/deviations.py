@@ -21,8 +21,8 @@ DEVIATIONS = {
         "the reference never draws the last start at which a clip still fits; here every start"
     ),
     "one sample": (
-        "a single validation clip lies at the begin of the video in the reference, in the middle "
-        "here, as a training clip with train_t_crop: center does"
+        "a single validation clip is a division by zero in the reference; here it lies in the "
+        "middle, as a training clip with train_t_crop: center does"
     ),
     "stride": (
         "sample_t_stride is lost in the reference's validation and inference, whose clips are "

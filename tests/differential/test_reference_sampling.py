@@ -82,7 +82,9 @@ def test_one_sample(reference: Reference, n_frames: int) -> None:
     frames = list(range(1, n_frames + 1))
     (start,) = even_starts(1, n_frames + 1, size=16, n_samples=1)
     assert frame_indices(start, n_frames + 1, size=16) == transforms.TemporalCenterCrop(16)(frames)
-    assert transforms.TemporalEvenCrop(16, 1)(frames) == [frames[:16]], DEVIATIONS["one sample"]
+    # DEVIATIONS["one sample"]
+    with pytest.raises(ZeroDivisionError):
+        transforms.TemporalEvenCrop(16, 1)(frames)
 
 
 def test_stride(reference: Reference) -> None:

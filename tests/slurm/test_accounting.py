@@ -60,10 +60,10 @@ def test_partition_account_and_type_of_gpu(
 def test_sacct_as_the_status_command(refusals: list[str], workflow: Workflow):
     workflow.edit_profile("slurm-status-command: squeue", "slurm-status-command: sacct")
     workflow.edit_profile("slurm-array-jobs: extract_shard", 'slurm-array-jobs: ""')
-    obstacle = workflow.folder / "data/other"
+    obstacle = workflow.folder / "data/other/.partial"
     other = {"other": {**SMALL, "frames": "data/other"}}
     ledger = "results/datasets/other/ledger.tsv"
-    obstacle.parent.mkdir(exist_ok=True)
+    obstacle.parent.mkdir(parents=True, exist_ok=True)
     obstacle.touch()
     status, report = workflow.run(ledger, "--retries=0", *FEWER_JOBS, datasets=other)
     assert status == 1

@@ -166,6 +166,10 @@ def test_scores_are_those_of_inference(inside: Path, tmp_path: Path):
         assert score == pytest.approx(entry["score"], abs=1e-3)
 
 
+def video_input(**options: float) -> torch.Tensor:
+    return r3d.load_model("model.pth").video_input("video.avi", **options)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -177,6 +181,11 @@ def test_scores_are_those_of_inference(inside: Path, tmp_path: Path):
         (lambda: r3d.load_model("model.pth", no_mean_norm=True), "normalisation"),
         (lambda: r3d.load_model("model.pth").video_input("none.mp4"), "none.mp4: missing: no such"),
         (lambda: r3d.load_model("model.pth").video_input("annotation.json"), "annotation.json: "),
+        *(
+            (lambda n=name, v=value: video_input(**{n: v}), f"{name}: {value} is refused; accepted")
+            for name, value in (("fps", 0), ("short_side", -5), ("start", -1), ("end", 0))
+        ),
+        (lambda: video_input(start=200, end=201), "video.avi: empty: no frame from 200 s to 201 s"),
         (
             lambda: r3d.load_model("model.pth").frames_input(np.zeros((4, 8, 8), np.uint8)),
             r"\(4, 8, 8\) of uint8; accepted: \(t, h, w, 3\)",

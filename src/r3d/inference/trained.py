@@ -83,13 +83,22 @@ class TrainedModel:
             start, end: seconds of the video; all of it by default.
 
         Raises:
-            InputError: if no frame can be decoded, or the network takes optical flow.
+            InputError: if no frame can be decoded, an argument is out of its range, or the network
+                takes optical flow.
         """
         if self.options.input_type != "rgb":
             raise InputError(
                 f"{video}: the network takes optical flow, which a video does not hold; accepted: "
                 "networks of input_type: rgb"
             )
+        for name, value, fits, accepted in (
+            ("short_side", short_side, short_side >= 0, "pixels, or 0 to keep the size"),
+            ("fps", fps, fps is None or fps > 0, "above 0, or None for all frames"),
+            ("start", start, start is None or start >= 0, "seconds from 0 on"),
+            ("end", end, end is None or end > (start or 0), "seconds after the start"),
+        ):
+            if not fits:
+                raise InputError(f"{name}: {value!r} is refused; accepted: {accepted}")
         selection = Selection(short_side=short_side, quality=2, fps=fps, start=start, end=end)
         try:
             jpegs = read_jpegs(video, selection)

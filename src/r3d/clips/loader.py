@@ -172,9 +172,10 @@ def _death(workers: Iterable[Any]) -> str | None:
     """How a worker ended that should not have, None if none did."""
     workers = list(workers)
     # The end of what it was writing is seen a moment before its own.
-    multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
+    ended = multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
     for worker in workers:
-        worker.join(timeout=0)
+        if worker.sentinel in ended:
+            worker.join(timeout=1)  # its status comes a moment after its end, too
         if worker.exitcode == -signal.SIGBUS:
             return _lack(RuntimeError("shm"))
         if worker.exitcode == -signal.SIGKILL:

@@ -252,7 +252,7 @@ def test_a_circle_of_pretraining_is_refused():
     ("text", "part"),
     [
         ("a: [", "not valid YAML"),
-        ("- a", "mapping"),
+        ("- a", "holds a list"),
         ("\xff", "line 1: byte 0xff .* not UTF-8"),
         (None, "read"),
     ],
@@ -279,6 +279,17 @@ def test_a_file_that_is_no_config(tmp_path: Path, text: str | None, part: str):
         (b"[" * 100_000, ["nested too deeply"]),
         (b"a: !!python/object:os.system {}\n", ["line 1, column 4", "python"]),
         (b"a: *b\n", ["line 1, column 4", "alias"]),
+        (b"# results: here\n", ["holds nothing", "experiments"]),
+        (b"- results\n", ["holds a list", "experiments"]),
+        (b"[]", ["holds a list", "experiments"]),
+        (
+            b"a0: &a0 []\n"
+            + b"".join(
+                b"a%d: &a%d [%s]\n" % (i, i, b",".join([b"*a%d" % (i - 1)] * 9))
+                for i in range(1, 99)
+            ),
+            ["aliases", "up to 1000000"],
+        ),
     ],
 )
 def test_a_faulty_yaml_file_is_refused_with_the_place(

@@ -62,12 +62,9 @@ def read_config(path: str | Path) -> Config:
     """Load a config from a YAML file.
 
     Raises:
-        InputError: if the file is absent, is not YAML or holds wrong values.
+        InputError: if the file is absent, is not YAML, has no keys or holds wrong values.
     """
-    raw = read_yaml(Path(path))
-    if not isinstance(raw, Mapping):
-        raise InputError(f"config {path}: must be a mapping with the keys datasets, experiments")
-    return load_config(raw)
+    return load_config(read_yaml(Path(path)))
 
 
 def _without_faults(raw: dict[str, Any], error: ValidationError) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from r3d.errors import InputError
 from r3d.files import read_json, read_text
 
 _DEFAULT = Path("config/config.yaml")
+_MOST_VALUES = 1_000_000
 _MERGE = "tag:yaml.org,2002:merge"  # << may come several times
 _WIDE = {
     "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
@@ -27,23 +29,28 @@ _WIDE = {
 }
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML or JSON file holds.
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """The keys and values of a YAML or JSON file.
 
     Raises:
         InputError: if it cannot be read or is no UTF-8; with the line and column of a syntax fault;
-            with both lines of each key that is given twice.
+            with both lines of each key that is given twice; or if it holds no keys.
     """
     text = _read(path)
     try:
         if _is_json(text):  # which may be indented by tabs
-            return read_json(path, unique_keys=True)
+            return _mapping(read_json(path, unique_keys=True), path)
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
+        if (n_values := _count(root, {})) > _MOST_VALUES:
+            raise InputError(
+                f"config {path}: its aliases (*name) stand for {n_values} values; accepted: up to "
+                f"{_MOST_VALUES}; write out what is meant"
+            )
         problems = list(_repeated_keys(path, root, ""))
         if problems:
             raise InputError("\n".join(problems))
-        return loader.construct_document(root) if root else None
+        return _mapping(loader.construct_document(root) if root else None, path)
     except MarkedYAMLError as error:
         raise InputError(
             f"config {_place(path, error)}: not valid YAML: {_reason(error)}"
@@ -133,6 +140,26 @@ def _reason(error: MarkedYAMLError) -> str:
     if error.context and error.context_mark:
         reason += f" ({error.context} that begins in line {error.context_mark.line + 1})"
     return " ".join(reason.split())
+
+
+def _mapping(content: Any, path: Path) -> dict[Any, Any]:
+    if isinstance(content, dict):
+        return content
+    found = "nothing" if content is None else f"a {type(content).__name__}"
+    raise InputError(
+        f"config {path}: holds {found}; accepted: keys with values, such as results, datasets and "
+        "experiments (see config/README.md)"
+    )
+
+
+def _count(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many values a node stands for where each alias is what it points to."""
+    if not isinstance(node, yaml.SequenceNode | yaml.MappingNode):
+        return 1
+    if id(node) not in known:
+        parts = node.value if isinstance(node, yaml.SequenceNode) else chain(*node.value)
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _repeated_keys(path: Path, node: yaml.Node | None, where: str) -> Iterator[str]:

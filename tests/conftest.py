@@ -5,6 +5,22 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in each run, and no limit of time that a busy machine could miss. To look
+# further: pytest --hypothesis-profile=long (docs/testing.md).
+settings.register_profile(
+    "suite",
+    max_examples=100,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile(
+    "long", settings.get_profile("suite"), max_examples=5000, derandomize=False
+)
+settings.load_profile("suite")
 
 
 def pytest_configure() -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from r3d.errors import InputError, Stopped
+from r3d.errors import InputError, Stopped, shown
 from r3d.obstacles import obstacle, obstacle_line
 
 _PR_SET_PDEATHSIG = 1
@@ -55,8 +55,8 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _say(error: InputError) -> NoReturn:
-    for problem in str(error).splitlines():
-        logging.error("error: %s", _shortened(problem))
+    for problem in str(error).split("\n"):
+        logging.error("error: %s", _shortened(shown(problem)))
     sys.exit(1)
 
 
@@ -80,7 +80,7 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         if not append:
             Path(log).unlink(missing_ok=True)
-        show_messages(_LogFile(log, encoding="utf-8"))
+        show_messages(_LogFile(log, encoding="utf-8", errors="backslashreplace"))
     _die_with_parent()
     try:
         with one_line_errors():

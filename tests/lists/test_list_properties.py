@@ -208,7 +208,7 @@ def assert_inside(video_list: VideoList) -> None:
 
 @pytest.mark.parametrize("format", WRITERS)
 @given(data=data_sets())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_what_a_right_list_says_is_read(place: Path, format: str, data: Any) -> None:
     labels, videos = data
     found = read(format, put(place, WRITERS[format](labels, videos)))

@@ -3,27 +3,22 @@
 The lists are made up from small models of what they say, or are right but for a piece that is not.
 """
 
-import csv
-import io
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from listmodels import LABELS, SPLITS, SUBSETS, VIDEOS, WRITERS, Files, Video, assert_inside
 from oddities import accepts_or_says_why
 
 from r3d.frames.shards import write_shards
 from r3d.lists import FORMATS, SplitOptions, VideoList, load_labels, load_list, read_list, save_list
 from r3d.tables import read_columns
-
-Files = dict[str, str | bytes]
 
 # Names that every format can state: no separators, no spaces at an end. "0" to "9" end lines of
 # UCF-101 and HMDB-51 as numbers, "." begins extensions, "," and '"' have a meaning in CSV.
@@ -31,16 +26,6 @@ LETTERS = "aB9. _-é,\"'=+@#%&;{}()[]日\u0301\U0001f600"
 NAMES = st.text(LETTERS, min_size=1, max_size=8).filter(
     lambda name: name == name.strip() and name.strip(".") and name[0] != "."
 )
-SUBSETS = ("training", "validation")
-
-
-@dataclass(frozen=True)
-class Video:
-    """What a list says of a video."""
-
-    name: str
-    label: str
-    subset: str
 
 
 @st.composite
@@ -56,103 +41,6 @@ def data_sets(draw: st.DrawFn) -> tuple[list[str], list[Video]]:
             subset = draw(st.sampled_from(SUBSETS))
         videos.append(Video(name, label, subset))
     return labels, draw(st.permutations(videos))
-
-
-def csv_text(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
-
-
-def ucf101(labels: list[str], videos: list[Video]) -> Files:
-    numbers = {label: number for number, label in enumerate(labels, 1)}
-    lines = {
-        "training": [f"{v.label}/{v.name}.avi {numbers[v.label]}\n" for v in videos],
-        "validation": [f"{v.label}/{v.name}.avi\r\n" for v in videos],
-    }
-    chosen = {
-        subset: "".join(
-            line
-            for line, video in zip(lines[subset], videos, strict=True)
-            if video.subset == subset
-        )
-        for subset in SUBSETS
-    }
-    return {
-        "classInd.txt": "".join(f"{number} {label}\n" for label, number in numbers.items()),
-        "trainlist01.txt": chosen["training"],
-        "testlist01.txt": chosen["validation"],
-    }
-
-
-def hmdb51(labels: list[str], videos: list[Video]) -> Files:
-    files: Files = {}
-    for label in labels:
-        own = [video for video in videos if video.label == label]
-        lines = [f"{v.name}.avi {1 + SUBSETS.index(v.subset)} \n" for v in own]
-        files[f"{label}_test_split1.txt"] = "".join(["left out.avi 0\n", *lines])
-    return files
-
-
-def kinetics(labels: list[str], videos: list[Video]) -> Files:
-    files: Files = {}
-    for name, subset in (("train", "training"), ("val", "validation")):
-        rows = [
-            (video.label, video.name, number, number + 10, name)
-            for number, video in enumerate(videos)
-            if video.subset == subset
-        ]
-        header = ("label", "youtube_id", "time_start", "time_end", "split")
-        files[f"kinetics-400_{name}.csv"] = csv_text([header, *rows])
-    return files
-
-
-def mit(labels: list[str], videos: list[Video]) -> Files:
-    files: Files = {
-        "moments_categories.txt": "".join(f"{label},{i}\n" for i, label in enumerate(labels))
-    }
-    for name, subset in (("training", "training"), ("validation", "validation")):
-        rows = [(f"{v.label}/{v.name}.mp4", v.label, 3, 1) for v in videos if v.subset == subset]
-        files[f"{name}Set.csv"] = csv_text(rows)
-    return files
-
-
-def own_csv(labels: list[str], videos: list[Video]) -> Files:
-    rows = [(f"{video.label}/{video.name}.mp4", video.label, video.subset) for video in videos]
-    return {"list.csv": csv_text([("path", "label", "subset"), *rows])}
-
-
-def activitynet(labels: list[str], videos: list[Video]) -> Files:
-    nodes: list[dict[str, Any]] = [{"nodeId": 0, "nodeName": "Root", "parentId": None}]
-    nodes += [{"nodeId": i, "nodeName": label, "parentId": 0} for i, label in enumerate(labels, 1)]
-    database = {
-        video.name: {
-            "subset": video.subset,
-            "duration": 9.5,
-            "annotations": [{"label": video.label, "segment": [0.5, 3]}],
-        }
-        for video in videos
-    }
-    return {"activity_net.json": json.dumps({"taxonomy": nodes, "database": database})}
-
-
-def folders(labels: list[str], videos: list[Video]) -> Files:
-    return {
-        f"{'train' if video.subset == 'training' else 'val'}/{video.label}/{video.name}.mp4": b"-"
-        for video in videos
-    }
-
-
-WRITERS = {
-    "activitynet": activitynet,
-    "csv": own_csv,
-    "folders": folders,
-    "hmdb51": hmdb51,
-    "kinetics": kinetics,
-    "mit": mit,
-    "ucf101": ucf101,
-}
-SPLITS = {"ucf101": "01", "hmdb51": "1"}
 
 
 def test_every_format_is_tried():
@@ -191,21 +79,6 @@ def saved_and_loaded(video_list: VideoList, place: Path) -> None:
     assert loaded.to_numpy().tolist() == video_list.videos.to_numpy().tolist()
 
 
-def assert_inside(video_list: VideoList) -> None:
-    """Check that ids are names, and that keys and paths stay in the folders that they are in."""
-    videos = video_list.videos
-    assert videos["id"].is_unique
-    for video_id in videos["id"]:
-        assert os.path.normpath(f"/store/{video_id}") == f"/store/{video_id}"
-        assert "/" not in video_id
-    for column in ("key", "path"):
-        for name in videos[column]:
-            assert os.path.normpath(f"/store/{name}") == f"/store/{name}"
-            assert not {"\0", "\n", "\r", "\\"} & set(name)
-    assert set(videos["subset"]) <= {"training", "validation", "testing"}
-    assert set(videos["label"]) <= {*video_list.labels, ""}
-
-
 @pytest.mark.parametrize("format", WRITERS)
 @given(data=data_sets())
 @settings(max_examples=25)
@@ -234,15 +107,6 @@ def test_what_a_right_list_says_is_read(place: Path, format: str, data: Any) -> 
     assert sorted(sharded) == sorted(found.videos["id"])
 
 
-LABELS, VIDEOS = (
-    ["run", "walk"],
-    [
-        Video("a", "run", "training"),
-        Video("b", "walk", "training"),
-        Video("c", "run", "validation"),
-        Video("d", "walk", "validation"),
-    ],
-)
 PIECES = (
     *("run", "walk", "a", "b.avi", "training", "val", "path", "label", "subset", "start", "end"),
     *("youtube_id", "time_start", "time_end", "/", "..", "./", "//", "\\", ",", '"', "\n", "\r"),

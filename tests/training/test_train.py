@@ -23,6 +23,7 @@ from r3d.errors import InputError
 from r3d.models.building import build_model
 from r3d.models.checkpoint import read_checkpoint
 from r3d.training.runfolder import fingerprint
+from r3d.training.step import TrainStep
 from r3d.training.train import Training, steps_per_epoch, train
 
 
@@ -48,6 +49,7 @@ def fit(
     checkpoint: int = 1,
     compile: bool = False,
     memory_format: Any = "auto",
+    deterministic: bool = False,
     **options: Any,
 ) -> dict[str, torch.Tensor]:
     """Train and return the weights of the final model."""
@@ -58,6 +60,7 @@ def fit(
         tensorboard=tensorboard,
         memory_format=memory_format,
         compile=compile,
+        deterministic=deterministic,
     )
     chosen = TrainingOptions(**{**TINY, **options})
     train(
@@ -131,6 +134,58 @@ def test_checkpoint_describes_itself(undisturbed: Path):
 def test_workers_do_not_change_the_result(data: Path, undisturbed: Path, tmp_path: Path):
     weights = fit(data, tmp_path, n_threads=2)
     assert_equal(weights, read_checkpoint(undisturbed / "model.pth").state_dict)
+
+
+@pytest.mark.parametrize("n_threads", [0, 2])
+def test_the_same_options_and_seed_give_the_same_bytes(
+    data: Path, undisturbed: Path, tmp_path: Path, n_threads: int
+):
+    torch.rand(7)  # the random state of the caller counts for nothing
+    fit(data, tmp_path, n_threads=n_threads)
+    for name in ("model.pth", "train.log", "val.log"):
+        assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    for path in run_folder(undisturbed).glob("*.pth"):
+        assert (run_folder(tmp_path) / path.name).read_bytes() == path.read_bytes(), path.name
+    fit(data, tmp_path / "other", manual_seed=2)
+    assert (tmp_path / "other/model.pth").read_bytes() != (tmp_path / "model.pth").read_bytes()
+
+
+def test_deterministic_is_asked_of_torch_and_changes_no_bit_on_a_cpu(
+    data: Path, undisturbed: Path, tmp_path: Path, monkeypatch
+):
+    found = []
+
+    class Step(TrainStep):
+        def __call__(self, *arguments: Any, **options: Any) -> torch.Tensor:
+            algorithms = torch.are_deterministic_algorithms_enabled()
+            cudnn = torch.backends.cudnn
+            found.append((algorithms, cudnn.deterministic, not cudnn.benchmark))
+            return super().__call__(*arguments, **options)
+
+    monkeypatch.setattr("r3d.training.train.TrainStep", Step)
+    fit(data, tmp_path, deterministic=True)
+    assert set(found) == {(True, True, True)}
+    found.clear()
+    for name in ("model.pth", "train.log", "val.log"):
+        assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    fit(data, tmp_path / "without", n_epochs=1)
+    assert set(found) == {(False, False, False)}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("model", ["resnet", "resnet2p1d", "densenet"])
+def test_deterministic_gives_the_same_bits_on_a_gpu(data: Path, tmp_path: Path, model: str):
+    """In processes of their own, as CUDA must not be in use before."""
+    options: dict[str, Any] = {"model": model, "sample_size": 64, "mixup_alpha": 0.2}
+    if model == "densenet":
+        options |= {"model_depth": 121, "resnet_widen_factor": 1.0}
+    for name in ("one", "other"):
+        words = command(data, tmp_path / name, **options)
+        words.remove("--no_cuda")
+        subprocess.run([*words, "--deterministic"], check=True)
+    one, other = (run_folder(tmp_path / name) / "latest.pth" for name in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_the_memory_layout_changes_rounding_only(data: Path, tmp_path: Path):

@@ -361,6 +361,10 @@ class RunOptions(Section):
     compile: bool = False
     """Compile the network for training (`torch.compile`), which takes a minute or more at first and
     needs a C++ compiler; on a GPU, triton and a C compiler."""
+    deterministic: bool = False
+    """On GPUs, give the same bits in each run: of the same options, cards, versions and number of
+    processes, and if it is on from the first step. It is slower; by how much was not measured. On
+    CPUs it changes nothing: they do so anyway."""
     inference_batch_size: CountOrZero = 0
     """Clips of a batch in inference; 0 takes batch_size."""
     checkpoint: Count = 10

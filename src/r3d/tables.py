@@ -22,8 +22,12 @@ _WRITTEN_FORMULA = re.compile(r"'+[=+\-@\t\r]")
 _HARMLESS_ID = re.compile(r"-[\w.-]*", re.ASCII)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table of texts so that equal tables give equal bytes."""
+def write_table(table: pd.DataFrame, path: Path, *, durable: bool = False) -> None:
+    """Write a table of texts so that equal tables give equal bytes.
+
+    Args:
+        durable: see `r3d.files.atomic_path`.
+    """
     table = table.copy(deep=False)
     names = _without_formulas(map(str, table.columns))
     needs_quotes = _has_return(names)
@@ -35,7 +39,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
                 table.isetitem(i, harmless)
             needs_quotes = needs_quotes or _has_return(texts)
     table.columns = pd.Index(names)
-    with atomic_path(path) as partial:
+    with atomic_path(path, durable=durable) as partial:
         table.to_csv(
             partial,
             sep="\t",

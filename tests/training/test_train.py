@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from oddities import accepts_or_says_why
 from synthetic import LABELS, TINY, assert_same_training, write_frames
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -723,6 +724,43 @@ def test_sigterm_to_all_processes_while_workers_start_saves_the_state(
 def test_a_diverging_training_says_so(data: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"diverged.*learning_rate \(1e\+20\)"):
         fit(data, tmp_path, learning_rate=1e20)
+
+
+@pytest.mark.parametrize("value", [1e20, 5e-324])
+@pytest.mark.parametrize(
+    "name", ["learning_rate", "weight_decay", "clip_grad_norm", "mixup_alpha", "cutmix_alpha"]
+)
+def test_the_largest_and_smallest_numbers_train_or_are_one_line(
+    data: Path, tmp_path: Path, name: str, value: float
+):
+    options = {"learning_rate_batch_size": 1, name: value}
+    accepts_or_says_why(name, fit, data, tmp_path, n_epochs=1, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resnet_widen_factor": 1e6},
+        {"resnet_widen_factor": 3e3},
+        {"conv1_t_size": 1_000_000, "resnet_widen_factor": 200.0},
+        {"model_depth": 50, "model": "wideresnet", "wide_resnet_k": 1_000_000},
+    ],
+    ids=str,
+)
+def test_networks_that_no_memory_holds_are_one_line(
+    data: Path, tmp_path: Path, options: dict[str, Any]
+):
+    if "wide_resnet_k" in options:
+        options = {**options, "resnet_widen_factor": 1.0}
+    with pytest.raises(
+        InputError, match=r"^the memory of cpu does not suffice .*a smaller network"
+    ):
+        fit(data, tmp_path, **options)
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_every_seed_trains(data: Path, tmp_path: Path, seed: int):
+    fit(data, tmp_path, n_epochs=1, manual_seed=seed, mixup_alpha=0.2)
 
 
 def test_without_validation(data: Path, tmp_path: Path):

@@ -15,6 +15,7 @@ import argparse
 import copy
 import faulthandler
 import io
+import logging
 import random
 import re
 import shutil
@@ -40,6 +41,7 @@ from r3d.errors import InputError
 from r3d.lists import load_labels, load_list, read_list, save_list
 from r3d.models.building import build_model
 from r3d.models.checkpoint import read_checkpoint, write_checkpoint
+from r3d.training.runfolder import RunFolder
 from r3d.training.state import TrainState
 
 SECONDS = 10.0
@@ -148,11 +150,17 @@ def bare(*, zipped: bool) -> bytes:
 
 def try_checkpoint(rng: random.Random, folder: Path) -> None:
     """Read a spoilt checkpoint, and go on from it as a training would."""
-    path = folder / "checkpoint.pth"
+    run_folder = RunFolder(folder / "run")
+    run_folder.path.mkdir()
+    path = run_folder.latest
     scheduler = rng.choice(("multistep", "plateau", "cosine"))
     whole = rng.choice((checkpoint(scheduler), bare(zipped=True), bare(zipped=False)))
     change = rng.choice((spoilt, _other_program, _other_program, _other_zip, _other_objects))
-    path.write_bytes(change(whole, rng))
+    content = change(whole, rng)
+    path.write_bytes(content)
+    run_folder.state_before(3, with_best=True)
+    run_folder.set_aside_finished(1, "4567cdef")
+    path.write_bytes(content)
     found = read_checkpoint(path)
     state = TrainState(options(scheduler), ["a", "b"], None, torch.device("cpu"))
     state.load(found, path, own=rng.random() < 0.5)
@@ -313,6 +321,7 @@ def problem(target: str, seed: int, number: int, folder: Path) -> str:
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
     begin, before = time.process_time(), _address_space()
+    logging.disable(logging.WARNING)
     try:
         TARGETS[target](random.Random(f"{target} {seed} {number}"), here)
     except InputError as error:
@@ -320,6 +329,8 @@ def problem(target: str, seed: int, number: int, folder: Path) -> str:
             return f"more than one line: {str(error)[:500]!r}"
     except Exception:
         return traceback.format_exc()
+    finally:
+        logging.disable(logging.NOTSET)
     if time.process_time() - begin > SECONDS:
         return f"{time.process_time() - begin:.1f} s of a core"
     if _address_space() - before > GROWTH:

@@ -299,6 +299,6 @@ def test_every_process_of_a_deterministic_training_asks_torch_for_it(
         assert start(train_noting_switches, arguments, output).wait(300) == 0
         models.append((output / "model.pth").read_bytes())
         notes = [path.read_text() for path in sorted(tmp_path.glob(f"notes{deterministic}_*"))]
-        expected = "True True :4096:8" if deterministic else "False False None"
+        expected = "(True, True) :4096:8" if deterministic else "(False, False) None"
         assert notes == [expected] * 2
     assert models[0] == models[1]

@@ -31,7 +31,8 @@ def one_line_errors() -> Iterator[None]:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
+    before = signal.getsignal(signal.SIGINT)
+    if before in (signal.default_int_handler, signal.SIG_DFL):
         with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, interrupt)
     try:
@@ -52,6 +53,9 @@ def one_line_errors() -> Iterator[None]:
         if not interrupts:
             raise
         sys.exit(128 + signal.SIGINT)
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:  # a block that comes after has its own
+            signal.signal(signal.SIGINT, before)
 
 
 def _say(error: InputError) -> NoReturn:

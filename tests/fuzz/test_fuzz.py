@@ -1,4 +1,4 @@
-"""Some hundred broken lists and checkpoints; by hand as many as there is time for (`fuzz.py`)."""
+"""Broken lists and checkpoints, 200 of each; by hand as many as there is time for (`fuzz.py`)."""
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("target", TARGETS)
 def test_broken_files_are_read_or_refused_in_a_line(target: str):
-    problems = fuzz(target, seconds=60, limit=300)
+    problems = fuzz(target, seconds=60, limit=200)
     assert not problems, "\n".join(problems)

@@ -4,6 +4,7 @@ The lists are made up from small models of what they say, or are right but for a
 """
 
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -105,6 +106,22 @@ def test_what_a_right_list_says_is_read(place: Path, format: str, data: Any) -> 
     shards = write_shards([place / "list.tsv"], place / "shards", 3)
     sharded = [name for shard in shards for name in read_columns(shard, ["id"])["id"]]
     assert sorted(sharded) == sorted(found.videos["id"])
+
+
+@given(data=data_sets(), shuffled=st.randoms(use_true_random=False), n_shards=st.integers(1, 5))
+@settings(max_examples=25)
+def test_the_order_of_a_list_changes_no_shard(
+    place: Path, data: Any, shuffled: random.Random, n_shards: int
+) -> None:
+    labels, videos = data
+    written = []
+    for _ in range(2):
+        found = read("csv", put(place, WRITERS["csv"](labels, videos)))
+        save_list(found, place / "list.tsv", place / "labels.txt")
+        shards = write_shards([place / "list.tsv"], place / "shards", n_shards)
+        written.append([path.read_bytes() for path in shards])
+        videos = shuffled.sample(videos, len(videos))
+    assert written[0] == written[1]
 
 
 PIECES = (

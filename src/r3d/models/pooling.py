@@ -72,7 +72,7 @@ class _OrderedMaxPool(torch.autograd.Function):
         total = gradient.new_zeros((*shape[:2], *padded))
         for offsets in product(range(size), repeat=3):
             here = _place(offsets, inner, counts, stride, padding, indices.device)
-            total[_every(offsets, counts, stride)] += gradient * (indices == here)
+            total[_every(offsets, counts, stride)] += gradient.masked_fill(indices != here, 0)
         t, h, w = (slice(padding, padding + n) for n in inner)
         return total[:, :, t, h, w], None, None, None
 

@@ -6,7 +6,8 @@ Needs torch (2.8 or newer) and torchvision, nothing else: copy the file to any m
     python gpu.py --batch-sizes 8 64 --clip 32x112  # others
     python gpu.py --device cpu --small              # only to see that it runs
 
-Where r3d is installed, too, it also measures how long the GPU waits for r3d's loader.
+Where r3d is installed, too, it also measures how long the GPU waits for r3d's loader, and what
+`deterministic: true` costs.
 
 Clips are noise: the time of a step does not depend on what they show. The variants are cumulative,
 each adds to the one before; each is measured by itself, as the median of several groups of steps.
@@ -29,7 +30,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -320,11 +323,11 @@ def _waiting(options: argparse.Namespace, shape: Shape, device: torch.device, fo
         source, file_type = write_noise(folder, n_samples=4 * options.batch_sizes[-1]), "jpg"
         annotation, frames = folder / "annotation.json", folder / "jpg"
     batch_size = options.batch_sizes[-1]
-    network = (
-        {"model_depth": 10, "resnet_widen_factor": 0.25} if options.small else {"model_depth": 50}
-    )
     chosen = TrainingOptions(
-        **network, batch_size=batch_size, sample_size=shape.size, sample_duration=shape.frames
+        **r3d_network(options),
+        batch_size=batch_size,
+        sample_size=shape.size,
+        sample_duration=shape.frames,
     )
     run = RunOptions(n_threads=options.workers, compile=not options.no_compile)
     samples = read_annotation(Path(annotation), subset="training")
@@ -378,6 +381,67 @@ def _waiting(options: argparse.Namespace, shape: Shape, device: torch.device, fo
     columns = ["workers", "batch", "clips/s computed", "clips/s with loading", "waiting for data"]
     cores = len(os.sched_getaffinity(0))
     return f"Training by r3d, {cores} cores, frames: {source}.\n\n{table(columns, rows)}"
+
+
+# --- the same bits in each run
+
+
+def deterministic_cost(options: argparse.Namespace, shape: Shape) -> str:
+    """The steps of a training by r3d with and without `deterministic: true`.
+
+    Each in a process of its own: the switches have to be set before CUDA is used.
+    """
+    if not importlib.util.find_spec("r3d"):
+        return "deterministic: true: not measured, for r3d is not installed here."
+    rates: list[float] = []
+    for deterministic in (False, True):
+        with get_context("spawn").Pool(1) as pool:
+            rates.append(pool.apply(r3d_clips_a_second, (options, shape, deterministic)))
+    rows: list[list[object]] = [
+        [name, f"{rate:.4g}", f"{rate / rates[0]:.2f}"]
+        for name, rate in zip(("false", "true"), rates, strict=True)
+    ]
+    columns = ["deterministic", "clips/s", "x without"]
+    return f"Training steps by r3d, without compiling.\n\n{table(columns, rows)}"
+
+
+def r3d_clips_a_second(options: argparse.Namespace, shape: Shape, deterministic: bool) -> float:
+    """Clips a second of r3d's training step on one batch of noise, of the largest batch size."""
+    from r3d.clips.loader import ClipBatch
+    from r3d.compute.device import same_bits
+    from r3d.compute.distributed import World
+    from r3d.config.options import RunOptions, TrainingOptions
+    from r3d.training.state import TrainState
+    from r3d.training.step import TrainStep
+
+    device, batch_size = torch.device(options.device), options.batch_sizes[-1]
+    run = RunOptions(deterministic=deterministic)
+    with same_bits(run.deterministic):
+        state = TrainState(
+            TrainingOptions(**r3d_network(options), batch_size=batch_size),
+            [f"class {number}" for number in range(shape.n_classes)],
+            None,
+            device,
+        )
+        train_step = TrainStep(state, run=run, device=device, world=World())
+        state.network.train()
+        size = (batch_size, shape.frames, shape.size, shape.size, 3)
+        batch = ClipBatch(
+            clips=torch.randint(256, size, dtype=torch.uint8),
+            labels=torch.randint(shape.n_classes, (batch_size,)),
+            flips=torch.zeros(batch_size, dtype=torch.bool),
+            videos=torch.arange(batch_size),
+            segments=torch.zeros(batch_size, 2, dtype=torch.int64),
+        )
+        step = partial(train_step, batch, number=1, n_clips=batch_size)
+        return batch_size / seconds_a_step(step, device, options.seconds)
+
+
+def r3d_network(options: argparse.Namespace) -> dict[str, Any]:
+    """The network of the measurements of r3d itself."""
+    if options.small:
+        return {"model_depth": 10, "resnet_widen_factor": 0.25}
+    return {"model_depth": 50}
 
 
 def write_noise(folder: Path, *, n_samples: int, n_videos: int = 8, n_frames: int = 40) -> str:
@@ -443,7 +507,11 @@ def main() -> None:
     if options.small:
         shape = Shape(blocks=(1, 1), width=8, n_classes=10, size=64)
         options.batch_sizes, options.seconds = [4], 0.2
-    parts = [step_tables(options, shape, device), waiting(options, shape, device)]
+    parts = [
+        step_tables(options, shape, device),
+        waiting(options, shape, device),
+        deterministic_cost(options, shape),
+    ]
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
     parts.append(f"*{card}; {versions}; {date.today()}*")

@@ -16,7 +16,11 @@ from r3d.workflow.arraytask import become_own_job
 from r3d.workflow.codeversion import code_version
 from r3d.workflow.folderlocks import hold_folders
 from r3d.workflow.jobs import export_package
-from r3d.workflow.patterns import check_input_names, check_output_folder
+from r3d.workflow.patterns import (
+    check_input_names,
+    check_output_files,
+    check_output_folder,
+)
 from r3d.workflow.preemption import bring_back_preempted_jobs
 
 become_own_job()

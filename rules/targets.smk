@@ -89,3 +89,11 @@ def to_report():
         of_subsets(runs(evaluated=True), "confusion.svg"),
         to_evaluations(),
     )
+
+
+if workflow.is_main_process:
+    tables = {SHARDS.format(dataset=name) for name in CONFIG.datasets}
+    try:
+        check_output_files(RESULTS, set(to_report()) - tables)
+    except InputError as error:
+        sys.exit("\n".join(f"error: {line}" for line in str(error).split("\n")))

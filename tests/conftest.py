@@ -1,15 +1,44 @@
 """Fixtures for all tests: where the shared real data lies."""
 
+import ctypes
+import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in each run, and no limit of time that a busy machine could miss. To look
+# further: pytest --hypothesis-profile=long (docs/testing.md).
+settings.register_profile(
+    "suite",
+    max_examples=100,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile(
+    "long", settings.get_profile("suite"), max_examples=5000, derandomize=False
+)
+settings.load_profile("suite")
 
 
 def pytest_configure() -> None:
     # A shell lets its background jobs ignore Ctrl-C, and they all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_memory() -> Iterator[None]:
+    """Give back what is free: the C library would keep the gigabyte of a large network."""
+    yield
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        gc.collect()
+        trim(0)
 
 
 @pytest.fixture(scope="session")

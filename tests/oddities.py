@@ -47,19 +47,23 @@ def odd_files(folder: Path, data: Any) -> Iterator[tuple[str, Path]]:
 
 
 def accepts_or_says_why(
-    what: str, function: Callable[..., object], *arguments: Any, **options: Any
-):
-    """Check that a call takes what it is given, or refuses it in a line that a person can read."""
+    what: str, function: Callable[..., Any], *arguments: Any, **options: Any
+) -> Any:
+    """Check that a call takes what it is given, or refuses it in a line that a person can read.
+
+    Returns:
+        What it gives; None if it refuses.
+    """
     try:
-        function(*arguments, **options)
+        return function(*arguments, **options)
     except InputError as error:
         message = str(error)
     except Exception as error:
         pytest.fail(f"{what}: {type(error).__name__}: {str(error)[:200]}")
-    else:
-        return
     assert "\n" not in message, what
+    assert "\r" not in message, what
     assert len(message) < 1000, what
+    return None
 
 
 def _marked(data: Any, place: str = "the top") -> Iterator[tuple[str, Any]]:

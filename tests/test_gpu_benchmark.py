@@ -47,6 +47,10 @@ def test_it_runs_on_a_cpu():
     assert steps[0][3] == "1.00"
     (waiting,) = [row for row in rows if row[0].isdecimal()]
     assert 0 <= float(waiting[-1].rstrip("%")) <= 100
+    costs = {row[0]: float(row[2]) for row in rows if row[0] in ("false", "true")}
+    assert costs.keys() == {"false", "true"}
+    assert costs["false"] == 1
+    assert costs["true"] > 0
     assert (ROOT / "docs/benchmarks.md").read_bytes() == page  # figures of a GPU only
 
 

@@ -1,5 +1,7 @@
 """The exceptions that are not bugs."""
 
+import os
+
 
 class InputError(Exception):
     """Bad input: a config value, a list, a video, a checkpoint.
@@ -28,3 +30,15 @@ class Stopped(Exception):
 def reason_of(error: Exception) -> str:
     """What an exception says, in one line: for the message of an `InputError`."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as it stands in a message: what cannot be printed, such as a line break, is escaped.
+
+    >>> shown("a\\nb/é.mp4")
+    'a\\\\nb/é.mp4'
+    """
+    text = os.fspath(path)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

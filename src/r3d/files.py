@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from r3d.errors import InputError
+from r3d.errors import InputError, shown
 from r3d.obstacles import writing
 
 AnyPath = str | os.PathLike[str]
@@ -162,16 +162,17 @@ def read_text(file: Path) -> str:
     Raises:
         InputError: if the file cannot be read, or naming the line that is not UTF-8.
     """
+    where = shown(file)
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{where}: cannot be read: {error.strerror}") from None
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{file}, line {line}: byte 0x{data[error.start]:02x} at position {error.start} "
+            f"{where}, line {line}: byte 0x{data[error.start]:02x} at position {error.start} "
             "is not UTF-8; save the file as UTF-8 text"
         ) from None
 
@@ -183,12 +184,14 @@ def read_json(file: Path, *, unique_keys: bool = False) -> Any:
         InputError: naming the line that is not valid, or the key that is repeated.
     """
 
+    where = shown(file)
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
             uses = Counter(name for name, _ in pairs)
             twice = next(name for name, n in uses.items() if n > 1)
-            raise InputError(f"{file}: {twice!r} occurs twice; every key may occur once")
+            raise InputError(f"{where}: {twice!r} occurs twice; every key may occur once")
         return result
 
     text = read_text(file)
@@ -196,17 +199,17 @@ def read_json(file: Path, *, unique_keys: bool = False) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique if unique_keys else None)
     except json.JSONDecodeError as error:
-        raise InputError(f"{file}, line {error.lineno}: not valid JSON: {error.msg}") from None
+        raise InputError(f"{where}, line {error.lineno}: not valid JSON: {error.msg}") from None
     except RecursionError:
         raise InputError(
-            f"{file}: lists and objects are nested too deeply to be read; expected a few levels"
+            f"{where}: lists and objects are nested too deeply to be read; expected a few levels"
         ) from None
     except ValueError:  # of Python's own limit on the digits of an integer
         digits = sys.get_int_max_str_digits()
         found = re.search(rf"\d{{{digits + 1},}}", text)
         line = text.count("\n", 0, found.start()) + 1 if found else 1
         raise InputError(
-            f"{file}, line {line}: a number of more than {digits} digits; expected numbers as "
+            f"{where}, line {line}: a number of more than {digits} digits; expected numbers as "
             "they occur in videos"
         ) from None
 
@@ -221,10 +224,11 @@ def _refuse_half_characters(file: Path, text: str) -> None:
     """JSON can spell surrogates one by one, which no file name and no UTF-8 text can hold."""
     if not re.search(r"\\u[dD][89a-fA-F]", text):
         return
+    where = shown(file)
     for match in _ESCAPE.finditer(text):
         if match[1]:
             line = text.count("\n", 0, match.start()) + 1
             raise InputError(
-                f"{file}, line {line}: {match[0]} is half of a character (a lone surrogate); "
+                f"{where}, line {line}: {match[0]} is half of a character (a lone surrogate); "
                 "write the text in UTF-8 or its escapes in pairs"
             )

@@ -6,6 +6,7 @@ takes off again. The ids of Kinetics begin with "-" now and then: in a column `i
 digits, "_", "-" and "." after it stay as they are, which is no formula that does anything.
 """
 
+import csv
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,18 +22,37 @@ _WRITTEN_FORMULA = re.compile(r"'+[=+\-@\t\r]")
 _HARMLESS_ID = re.compile(r"-[\w.-]*", re.ASCII)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table of texts so that equal tables give equal bytes."""
+def write_table(table: pd.DataFrame, path: Path, *, durable: bool = False) -> None:
+    """Write a table of texts so that equal tables give equal bytes.
+
+    Args:
+        durable: see `r3d.files.atomic_path`.
+    """
     table = table.copy(deep=False)
+    names = _without_formulas(map(str, table.columns))
+    needs_quotes = _has_return(names)
     for i, name in enumerate(table.columns):
         if table.dtypes.iloc[i].kind not in "biuf":
             texts = table.iloc[:, i].tolist()
             harmless = _without_formulas(texts, is_id=name == "id")
             if harmless != texts:
                 table.isetitem(i, harmless)
-    table.columns = pd.Index(_without_formulas(map(str, table.columns)))
-    with atomic_path(path) as partial:
-        table.to_csv(partial, sep="\t", index=False, encoding="utf-8", lineterminator="\n")
+            needs_quotes = needs_quotes or _has_return(texts)
+    table.columns = pd.Index(names)
+    with atomic_path(path, durable=durable) as partial:
+        table.to_csv(
+            partial,
+            sep="\t",
+            index=False,
+            encoding="utf-8",
+            lineterminator="\n",
+            quoting=csv.QUOTE_ALL if needs_quotes else csv.QUOTE_MINIMAL,
+        )
+
+
+def _has_return(texts: Iterable[str]) -> bool:
+    """Whether one holds a "\r", which ends a row for pandas, and which not every Python quotes."""
+    return "\r" in "".join(texts)
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -256,9 +256,9 @@ def test_lists_and_ledgers_that_do_not_match(tmp_path: Path) -> None:
     assert "4 videos" in message
     assert "'b#é'" in message
     save_ledger(tmp_path / "ledger.tsv", [(name, "x", "25") for name, *_ in VIDEOS])
-    assert "frames and fps" in refusal(write)
+    assert "frames, fps, width and height have to be numbers" in refusal(write)
     (tmp_path / "ledger.tsv").write_text("id\tkey\n")
-    assert "'frames'" in refusal(write)
+    assert "no column 'label'" in refusal(write)
     assert not output.exists()
 
 

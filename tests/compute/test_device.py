@@ -1,9 +1,11 @@
 """Where and in which precision a network runs."""
 
+import os
+
 import pytest
 import torch
 
-from r3d.compute.device import choose_dtype, memory_format, need_gpus
+from r3d.compute.device import choose_dtype, memory_format, need_gpus, same_bits
 from r3d.compute.distributed import join_world
 from r3d.errors import InputError
 
@@ -45,3 +47,50 @@ def test_memory_of_a_device_that_does_not_suffice_is_a_line_with_a_remedy():
     assert "accumulate_steps" in str(caught.value)
     assert "Tried to allocate 9 GiB)" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def switches() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+
+
+def test_same_bits_are_asked_of_all_that_torch_uses_and_only_in_the_block(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    before = switches()
+    with same_bits(False):
+        assert switches() == before
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    with same_bits(True):
+        assert switches() == (True, True)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert switches() == before == (False, False)
+
+
+def test_what_has_no_deterministic_form_is_one_line():
+    with pytest.raises(InputError) as caught, same_bits(True):
+        torch.zeros(3).put_(torch.tensor([0]), torch.tensor([1.0]))
+    assert "\n" not in str(caught.value)
+    assert "has no form of put_ that gives the same bits" in str(caught.value)
+    assert "deterministic: false" in str(caught.value)
+    assert switches() == (False, False)
+    with pytest.raises(RuntimeError, match="a bug"), same_bits(True):
+        raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize(("given", "in_use"), [("", True), (":16:4", False), (":0:0", True)])
+def test_bits_that_cannot_be_the_same_are_refused(monkeypatch, given: str, in_use: bool):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
+    if not given:
+        del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use)
+    with pytest.raises(InputError, match="needs CUBLAS_WORKSPACE_CONFIG=:4096:8"), same_bits(True):
+        pytest.fail("it went on")
+    assert switches() == (False, False)
+
+
+@pytest.mark.parametrize("given", [":4096:8", ":16:8"])
+def test_a_workspace_that_is_fixed_is_left_as_it_is(monkeypatch, given: str):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with same_bits(True):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == given

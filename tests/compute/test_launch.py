@@ -27,6 +27,8 @@ from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.inference.infer import infer
 from r3d.models.building import build_model
 from r3d.models.checkpoint import read_checkpoint
+from r3d.training import train as train_module
+from r3d.training.step import TrainStep
 from r3d.training.train import train
 
 NETWORK: dict[str, Any] = {
@@ -267,3 +269,36 @@ def test_gradients_are_exchanged_once_a_step(data: Path, tmp_path: Path, monkeyp
         )
     assert len(exchanges[0]) == 2
     assert exchanges[1] == exchanges[0]
+
+
+def train_noting_switches(**arguments: Any) -> None:
+    class Step(TrainStep):
+        def __call__(self, *batch: Any, **place: Any) -> torch.Tensor:
+            found = (
+                torch.are_deterministic_algorithms_enabled(),
+                torch.backends.cudnn.deterministic,
+            )
+            workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+            Path(f"{os.environ['NOTES']}_{os.environ['RANK']}").write_text(f"{found} {workspace}")
+            return super().__call__(*batch, **place)
+
+    train_module.TrainStep = Step
+    train(**arguments)
+
+
+def test_every_process_of_a_deterministic_training_asks_torch_for_it(
+    data: Path, tmp_path: Path, monkeypatch
+):
+    """And two processes on a CPU give the same bytes from run to run, with and without."""
+    models = []
+    for deterministic in (True, False):
+        output = tmp_path / str(deterministic)
+        monkeypatch.setenv("NOTES", str(tmp_path / f"notes{deterministic}"))
+        arguments = training(data, output, n_epochs=1)
+        arguments["run"] = RunOptions(n_threads=0, deterministic=deterministic)
+        assert start(train_noting_switches, arguments, output).wait(300) == 0
+        models.append((output / "model.pth").read_bytes())
+        notes = [path.read_text() for path in sorted(tmp_path.glob(f"notes{deterministic}_*"))]
+        expected = "(True, True) :4096:8" if deterministic else "(False, False) None"
+        assert notes == [expected] * 2
+    assert models[0] == models[1]

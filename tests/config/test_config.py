@@ -4,15 +4,23 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
 
+from r3d.config.config import Dataset, Experiment
 from r3d.config.inputs import check_inputs
 from r3d.config.loading import load_config, read_config
 from r3d.config.optiondocs import update_tables
-from r3d.config.options import ClipOptions, ModelOptions, RunOptions, TrainingOptions
+from r3d.config.options import (
+    ClipOptions,
+    ModelOptions,
+    Resources,
+    RunOptions,
+    Section,
+    TrainingOptions,
+)
 from r3d.config.yamlfile import check_command_line, read_yaml
 from r3d.errors import InputError
 
@@ -207,6 +215,39 @@ def test_a_wrong_config_is_one_line_that_says_what_to_mend(edit, parts: list[str
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def numbers(section: type[Section]) -> list[str]:
+    """The options of a section that are numbers."""
+    kinds = (int, float, list[int], list[float])
+    return [
+        name
+        for name, field in section.model_fields.items()
+        if {field.annotation, *get_args(field.annotation)} & set(kinds) - {bool}
+        and get_origin(field.annotation) is not Literal
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [1e45, 10**45, "1e45", 10**5000, -(10**45), 1e400], ids="{0.__class__.__name__}".format
+)
+@pytest.mark.parametrize(
+    ("place", "section"),
+    [
+        ("experiments.base", Experiment),
+        ("datasets.ucf", Dataset),
+        ("experiments.base.resources", Resources),
+    ],
+)
+def test_absurd_numbers_are_a_line_each(place: str, section: type[Section], value: Any):
+    names = numbers(section)
+    assert len(names) > 3
+    for name in set(names) - {"output_topk"}:  # of which all that is not there are taken
+        with pytest.raises(InputError) as caught:
+            load_config(edited(set_at(f"{place}.{name}", value)))
+        assert "\n" not in str(caught.value)
+        assert name in str(caught.value)
+        assert len(str(caught.value)) < 400
 
 
 def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -145,14 +145,24 @@ def test_k_above_what_is_stored_is_refused(run, as_clips: bool) -> None:
         ({"a": [{"label": "cut"}]}, r"'a' is not as expected: KeyError 'score'"),
         ({"a": [{"label": "cut", "score": "1"}]}, r"score '1' is no finite number"),
         ({"a": [{"label": "cut", "score": float("nan")}]}, r"score nan is no finite number"),
+        (
+            {"a": [{"label": "cut", "score": float("-inf")}]},
+            r"'a' .* score -inf is no finite number",
+        ),
+        ({"a": [{"label": "cut", "score": True}]}, r"'a' .* score True is no finite number"),
+        (
+            {"a": [{"segment": [1, 9], "result": [{"label": "cut", "score": float("nan")}]}]},
+            r"'a' .* score nan is no finite number",
+        ),
         ({"a": {"label": "cut"}}, r"'a' is not as expected: KeyError 0"),
         ({"x": scored("cut"), "y": scored("cut")}, r"none of its 2 videos \(the first: 'x'\)"),
         ([], "no result JSON; expected an object with 'results'"),
     ],
 )
 def test_bad_results_are_named(run, results: object, message: str) -> None:
-    with pytest.raises(InputError, match=f"val.json: .*{message}"):
+    with pytest.raises(InputError, match=f"val.json: .*{message}") as caught:
         run(results, ks=[1])
+    assert "\n" not in str(caught.value)
 
 
 UNLABELLED = {"subset": "testing", "annotations": {}}

@@ -735,3 +735,26 @@ def test_the_command_verifies_when_told(bench: Bench, clips: Path) -> None:
     assert frame.read_bytes() != before
     subprocess.run([*command, "--verify"], check=True, stderr=subprocess.DEVNULL)
     assert frame.read_bytes() == before
+
+
+def test_a_manifest_is_on_the_disk_before_it_counts(bench: Bench, monkeypatch) -> None:
+    """File, then its name, then the folder that has it: else power lost leaves an empty one."""
+    events: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted_sync(handle: int) -> None:
+        events.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().name}")
+        sync(handle)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        events.append(f"{path.name} to {Path(target).name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    bench.add("gone", "gone.mp4")
+    bench.run()
+    (named,) = [i for i, event in enumerate(events) if event.endswith(f" to {bench.manifest.name}")]
+    partial = events[named].partition(" to ")[0]
+    assert f"sync {partial}" in events[:named]
+    assert f"sync {bench.manifest.parent.name}" in events[named:]

@@ -47,7 +47,7 @@ def write_model(path: Path, n_classes: int = 2, **states: Any) -> None:
 
 
 def results(data: Path, output: Path, *, model: Path | None = None, **options: Any) -> Any:
-    names = ("n_threads", "batch_size", "memory_format")
+    names = ("n_threads", "batch_size", "memory_format", "deterministic")
     run = {name: options.pop(name) for name in names if name in options}
     infer(
         InferenceOptions(**{**TINY, **options}),
@@ -110,6 +110,15 @@ def test_how_it_runs_changes_nothing(data: Path, tmp_path: Path, options: dict[s
     assert one.keys() == other.keys()
     for name in one:
         assert scores(one[name]) == pytest.approx(scores(other[name]), abs=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"n_threads": 2}, {"deterministic": True}])
+def test_the_same_inference_writes_the_same_bytes(
+    data: Path, tmp_path: Path, options: dict[str, int]
+):
+    results(data, tmp_path / "a.json")
+    results(data, tmp_path / "b.json", **options)
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
 def test_without_average_each_clip_has_its_result(data: Path, tmp_path: Path):

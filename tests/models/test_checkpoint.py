@@ -320,12 +320,35 @@ def set_in(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def doubled(times: int, value: Any = 1) -> Any:
+    """A list of two lists of two lists ..., which is small in a file and endless when spelt out."""
+    for _ in range(times):
+        value = [value, value]
+    return [[value] * 500] * 500
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
         (set_in("epoch", value=float("inf")), "epoch: inf; accepted: whole numbers from 0"),
         (set_in("epoch", value=-1), "epoch: -1"),
-        (set_in("epoch", value=torch.ones(3, 3)), "epoch: tensor"),
+        (set_in("epoch", value=torch.ones(3, 3)), "epoch: holds a tensor"),
+        (
+            set_in("scheduler", "milestones", value={3: torch.eye(3).to_sparse()}),
+            "scheduler: holds a",
+        ),
+        (
+            set_in("architecture", "no_max_pool", value=torch.ones(2)),
+            "architecture: holds a tensor",
+        ),
+        (set_in("architecture", "no_max_pool", value="x"), "no_max_pool: 'x' is refused"),
+        (set_in("architecture", "model_depth", value=[18]), "model_depth: a list"),
+        (set_in("version", value=doubled(60)), "version: holds too many values"),
+        (set_in("config", value={"a": doubled(12, [])}), "config: holds too many values"),
+        (
+            set_in("optimizer", "param_groups", 0, "lr", value=torch.ones(3)),
+            "optimizer: holds a te",
+        ),
         (set_in("architecture", "n_classes", value=10**12), "n_classes: 1000000000000 is refused"),
         (set_in("architecture", "n_classes", value=90_000), "n_classes: 90000, and its weights"),
         (set_in("architecture", "resnet_widen_factor", value=2**20), "accepted: numbers from 1/64"),
@@ -372,6 +395,15 @@ def test_what_a_file_says_of_itself_is_checked(
     assert part in str(raised.value)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < len(str(path)) + 400
+
+
+def test_what_other_programs_add_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    weights = reference_file(path)
+    content = torch.load(path, weights_only=True)
+    content |= {"best_acc1": torch.tensor(0.5), "ema": {"x": torch.eye(3)}, 7: doubled(60)}
+    torch.save(content, path)
+    assert_same(read_checkpoint(path).state_dict, weights)
 
 
 def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from oddities import accepts_or_says_why
 from synthetic import LABELS, TINY, assert_same_training, write_frames
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -23,6 +24,7 @@ from r3d.errors import InputError
 from r3d.models.building import build_model
 from r3d.models.checkpoint import read_checkpoint
 from r3d.training.runfolder import fingerprint
+from r3d.training.step import TrainStep
 from r3d.training.train import Training, steps_per_epoch, train
 
 
@@ -48,6 +50,7 @@ def fit(
     checkpoint: int = 1,
     compile: bool = False,
     memory_format: Any = "auto",
+    deterministic: bool = False,
     **options: Any,
 ) -> dict[str, torch.Tensor]:
     """Train and return the weights of the final model."""
@@ -58,6 +61,7 @@ def fit(
         tensorboard=tensorboard,
         memory_format=memory_format,
         compile=compile,
+        deterministic=deterministic,
     )
     chosen = TrainingOptions(**{**TINY, **options})
     train(
@@ -131,6 +135,58 @@ def test_checkpoint_describes_itself(undisturbed: Path):
 def test_workers_do_not_change_the_result(data: Path, undisturbed: Path, tmp_path: Path):
     weights = fit(data, tmp_path, n_threads=2)
     assert_equal(weights, read_checkpoint(undisturbed / "model.pth").state_dict)
+
+
+@pytest.mark.parametrize("n_threads", [0, 2])
+def test_the_same_options_and_seed_give_the_same_bytes(
+    data: Path, undisturbed: Path, tmp_path: Path, n_threads: int
+):
+    torch.rand(7)  # the random state of the caller counts for nothing
+    fit(data, tmp_path, n_threads=n_threads)
+    for name in ("model.pth", "train.log", "val.log"):
+        assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    for path in run_folder(undisturbed).glob("*.pth"):
+        assert (run_folder(tmp_path) / path.name).read_bytes() == path.read_bytes(), path.name
+    fit(data, tmp_path / "other", manual_seed=2)
+    assert (tmp_path / "other/model.pth").read_bytes() != (tmp_path / "model.pth").read_bytes()
+
+
+def test_deterministic_is_asked_of_torch_and_changes_no_bit_on_a_cpu(
+    data: Path, undisturbed: Path, tmp_path: Path, monkeypatch
+):
+    found = []
+
+    class Step(TrainStep):
+        def __call__(self, *arguments: Any, **options: Any) -> torch.Tensor:
+            algorithms = torch.are_deterministic_algorithms_enabled()
+            cudnn = torch.backends.cudnn
+            found.append((algorithms, cudnn.deterministic, not cudnn.benchmark))
+            return super().__call__(*arguments, **options)
+
+    monkeypatch.setattr("r3d.training.train.TrainStep", Step)
+    fit(data, tmp_path, deterministic=True)
+    assert set(found) == {(True, True, True)}
+    found.clear()
+    for name in ("model.pth", "train.log", "val.log"):
+        assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    fit(data, tmp_path / "without", n_epochs=1)
+    assert set(found) == {(False, False, False)}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("model", ["resnet", "resnet2p1d", "densenet"])
+def test_deterministic_gives_the_same_bits_on_a_gpu(data: Path, tmp_path: Path, model: str):
+    """In processes of their own, as CUDA must not be in use before."""
+    options: dict[str, Any] = {"model": model, "sample_size": 64, "mixup_alpha": 0.2}
+    if model == "densenet":
+        options |= {"model_depth": 121, "resnet_widen_factor": 1.0}
+    for name in ("one", "other"):
+        words = command(data, tmp_path / name, **options)
+        words.remove("--no_cuda")
+        subprocess.run([*words, "--deterministic"], check=True)
+    one, other = (run_folder(tmp_path / name) / "latest.pth" for name in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_the_memory_layout_changes_rounding_only(data: Path, tmp_path: Path):
@@ -668,6 +724,43 @@ def test_sigterm_to_all_processes_while_workers_start_saves_the_state(
 def test_a_diverging_training_says_so(data: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"diverged.*learning_rate \(1e\+20\)"):
         fit(data, tmp_path, learning_rate=1e20)
+
+
+@pytest.mark.parametrize("value", [1e20, 5e-324])
+@pytest.mark.parametrize(
+    "name", ["learning_rate", "weight_decay", "clip_grad_norm", "mixup_alpha", "cutmix_alpha"]
+)
+def test_the_largest_and_smallest_numbers_train_or_are_one_line(
+    data: Path, tmp_path: Path, name: str, value: float
+):
+    options = {"learning_rate_batch_size": 1, name: value}
+    accepts_or_says_why(name, fit, data, tmp_path, n_epochs=1, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resnet_widen_factor": 1e6},
+        {"resnet_widen_factor": 3e3},
+        {"conv1_t_size": 1_000_000, "resnet_widen_factor": 200.0},
+        {"model_depth": 50, "model": "wideresnet", "wide_resnet_k": 1_000_000},
+    ],
+    ids=str,
+)
+def test_networks_that_no_memory_holds_are_one_line(
+    data: Path, tmp_path: Path, options: dict[str, Any]
+):
+    if "wide_resnet_k" in options:
+        options = {**options, "resnet_widen_factor": 1.0}
+    with pytest.raises(
+        InputError, match=r"^the memory of cpu does not suffice .*a smaller network"
+    ):
+        fit(data, tmp_path, **options)
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_every_seed_trains(data: Path, tmp_path: Path, seed: int):
+    fit(data, tmp_path, n_epochs=1, manual_seed=seed, mixup_alpha=0.2)
 
 
 def test_without_validation(data: Path, tmp_path: Path):

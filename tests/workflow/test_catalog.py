@@ -1,6 +1,7 @@
 """The workflow as the Snakemake workflow catalog deploys it: as a module of a user's own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,53 @@ def test_the_catalog_finds_what_it_asks_for():
     assert usage["mandatory-flags"]["desc"]
     assert (ROOT / "workflow/Snakefile").is_file()
     assert (ROOT / "config/README.md").is_file()
+
+
+def test_every_step_that_computes_has_the_environment_that_the_catalog_promises():
+    """Which has all that pyproject.toml asks for (tests/test_environment.py)."""
+    n_steps = 0
+    for path in sorted((ROOT / "rules").glob("*.smk")):
+        for step in re.split(r"\n(?=rule |checkpoint )", path.read_text())[1:]:
+            if "\n    script:" not in step:
+                continue
+            n_steps += 1
+            (environment,) = re.findall(r"\n    conda:\n        \"(.*)\"\n", step)
+            assert (path.parent / environment).resolve() == ROOT / "environment.yml"
+    assert n_steps == len(list((ROOT / "workflow/scripts").glob("*.py")))
+
+
+# Makes "environments" whose Python has the packages of this one, but not the library itself.
+CONDA = """#!/bin/sh
+echo "$@" >> {notes}
+case "$1 $2" in
+"info --json") echo '{{"conda_prefix": "{base}", "platform": "linux-64"}}' ;;
+"--version "*) echo "conda 25.1.0" ;;
+"config --get") echo '{{"get": {{"channel_priority": "strict"}}}}' ;;
+"env create")
+    cp "$(echo "$@" | sed 's/.*--file "*\\([^ "]*\\).*/\\1/')" {base}/environment.yml
+    prefix=$(echo "$@" | sed 's/.*--prefix "*\\([^ "]*\\).*/\\1/')
+    mkdir -p "$prefix/bin"
+    printf '#!/bin/sh\\necho job >> {notes}\\nexec {python} "$@"\\n' > "$prefix/bin/python"
+    chmod +x "$prefix/bin/python" ;;
+esac
+"""
+
+
+def test_with_conda_jobs_run_in_the_environment_and_find_the_library(folder: Path):
+    """By a stand-in for conda, which need not be here: it makes what Snakemake asks it for."""
+    base = folder / "base"
+    (base / "bin").mkdir(parents=True)
+    notes = folder / "notes"
+    conda = base / "bin/conda"
+    conda.write_text(CONDA.format(notes=notes, base=base, python=sys.executable))
+    conda.chmod(0o755)
+    (base / "bin/activate").write_text('PATH="$1/bin:$PATH"\n')
+    deploy(folder, repr(str(ROOT / "workflow/Snakefile")))
+    path = f"{base / 'bin'}:{os.environ['PATH']}"
+    run(folder, "--software-deployment-method", "conda", "--", "lists", PATH=path)
+    assert_listed(folder)
+    assert (base / "environment.yml").read_bytes() == (ROOT / "environment.yml").read_bytes()
+    assert "job" in notes.read_text().splitlines()
 
 
 def test_workflow_snakefile_is_the_whole_workflow(folder: Path):

@@ -1,7 +1,9 @@
 """A job says in one line what the machine does not let it do; a bug keeps its traceback."""
 
+import ast
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +88,45 @@ def test_a_full_disk_under_the_log_does_not_hide_what_is_wrong(tmp_path: Path):
         pytest.skip(f"no mount here: {done.stderr}")
     assert done.returncode == 1
     assert done.stderr == "error: what is wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "slow"), [("train_model", "torch"), ("evaluate_subset", "pandas")]
+)
+def test_ctrl_c_while_a_script_of_a_rule_imports_ends_quietly(
+    tmp_path: Path, script: str, slow: str
+):
+    """A terminal sends it to all processes of the workflow."""
+    package = tmp_path / "slow" / slow
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import time\nprint('importing', flush=True)\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise ImportError('broken')\n"
+    )
+    path = ROOT / f"workflow/scripts/{script}.py"
+    run_script = (
+        "import runpy, types; "
+        f"runpy.run_path({str(path)!r}, {{'snakemake': types.SimpleNamespace(log=['log'])}})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", run_script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(package.parent), str(ROOT / "src")])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in errors
+
+
+def test_scripts_of_rules_import_the_library_where_a_signal_is_handled():
+    for path in (ROOT / "workflow/scripts").glob("*.py"):
+        top = [
+            node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)
+        ]
+        assert {node.module for node in top} <= {"pathlib", "r3d.workflow.jobs"}, path.name

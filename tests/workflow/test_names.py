@@ -70,3 +70,22 @@ def test_braces_that_are_no_pattern_are_used(tmp_path: Path):
     run.own.update(format="folders", lists="videos")
     run.run("lists")
     assert "a {b c}" in (tmp_path / "results/datasets/own/lists/all.labels.txt").read_text()
+
+
+def test_folders_in_the_place_of_outputs_are_said_before_any_job(tmp_path: Path):
+    run = SmallRun(tmp_path)
+    run.fill(tmp_path / "encoded")
+    places = ["summary.tsv", "experiments/base/all/val.classes.tsv", "datasets/own/ledger.tsv"]
+    for place in places:
+        (tmp_path / "results" / place).mkdir(parents=True)
+    for arguments in ([], ["--dry-run"], ["lists"]):
+        output = run.run(*arguments, fails=True)
+        assert "Traceback" not in output
+        lines = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert len(lines) == len(places)
+        for line, place in zip(lines, sorted(places), strict=True):
+            assert f"results/{place} is a folder, and a file is to be written there; move" in line
+    assert not (tmp_path / "results/logs").exists()
+    for place in places:  # as they say
+        (tmp_path / "results" / place).rename(tmp_path / place.replace("/", "-"))
+    run.run("lists")

@@ -1,9 +1,10 @@
 from pathlib import Path
 
-from r3d.annotations.writing import write_activitynet, write_annotation
 from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
+    from r3d.annotations.writing import write_activitynet, write_annotation
+
     ledger, output = Path(snakemake.input.ledger), Path(snakemake.output[0])
     file_type = snakemake.params.file_type
     if snakemake.input.official:

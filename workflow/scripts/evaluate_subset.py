@@ -1,9 +1,10 @@
 from pathlib import Path
 
-from r3d.evaluation.evaluate import evaluate
 from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
+    from r3d.evaluation.evaluate import evaluate
+
     evaluation = evaluate(
         Path(snakemake.input.annotation),
         Path(snakemake.input.result),

@@ -1,9 +1,10 @@
 from pathlib import Path
 
-from r3d.evaluation.videos import write_videos
 from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
+    from r3d.evaluation.videos import write_videos
+
     paths = zip(map(Path, snakemake.input.lists), map(Path, snakemake.input.ledgers), strict=True)
     write_videos(
         dict(zip(snakemake.params.parts, paths, strict=True)),

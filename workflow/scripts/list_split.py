@@ -1,9 +1,10 @@
 from pathlib import Path
 
-from r3d.lists import SplitOptions, read_list, save_list
 from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
+    from r3d.lists import SplitOptions, read_list, save_list
+
     videos = read_list(
         snakemake.params.format,
         Path(snakemake.params.folder),

@@ -1,9 +1,10 @@
 from pathlib import Path
 
-from r3d.annotations.merging import merge_annotations
 from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
+    from r3d.annotations.merging import merge_annotations
+
     merge_annotations(
         {
             name: (Path(annotation), Path(frames))

@@ -1,14 +1,15 @@
 from pathlib import Path
 
-from r3d.compute.launch import launch
-from r3d.config.loading import load_config
-from r3d.config.options import TrainingOptions
-from r3d.frames.identity import joint_digest
-from r3d.training.train import train
 from r3d.workflow.jobs import job
-from r3d.workflow.trainingstates import folder_of_states
 
 with job(snakemake.log[0]):
+    from r3d.compute.launch import launch
+    from r3d.config.loading import load_config
+    from r3d.config.options import TrainingOptions
+    from r3d.frames.identity import joint_digest
+    from r3d.training.train import train
+    from r3d.workflow.trainingstates import folder_of_states
+
     # From the config and not the params: how a job runs must not cause it to run again.
     run = load_config(snakemake.config).experiments[snakemake.wildcards.experiment]
     frames = joint_digest([Path(digest) for digest in snakemake.input.frames])

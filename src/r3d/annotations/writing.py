@@ -9,10 +9,10 @@ from r3d.annotations.format import is_rate, load_annotation
 from r3d.errors import InputError
 from r3d.files import atomic_path
 from r3d.frames.layouts import FIRST_FRAME, FileType
+from r3d.frames.ledger import load_ledger
 from r3d.frames.stores import open_store
 from r3d.lists.base import frame_key
 from r3d.lists.tables import load_labels, load_list
-from r3d.tables import read_columns
 
 
 def write_annotation(
@@ -111,13 +111,8 @@ def write_activitynet(json_in: Path, ledger: Path, output: Path, *, file_type: F
 
 def _ledger_frames(ledger: Path) -> pd.DataFrame:
     """Key, number (0 without) and rate of the frames of each video, indexed by id."""
-    table = read_columns(ledger, ("id", "key", "frames", "fps")).set_index("id")
-    try:
-        frames = table["frames"].replace("", "0").astype(int)
-        fps = table["fps"].replace("", "nan").astype(float)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{ledger}: frames and fps have to be numbers: {error}") from None
+    table = load_ledger(ledger).set_index("id")
     if not table.index.is_unique:
         twice = table.index[table.index.duplicated()][0]
         raise InputError(f"{ledger}: video {twice!r} has two rows; expected one")
-    return pd.DataFrame({"key": table["key"], "frames": frames, "fps": fps})
+    return table[["key", "frames", "fps"]]

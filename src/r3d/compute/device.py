@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -16,6 +17,10 @@ from r3d.errors import InputError
 _log = logging.getLogger(__name__)
 
 Layout = Literal["auto", "contiguous", "channels_last"]
+
+# By default cuBLAS has several workspaces and takes one that is free, so sums may differ.
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_FIXED_WORKSPACES = (":4096:8", ":16:8")
 
 
 def choose_device(*, no_cuda: bool = False) -> torch.device:
@@ -60,6 +65,47 @@ def enough_memory(remedy: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise InputError(f"the GPU has not enough memory for this; {remedy}") from None
+
+
+@contextlib.contextmanager
+def same_bits(wanted: bool) -> Iterator[None]:
+    """If wanted, compute in the block to the same bits in each run, also on CUDA.
+
+    Raises:
+        InputError: if the block needs what torch cannot compute so; if it is too late for it, or
+            the environment says otherwise.
+    """
+    if not wanted:
+        yield
+        return
+    given = os.environ.get(_WORKSPACE)
+    if given not in (None, *_FIXED_WORKSPACES) or (given is None and torch.cuda.is_initialized()):
+        raise InputError(
+            f"deterministic: true needs {_WORKSPACE}={_FIXED_WORKSPACES[0]} in the environment "
+            f"before CUDA is used; here it is {given or 'not set, and CUDA is in use'}; set it "
+            "before the program starts"
+        )
+    os.environ.setdefault(_WORKSPACE, _FIXED_WORKSPACES[0])
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.deterministic,
+    )
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    except RuntimeError as error:
+        found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
+        if found is None:
+            raise
+        raise InputError(
+            f"deterministic: true: torch {torch.__version__} has no form of {found[1]} that gives "
+            "the same bits in each run on this device; set deterministic: false, or no_cuda: true"
+        ) from None
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.deterministic = before[2]
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:

@@ -28,6 +28,8 @@ _LOST_PEER = re.compile(
     r"NCCL communicator was aborted|socket (?:timeout|closed)",
     re.IGNORECASE,
 )
+# What torch says of memory that a CPU has not, or no machine has.
+_NO_MEMORY = re.compile("can't allocate memory|calculation overflowed|multiplication overflow")
 
 
 @dataclass(frozen=True)
@@ -162,12 +164,17 @@ def join_world(device: torch.device) -> Iterator[World]:
 def _memory_suffices(device: torch.device) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:  # torch's own for GPUs is a RuntimeError
         reason = str(error).partition("\n")[0].partition(". GPU")[0]
+        if isinstance(error, RuntimeError) and not (
+            isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(reason)
+        ):
+            raise
         raise InputError(
             f"the memory of {device} does not suffice ({reason}); in training set "
             "accumulate_steps: 2 or more, or lower batch_size; in inference lower "
-            "inference_batch_size; then start again: a training goes on from its last state"
+            "inference_batch_size; or take smaller clips or a smaller network; then start again: "
+            "a training goes on from its last state"
         ) from None
 
 

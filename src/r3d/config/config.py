@@ -14,13 +14,13 @@ from pydantic import Field
 
 from r3d.config.options import (
     Count,
-    CountOrZero,
     Fraction,
     InferenceOptions,
     Number,
     Positive,
     RunOptions,
     Section,
+    Seed,
     TrainingOptions,
 )
 from r3d.frames.layouts import Colour, FileType
@@ -36,7 +36,7 @@ class Rendering(Section):
     """Videos of each class."""
     n_frames: Annotated[int, Field(ge=2)] = 32
     """Frames of each video."""
-    seed: CountOrZero = 1
+    seed: Seed = 1
     """Seed of everything random."""
 
 
@@ -60,15 +60,15 @@ class Dataset(Section):
 
     file_type: FileType = "jpg"
     """Store of the frames: a JPEG file each, or an HDF5 file of JPEGs a video."""
-    short_side: CountOrZero = 240
+    short_side: Annotated[int, Field(ge=0, le=65_535)] = 240
     """Short side of the frames, in pixels; 0 keeps the size."""
     quality: Annotated[int, Field(ge=2, le=31)] | None = None
     """JPEG quantiser of ffmpeg, 2 (best) to 31; none is ffmpeg's own choice."""
-    fps: Positive | None = None
+    fps: Annotated[Positive, Field(le=1e8)] | None = None
     """Frames a second to select; none, or more than the video has, keeps all."""
     colour: Colour = "converted"
     """Of BT.709 and BT.2020 sources: `converted` to what JPEG means, or `as_reference` has them."""
-    timeout_seconds: Positive = 600.0
+    timeout_seconds: Annotated[Positive, Field(le=1e8)] = 600.0
     """Give up a video whose extraction takes longer."""
     shards: Annotated[int, Field(ge=1, le=10_000)] = 16
     """Parts that the videos are divided into; each is a job."""
@@ -77,7 +77,7 @@ class Dataset(Section):
 
     validation_fraction: Annotated[Number, Field(ge=0, lt=1)] = 0.2
     """Share of the videos for validation where the lists do not split them."""
-    split_seed: CountOrZero = 1
+    split_seed: Seed = 1
     """Seed of that split."""
     group_pattern: str | None = None
     """Regular expression that finds in a path what must not be split, such as "_g(\\d+)_"."""

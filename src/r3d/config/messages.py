@@ -70,7 +70,7 @@ def _lines(
     problem = item["msg"][0].lower() + item["msg"][1:]
     if item["type"] == "string_type" and not isinstance(value, dict | list | None):
         problem += f"; {_in_quotes(location, value, raw)}"
-    yield f"config: {where}: {reprlib.repr(value)} is refused: {problem}"
+    yield f"config: {where}: {_repr(value)} is refused: {problem}"
 
 
 def _in_quotes(location: Location, value: Any, raw: Mapping[str, Any]) -> str:
@@ -113,7 +113,7 @@ def unknown_key(location: Location, value: Any, section: type[BaseModel]) -> str
     hint = f" (did you mean {close[0]}?)" if close else ""
     where = ".".join(str(part) for part in location)
     return (
-        f"config: {where}: unknown key, given {reprlib.repr(value)}{hint}; "
+        f"config: {where}: unknown key, given {_repr(value)}{hint}; "
         f"accepted: {', '.join(sorted(accepted))}"
     )
 
@@ -130,3 +130,11 @@ def _section_at(location: Location) -> type[BaseModel]:
         case ("experiments", *_):
             return Experiment
     return Config
+
+
+def _repr(value: Any) -> str:
+    """A value, shortened; Python does not spell out numbers of thousands of digits."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"

@@ -35,12 +35,18 @@ def _is_text(annotation: Any) -> bool:
     return str in types or any(isinstance(choice, str) for choice in types)
 
 
+# What is beyond these limits is a slip, and would be an overflow or fill the memory later on.
+_LARGEST = 1e20
+_MOST = 1_000_000_000
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
-Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0, le=_LARGEST)]
+NotNegative = Annotated[Number, Field(ge=0, le=_LARGEST)]
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+CountOrZero = Annotated[int, Field(ge=0, le=_MOST)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Processes = Annotated[int, Field(ge=0, le=1000)]
 
 
 class Section(BaseModel):
@@ -87,7 +93,7 @@ class ModelOptions(Section):
 
     model: Literal[tuple(MODEL_DEPTHS)] = "resnet"  # type: ignore[valid-type]
     """Family of the network."""
-    model_depth: int = 18
+    model_depth: Count = 18
     """Depth: 10, 18, 34, 50, 101, 152 or 200; 50 and deeper for wideresnet and resnext; 121, 169,
     201 or 264 for densenet."""
     conv1_t_size: Count = 7
@@ -128,9 +134,9 @@ class ModelOptions(Section):
 class ClipOptions(Section):
     """What a clip is: its size in space and time, its normalisation, and how it is computed on."""
 
-    sample_size: Annotated[int, Field(ge=8)] = 112
+    sample_size: Annotated[int, Field(ge=8, le=10_000)] = 112
     """Height and width of a clip, in pixels."""
-    sample_duration: Count = 16
+    sample_duration: Annotated[int, Field(ge=1, le=100_000)] = 16
     """Frames of a clip; a shorter video is looped."""
     sample_t_stride: Count = 1
     """Take every so many frames of the video."""
@@ -220,7 +226,7 @@ class TrainOptions(Section):
     """Largest norm of all gradients together; 0 leaves them as they are."""
     n_epochs: Count = 200
     """Epochs to train."""
-    manual_seed: CountOrZero = 1
+    manual_seed: Seed = 1
     """Seed of everything random."""
 
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
@@ -276,7 +282,7 @@ class InferOptions(Section):
     inference_crop: Literal["center", "nocrop", "three"] = "center"
     """The square in the middle, the whole frame (fully convolutional), or three squares along the
     long side."""
-    inference_clips: CountOrZero = 0
+    inference_clips: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Evenly spaced clips of a video (with three crops the usual multi-view testing); 0 takes clips
     at every inference_stride."""
     inference_no_average: bool = False
@@ -326,9 +332,9 @@ class Resources(Section):
 
     nodes: Count = 1
     """Nodes that work together; more than one needs SLURM."""
-    gpus: CountOrZero = 0
+    gpus: Processes = 0
     """GPUs of each node; each gets a process of its own."""
-    processes: CountOrZero = 0
+    processes: Processes = 0
     """Processes on each node; 0 is one a GPU, or a single one without any."""
     cores: CountOrZero = 0
     """Cores of each process; 0 is one for itself and one for each of n_threads."""
@@ -351,7 +357,7 @@ class RunOptions(Section):
     9
     """
 
-    n_threads: CountOrZero = 4
+    n_threads: Processes = 4
     """Processes that load clips, beside the one that trains; 0 loads in that one."""
     no_cuda: bool = False
     """Use the CPU even where there is a GPU."""
@@ -361,6 +367,10 @@ class RunOptions(Section):
     compile: bool = False
     """Compile the network for training (`torch.compile`), which takes a minute or more at first and
     needs a C++ compiler; on a GPU, triton and a C compiler."""
+    deterministic: bool = False
+    """On GPUs, give the same bits in each run: of the same options, cards, versions and number of
+    processes, and if it is on from the first step. It is slower; by how much was not measured. On
+    CPUs it changes nothing: they do so anyway."""
     inference_batch_size: CountOrZero = 0
     """Clips of a batch in inference; 0 takes batch_size."""
     checkpoint: Count = 10

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from r3d.annotations.format import UNREADABLE, classes_of, label_of, load_annotation
+from r3d.annotations.format import UNREADABLE, classes_of, is_number, label_of, load_annotation
 from r3d.errors import InputError
 from r3d.evaluation.challenge import avg_hit_at_k, hit_at_k, mean_average_precision
 from r3d.files import AnyPath, atomic_path, read_json
@@ -278,7 +278,7 @@ def _text(value: Any) -> str:
 
 
 def _score(value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise ValueError(f"score {reprlib.repr(value)} is no finite number")
     return float(value)
 

@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 _SAME_COLOUR = "same"
 """In a record: the source has the colours of JPEG, whatever `colour` says."""
 
+# Seconds, or frames in one: for no system waits longer.
+_MOST = 1e8
+
 _KILLED = re.compile(r"ffmpeg ended with status -\d+$")
 
 
@@ -65,9 +68,17 @@ class FrameOptions:
             ("file_type", self.file_type in ("jpg", "hdf5"), "jpg or hdf5"),
             ("short_side", self.short_side >= 0, "pixels, or 0 to keep the size"),
             ("quality", self.quality is None or 2 <= self.quality <= 31, "2 (best) to 31, or none"),
-            ("fps", self.fps is None or self.fps > 0, "above 0, or none to keep all frames"),
+            (
+                "fps",
+                self.fps is None or 0 < self.fps <= _MOST,
+                f"above 0 and up to {_MOST:g}, or none to keep all frames",
+            ),
             ("colour", self.colour in ("converted", "as_reference"), "converted or as_reference"),
-            ("timeout_seconds", self.timeout_seconds > 0, "above 0"),
+            (
+                "timeout_seconds",
+                0 < self.timeout_seconds <= _MOST,
+                f"above 0 and up to {_MOST:g}",
+            ),
         ):
             if not valid:
                 raise InputError(f"{name}: {getattr(self, name)!r} is not accepted: {accepted}")
@@ -365,4 +376,5 @@ def _write_manifest(done: Sequence[tuple[_Row, VideoRecord]], path: Path) -> Non
         )
         for row, record in done
     ]
-    write_table(pd.DataFrame(table, columns=list(MANIFEST_COLUMNS)), path)
+    # Hours of work hang on it: an empty one after a loss of power would look like a finished shard.
+    write_table(pd.DataFrame(table, columns=list(MANIFEST_COLUMNS)), path, durable=True)

@@ -65,5 +65,5 @@ def _read(path: Path) -> str:
 
 
 def _write(digest: str, output: Path) -> None:
-    with atomic_path(output) as partial:
+    with atomic_path(output, durable=True) as partial:
         partial.write_text(f"{digest}\n", encoding="utf-8")

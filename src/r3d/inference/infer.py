@@ -26,6 +26,7 @@ from r3d.compute.device import (
     choose_dtype,
     enough_memory,
     memory_format,
+    same_bits,
     use_cores,
 )
 from r3d.compute.distributed import join_world
@@ -110,7 +111,7 @@ def infer(
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
     use_cores(n_cores)
-    with join_world(device) as world:
+    with same_bits(run.deterministic), join_world(device) as world:
         device = world.own(device)
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)

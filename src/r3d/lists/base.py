@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from r3d.errors import InputError
+from r3d.errors import InputError, shown
 
 COLUMNS = ("id", "label", "subset", "key", "path", "start", "end")
 SUBSETS = ("training", "validation", "testing")
@@ -118,7 +118,9 @@ def video_rows(
 ) -> pd.DataFrame:
     """What one list file says, a row a video, still nameless; one value stands for all rows."""
     columns = {"label": labels, "subset": subsets, "path": paths, "start": starts, "end": ends}
-    return pd.DataFrame({**columns, "file": str(file), "line": lines}, index=range(len(paths)))
+    # As objects: where pyarrow is installed, texts of pandas cannot hold names that are not UTF-8.
+    rows = pd.DataFrame(columns, index=range(len(paths)), dtype=object)
+    return rows.assign(file=pd.Series(shown(file), rows.index, object), line=lines)
 
 
 def name_videos(
@@ -128,7 +130,11 @@ def name_videos(
     if keys is None:
         labels = rows["label"].tolist()
         keys = [frame_key(label, name) for label, name in zip(labels, ids, strict=True)]
-    return rows.assign(id=ids, key=keys)[[*COLUMNS, "file", "line"]]
+    named = {
+        name: pd.Series(list(texts), rows.index, object)
+        for name, texts in (("id", ids), ("key", keys))
+    }
+    return rows.assign(**named)[[*COLUMNS, "file", "line"]]
 
 
 def frame_key(label: str, name: str) -> str:

@@ -41,7 +41,7 @@ def check_list(video_list: VideoList, source: Path, list_format: ListFormat) -> 
     for subset in list_format.needed_subsets:
         if not (videos["subset"] == subset).any():
             raise InputError(f"{source}: no video of subset {subset}; expected one or more")
-    return VideoList(labels, videos[list(COLUMNS)].reset_index(drop=True))
+    return VideoList(labels, videos[list(COLUMNS)].reset_index(drop=True).astype(str))
 
 
 def _place(row: pd.Series) -> str:

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from r3d.errors import InputError
+from r3d.errors import InputError, shown
 from r3d.lists.base import (
     SUBSETS,
     VIDEO_EXTENSIONS,
@@ -89,7 +89,7 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
         ignored += others
         if not videos:
             raise InputError(
-                f"{class_folder}: no videos; expected {_EXPECTED}; "
+                f"{shown(class_folder)}: no videos; expected {_EXPECTED}; "
                 f"a video ends in one of {' '.join(VIDEO_EXTENSIONS)}"
             )
         relative = class_folder.relative_to(folder).as_posix()
@@ -101,7 +101,7 @@ def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
         logger.warning(
             "%d entries ignored that are no videos (by ending) in a class folder, the first: %s",
             len(ignored),
-            ignored[0],
+            shown(ignored[0]),
         )
     if not any(subsets):
         subsets = split_subsets(labels, paths, options, str(folder))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from r3d.errors import InputError
+from r3d.errors import InputError, shown
 from r3d.lists.base import ListFormat, SplitOptions, VideoList, name_videos, stem, video_rows
 from r3d.lists.reading import need_folder, read_lines
 
@@ -34,7 +34,7 @@ def _files(folder: Path, split: str) -> list[Path]:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise InputError(
-            f"{folder}: {missing[0]} is missing; "
+            f"{folder}: {shown(missing[0])} is missing; "
             f"expected <label>_test_split{split}.txt for each of {len(files)} classes"
         )
     return files
@@ -46,7 +46,9 @@ def _read_class(file: Path) -> pd.DataFrame:
     for line, text in read_lines(file):
         match = _VIDEO.fullmatch(text)
         if match is None:
-            raise InputError(f"{file}, line {line}: {text!r}; expected '<video file> <0, 1 or 2>'")
+            raise InputError(
+                f"{shown(file)}, line {line}: {text!r}; expected '<video file> <0, 1 or 2>'"
+            )
         if match["use"] in _SUBSETS:
             lines.append(line)
             paths.append(f"{label}/{match['name']}")

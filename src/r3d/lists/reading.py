@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r3d.errors import InputError
+from r3d.errors import InputError, shown
 from r3d.files import read_text
 
 
@@ -42,7 +42,7 @@ def only_file(folder: Path, extension: str) -> Path:
     need_folder(folder, f"one *{extension} file, or the path of that file")
     found = sorted(file for file in folder.glob(f"*{extension}") if not file.name.startswith("."))
     if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
+        names = ", ".join(shown(file.name) for file in found) or "none"
         raise InputError(
             f"{folder}: expected one *{extension} file, or the path of that file; found {names}"
         )

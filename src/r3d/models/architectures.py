@@ -120,6 +120,12 @@ class Architecture:
     resnext_cardinality: int = 32
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)  # of a checkpoint it may be anything
+            if not isinstance(value, str | int | float):
+                raise InputError(
+                    f"{field.name}: a {type(value).__name__}; accepted: a value as in a config"
+                )
         if self.model not in FAMILIES:
             raise InputError(f"model: {self.model!r} is not one of {', '.join(FAMILIES)}")
         if self.model_depth not in FAMILIES[self.model].blocks:
@@ -141,6 +147,8 @@ class Architecture:
                 raise InputError(
                     f"{name}: {value!r} is refused; accepted: whole numbers from 1 to {_MOST}"
                 )
+        if not isinstance(self.no_max_pool, bool):
+            raise InputError(f"no_max_pool: {self.no_max_pool!r} is refused; accepted: true, false")
         if self.resnet_shortcut not in ("A", "B"):
             raise InputError(f"resnet_shortcut: {self.resnet_shortcut!r} is not one of 'A', 'B'")
         factor = self.resnet_widen_factor

@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -38,7 +39,9 @@ def load_archive(path: AnyPath) -> Any:
         with Path(path).open("rb") as file:
             try:
                 _check_sums(file)
-                return torch.load(file, map_location="cpu", weights_only=True)
+                with warnings.catch_warnings():  # of what is refused in one line below
+                    warnings.simplefilter("ignore")
+                    return torch.load(file, map_location="cpu", weights_only=True)
             except Exception as error:
                 # Bytes that torch.save did not write raise anything, from KeyError to OSError.
                 raise InputError(f"checkpoint {path}: {_refusal(error)}") from None

@@ -38,6 +38,14 @@ NORMALISATION_2018: dict[str, Any] = {
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 # A file may state a number once for all of a layer. More than this must be there as it is stated.
 _UNFOLDED_BYTES = 2**30
+# What is read of a file beside its weights.
+_READ = (
+    *("epoch", "optimizer", "scheduler", "architecture", "config", "labels", "normalisation"),
+    *("training", "version"),
+)
+# How much that may be: a group of the optimiser for each parameter is far less.
+_MOST_VALUES = 1_000_000
+_DEEPEST = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +100,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if bare:
         content = {}
     try:
+        _check_plain(content)
         return Checkpoint(
             state_dict=state_dict,
             epoch=_epoch(content.get("epoch", 0)),
@@ -223,6 +232,32 @@ def _check_values(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]
         raise InputError(
             f"checkpoint {path}: {problem}, as of a training that diverged; take an earlier one"
         )
+
+
+def _check_plain(content: Mapping[Any, Any]) -> None:
+    """Refuse tensors where plain values belong, and more or deeper values than a training notes.
+
+    Of what other programs add nothing is read, so it may be anything. A few bytes may stand for
+    lists of lists without end, which no message could spell out.
+
+    Raises:
+        ValueError: saying where.
+    """
+    waiting = [(key, content[key], 1) for key in _READ if key in content]
+    n_seen = 0
+    while waiting:
+        where, value, depth = waiting.pop()
+        n_seen += 1
+        if n_seen > _MOST_VALUES or depth > _DEEPEST:
+            raise ValueError(f"{where}: holds too many values, or too deep")
+        if isinstance(value, Tensor) and where not in ("optimizer.state", "training"):
+            raise ValueError(f"{where}: holds a tensor; accepted: plain values")
+        if isinstance(value, dict):
+            for key, item in value.items():
+                inner = f"{where}.{key}" if (where, key) == ("optimizer", "state") else where
+                waiting.append((inner, item, depth + 1))
+        elif isinstance(value, list | tuple | set):
+            waiting.extend((where, item, depth + 1) for item in value)
 
 
 def _epoch(value: Any) -> int:

@@ -5,10 +5,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from r3d.models.base import BatchNorm3d, Conv3d, VideoModel
 from r3d.models.families.densenet import Transition
+from r3d.models.pooling import MaxPool3d
 
 # Not looked into, as what they do depends on the size of the input. A transition has nothing to
 # fold: it normalises before it convolves.
-_LEAVES = (Conv3d, BatchNorm3d, Transition)
+_LEAVES = (Conv3d, BatchNorm3d, MaxPool3d, Transition)
 
 
 def fold_batch_norms(network: VideoModel) -> None:

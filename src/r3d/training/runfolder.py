@@ -284,8 +284,8 @@ def _read_state(path: Path) -> Checkpoint | None:
     try:
         checkpoint = read_checkpoint(path)
         _progress(checkpoint)
-    except (InputError, LookupError, TypeError) as error:
-        reason = str(error).removeprefix(f"checkpoint {path}: ")
+    except (InputError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()).removeprefix(f"checkpoint {path}: ")
         _log.warning("%s is passed over, and the state before it used: %s", path, reason)
         return None
     return checkpoint

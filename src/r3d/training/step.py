@@ -25,8 +25,9 @@ class TrainStep:
     ) -> None:
         self.state, self.options = state, state.options
         self.device, self.world = device, world
-        # All clips have one size, so it pays to try out cuDNN's algorithms for it.
-        torch.backends.cudnn.benchmark = True
+        # All clips have one size, so it pays to try out cuDNN's algorithms for it; but which is the
+        # fastest differs from run to run, and each sums in an order of its own.
+        torch.backends.cudnn.benchmark = not run.deterministic
         self.parallel = world.wrap(
             state.network, device, batchnorm_sync=self.options.batchnorm_sync
         )

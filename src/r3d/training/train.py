@@ -25,7 +25,13 @@ from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import TrainingClips, ValidationClips
 from r3d.clips.loader import ClipLoader, EpochSampler, WorkerLost, make_loader
 from r3d.clips.modelinput import model_input
-from r3d.compute.device import autocast, choose_device, enough_memory, use_cores
+from r3d.compute.device import (
+    autocast,
+    choose_device,
+    enough_memory,
+    same_bits,
+    use_cores,
+)
 from r3d.compute.distributed import World, join_world
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped, WriteError
@@ -103,7 +109,11 @@ def train(
         tensorboard_writer()  # if it is missing, that is said now and not after the loading
     device = choose_device(no_cuda=run.no_cuda)
     use_cores(n_cores)
-    with join_world(device) as world, _stop_requests() as stop_requested:
+    with (
+        same_bits(run.deterministic),
+        join_world(device) as world,
+        _stop_requests() as stop_requested,
+    ):
         device = world.own(device)
         if options.batch_size % world.size:
             raise InputError(

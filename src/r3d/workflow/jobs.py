@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from r3d.errors import InputError, Stopped
+from r3d.errors import InputError, Stopped, shown
 from r3d.obstacles import obstacle, obstacle_line
 
 _PR_SET_PDEATHSIG = 1
@@ -31,7 +31,8 @@ def one_line_errors() -> Iterator[None]:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
+    before = signal.getsignal(signal.SIGINT)
+    if before in (signal.default_int_handler, signal.SIG_DFL):
         with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, interrupt)
     try:
@@ -52,11 +53,14 @@ def one_line_errors() -> Iterator[None]:
         if not interrupts:
             raise
         sys.exit(128 + signal.SIGINT)
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:  # a block that comes after has its own
+            signal.signal(signal.SIGINT, before)
 
 
 def _say(error: InputError) -> NoReturn:
-    for problem in str(error).splitlines():
-        logging.error("error: %s", _shortened(problem))
+    for problem in str(error).split("\n"):
+        logging.error("error: %s", _shortened(shown(problem)))
     sys.exit(1)
 
 
@@ -80,7 +84,7 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         if not append:
             Path(log).unlink(missing_ok=True)
-        show_messages(_LogFile(log, encoding="utf-8"))
+        show_messages(_LogFile(log, encoding="utf-8", errors="backslashreplace"))
     _die_with_parent()
     try:
         with one_line_errors():

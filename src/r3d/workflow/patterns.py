@@ -1,7 +1,8 @@
-"""Names of files that Snakemake would not take as they are."""
+"""Names of files that Snakemake would not take as they are, and files that it could not write."""
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from r3d.errors import InputError
 from r3d.files import AnyPath
@@ -37,3 +38,21 @@ def check_output_folder(where: str, folder: AnyPath) -> None:
             f"{where}: {str(folder)!r}: Snakemake takes {found[0]} in a name for part of a "
             "pattern; give a folder without braces in its name"
         )
+
+
+def check_output_files(results: AnyPath, files: Iterable[AnyPath]) -> None:
+    """Refuse folders that are in the place of files to be written.
+
+    Snakemake takes them for the files: as results that are there, or it finds out at the end.
+
+    Raises:
+        InputError: with a line for each.
+    """
+    problems = [
+        f"config: results: {str(results)!r}: {file} is a folder, and a file is to be written "
+        "there; move or rename it, or give another folder"
+        for file in sorted(map(str, files))
+        if Path(file).is_dir()
+    ]
+    if problems:
+        raise InputError("\n".join(problems))

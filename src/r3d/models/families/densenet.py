@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from r3d.models.architectures import Architecture
 from r3d.models.base import BatchNorm3d, Conv3d, VideoModel, global_average, initialise
+from r3d.models.pooling import MaxPool3d, avg_pool3d
 
 GROWTH_RATE = 32
 BOTTLENECK_SIZE = 4
@@ -50,8 +51,8 @@ class Transition(nn.Module):
         x = self.relu(x)
         x = self.conv(x)  # (b, c / 2, t, h, w)
         # A short clip has one frame left before the last transition: nothing to halve there.
-        kernel_size = [min(2, size) for size in x.shape[2:]]
-        return functional.avg_pool3d(x, kernel_size, stride=2)  # (b, c / 2, t / 2, h / 2, w / 2)
+        t, h, w = (min(2, size) for size in x.shape[2:])
+        return avg_pool3d(x, (t, h, w), stride=2)  # (b, c / 2, t / 2, h / 2, w / 2)
 
 
 class DenseNet(VideoModel):
@@ -72,7 +73,7 @@ class DenseNet(VideoModel):
         features["norm1"] = BatchNorm3d(STEM_CHANNELS)
         features["relu1"] = nn.ReLU(inplace=True)
         if not architecture.no_max_pool:
-            features["pool1"] = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
+            features["pool1"] = MaxPool3d(kernel_size=3, stride=2, padding=1)
         channels = STEM_CHANNELS
         for block, n_layers in enumerate(architecture.blocks, start=1):
             if block > 1:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from r3d.models.architectures import Architecture
 from r3d.models.base import BatchNorm3d, Conv3d, VideoModel, global_average, initialise
+from r3d.models.pooling import MaxPool3d
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -152,7 +153,7 @@ class ResNet(VideoModel):
         self.maxpool = (
             nn.Identity()
             if architecture.no_max_pool
-            else nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
+            else MaxPool3d(kernel_size=3, stride=2, padding=1)
         )
         stages = []
         channels = widths[0]

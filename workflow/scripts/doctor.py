@@ -3,7 +3,7 @@ from r3d.doctor.examination import examine
 from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
-    report = examine(load_config(snakemake.params.config), threads=snakemake.threads)
+    report = examine(load_config(snakemake.config), threads=snakemake.threads)
     report.save(snakemake.params.report)
     print(report.text(), end="", flush=True)
     report.raise_errors()

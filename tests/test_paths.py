@@ -159,13 +159,20 @@ def test_the_workflow_goes_by_what_the_paths_stand_for(
         if isinstance(path, str)
     }
     own = written | {"format": "ucf101", "splits": ["01"], "short_side": 32, "shards": 1}
-    raw = {"results": "$DATA/results", "datasets": {"own": own}, "experiments": {}}
+    videos = sorted((home / "data/videos").rglob("*.avi"))
+    rows = "".join(f"{video};{video.parent.name}\n" for video in videos)
+    (home / "own.csv").write_text(f"path;label\n{rows}")
+    absolute = own | {"format": "csv", "lists": "~/own.csv", "frames": "$DATA/jpg"}
+    absolute["splits"] = ["all"]
+    raw = {"results": "$DATA/results", "datasets": {"own": own, "absolute": absolute}}
     file = Path("config.yaml")
     file.write_text(yaml.safe_dump(raw), encoding="utf-8")
     here = Path.cwd()
     done = snakemake(here, file, "annotations", options=["--config", "results=~/other"])
     assert done.returncode == 0, done.stderr
     assert (home / "other/datasets/own/annotations/own_01.json").is_file()
+    table = (home / "other/datasets/absolute/lists/all.tsv").read_text()
+    assert f"\t{videos[0].relative_to(home / 'data/videos')}\t" in table
     assert list((home / "data").rglob("*.jpg"))
     assert not [path for path in here.iterdir() if "~" in path.name or "$" in path.name]
     again = snakemake(here, file, "annotations", options=["-n", "--config", "results=~/other"])

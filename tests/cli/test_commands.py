@@ -133,7 +133,7 @@ def prepare(name: str, folder: Path) -> None:
 MADE = {
     "motion": "motion/videos: 32 videos of 8 classes; their lists: motion/lists",
     "lists": r"list.tsv: 32 videos \(24 training, 8 validation\) of 8 classes \(labels.txt\)",
-    "shards": "shards: 32 videos in 1 shards",
+    "shards": "shards: 32 videos in 000.tsv",
     "frames": r"manifest.tsv: 32 videos: 32 ok",
     "ledger": "ledger.tsv: 32 videos, all used",
     "annotations": r"motion_01.json: 32 videos \(24 training, 8 validation\) of 8 classes, 0 .*",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from r3d.cli.commands import Option
+from r3d.cli.commands import FIRST_GROUP, Option
 from r3d.errors import InputError
 from r3d.frames.layouts import FileType
 from r3d.obstacles import need_writable
@@ -116,14 +116,13 @@ def section_options(*sections: "type[Section]") -> Callable[[_Command], _Command
 
     def decorate(command: _Command) -> _Command:
         known = {name: field for part in sections for name, field in part.model_fields.items()}
-        fields = [
-            (name, known[name], title)
-            for part, title in titles.items()
-            for name in part.model_fields
-            if name in known and name not in ("resources", "pretrain")  # of the workflow only
-        ]
-        for name, field, title in reversed(fields):
-            command = _option(name, field, title)(command)
+        for name in ("resources", "pretrain"):  # of the workflow only
+            known.pop(name, None)
+        groups = {name: title for part, title in titles.items() for name in part.model_fields}
+        in_order = [name for name in groups if name in known]
+        in_order += [name for name in known if name not in groups]
+        for name in reversed(in_order):
+            command = _option(name, known[name], groups.get(name, FIRST_GROUP))(command)
         return command
 
     return decorate

@@ -52,7 +52,8 @@ def write_shards(tables: Sequence[Path], folder: Path, n_shards: int) -> list[Pa
     for shard, (begin, end) in enumerate(pairwise(bounds)):
         paths.append(folder / f"{shard_name(shard, n_shards)}.tsv")
         write_table(videos.iloc[order[begin:end]], paths[-1])
-    _log.info("%s: %d videos in %d shards", folder, len(videos), n_shards)
+    names = paths[0].name if n_shards == 1 else f"{paths[0].name} to {paths[-1].name}"
+    _log.info("%s: %d videos in %s", folder, len(videos), names)
     return paths
 
 

@@ -57,12 +57,15 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
     return [(number, text) for number, line in enumerate(lines, 1) if (text := line.strip())]
 
 
-def read_rows(file: Path, delimiter: str = ",") -> tuple[list[int], list[tuple[str, ...]]]:
+def read_rows(file: Path) -> tuple[list[int], list[tuple[str, ...]]]:
     """The rows of a CSV file that are not blank, after their line numbers from 1."""
+    return _rows(file, read_text(file), ",")
+
+
+def _rows(file: Path, text: str, delimiter: str) -> tuple[list[int], list[tuple[str, ...]]]:
     lines: list[int] = []
     rows: list[tuple[str, ...]] = []  # a million lists would keep the garbage collector at work
-    text = io.StringIO(read_text(file), newline=None)
-    reader = csv.reader(text, strict=True, delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=None), strict=True, delimiter=delimiter)
     try:
         for row in reader:
             if row:
@@ -89,8 +92,9 @@ def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()
     case. An optional column that is absent is absent from the result; columns that are not asked
     for are ignored.
     """
-    delimiter = _delimiter(file, required)
-    lines, rows = read_rows(file, delimiter)
+    text = read_text(file)
+    delimiter = _delimiter(text, required)
+    lines, rows = _rows(file, text, delimiter)
     if rows and _SEPARATOR_LINE.fullmatch(delimiter.join(rows[0])):
         del lines[0], rows[0]
     header = [name.strip().lower() for name in rows[0]] if rows else []
@@ -103,7 +107,7 @@ def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()
             f"{others} each once, in any order, between commas, semicolons or tabs"
         )
     del lines[0], rows[0]
-    if delimiter != ",":
+    if ("",) * len(header) in rows:
         filled = [i for i, row in enumerate(rows) if any(row)]
         lines, rows = [lines[i] for i in filled], [rows[i] for i in filled]
     need_fields(file, lines, rows, len(header))
@@ -114,10 +118,10 @@ def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()
 _SEPARATOR_LINE = re.compile(r"sep=[,;\t]?", re.I)
 
 
-def _delimiter(file: Path, required: Sequence[str]) -> str:
+def _delimiter(text: str, required: Sequence[str]) -> str:
     """What separates the required columns in the header; a comma if nothing does."""
-    lines = (line for _, line in read_lines(file) if not _SEPARATOR_LINE.fullmatch(line))
-    header = next(lines, "")
+    lines = (line.strip() for line in io.StringIO(text, newline=None))
+    header = next((line for line in lines if line and not _SEPARATOR_LINE.fullmatch(line)), "")
     for delimiter in ",;\t":
         names = header.replace('"', "").split(delimiter)
         if {*required} <= {name.strip().lower() for name in names}:

@@ -60,7 +60,8 @@ def test_what_paths_stand_for(home: Path) -> None:
         ("${NOPE}/x", ["variable NOPE is not set"]),
         ("$EMPTY/x", ["variable EMPTY is not set or empty"]),  # not /x
         ("$DATA/$NOPE", ["variable NOPE"]),
-        ("${}/x", ["variable ${} is not set"]),
+        ("${}/x", ["${} names no environment variable", "$$"]),
+        ("${DATA b}/x", ["${DATA b} names no environment variable", "${HOME}", "$$"]),
         ("~nobody-of-that-name/x", ["no user nobody-of-that-name", "./~nobody-of-that-name/x"]),
     ],
 )

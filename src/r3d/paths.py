@@ -34,10 +34,12 @@ def expanded(path: str) -> str:
         if found:
             known.append(name)
         else:
-            unknown.append(
-                f"the environment variable {name or '${}'} is not set or empty; set it (export "
-                f"{name or 'NAME'}=...) or write $$ for a dollar sign"
+            problem = (
+                f"the environment variable {name} is not set or empty; set it (export {name}=...)"
+                if name.isidentifier()
+                else f"{match[0]} names no environment variable; give one such as ${{HOME}}"
             )
+            unknown.append(f"{problem}, or write $$ for a dollar sign")
         return found
 
     home, slash, rest = path.partition("/") if path.startswith("~") else ("", "", path)
@@ -53,5 +55,5 @@ def expanded(path: str) -> str:
     if not known and os.path.lexists(path):
         return path
     if unknown:
-        raise InputError(f"{path!r} cannot be used: {unknown[0]}")
+        raise InputError(f"{path!r}: {unknown[0]}")
     return result

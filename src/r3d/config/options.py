@@ -56,7 +56,8 @@ def _expanded(path: str | None, info: ValidationInfo) -> str | None:
     try:
         return expanded(path)
     except InputError as error:
-        raise PydanticCustomError("path", "{reason}", {"reason": str(error)}) from None
+        reason = str(error).removeprefix(f"{path!r}: ")  # the message of a validation has the path
+        raise PydanticCustomError("path", "{reason}", {"reason": reason}) from None
 
 
 PathText = Annotated[str, AfterValidator(_expanded)]

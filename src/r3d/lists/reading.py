@@ -115,12 +115,13 @@ def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()
     return Table(file, lines, {name: columns[header.index(name)] for name in wanted}, delimiter)
 
 
+_LONGEST_HEADER = 100_000
 _SEPARATOR_LINE = re.compile(r"sep=[,;\t]?", re.I)
 
 
 def _delimiter(text: str, required: Sequence[str]) -> str:
     """What separates the required columns in the header; a comma if nothing does."""
-    lines = (line.strip() for line in io.StringIO(text, newline=None))
+    lines = (line.strip() for line in io.StringIO(text[:_LONGEST_HEADER], newline=None))
     header = next((line for line in lines if line and not _SEPARATOR_LINE.fullmatch(line)), "")
     for delimiter in ",;\t":
         names = header.replace('"', "").split(delimiter)

@@ -50,13 +50,16 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
 
-def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], Command]:
+def command(
+    name: str, *, example: str, cls: type[Command] = Command
+) -> Callable[[Callable[..., Any]], Command]:
     """Declare a command.
 
     Args:
         example: command lines that work when copied, as they stand in the help.
+        cls: its class, for one that parses its arguments in a way of its own.
     """
-    return click.command(name, cls=Command, example=example)
+    return click.command(name, cls=cls, example=example)
 
 
 def with_underscores(name: str) -> str:

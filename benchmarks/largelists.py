@@ -111,7 +111,7 @@ class ListedData:
     def divide(self) -> Cost:
         """Table -> shards."""
         folder = self._data / "shards"
-        return self._step("shards", self._list, folder, "--n-shards", self.shards)
+        return self._step("shards", self._list, folder, "--n_shards", self.shards)
 
     def shard_sizes(self) -> list[int]:
         """Videos of each shard."""
@@ -144,7 +144,7 @@ class ListedData:
     def gather(self) -> Cost:
         """Manifests -> ledger."""
         manifests = [self._data / "manifests" / path.name for path in self._shard_tables()]
-        arguments = ("--list", "all", self._list, "--max-failure-rate", 0.3)
+        arguments = ("--list", "all", self._list, "--max_failure_rate", 0.3)
         return self._step("ledger", *manifests, self._ledger, *arguments)
 
     def annotate(self) -> Cost:

@@ -11,6 +11,7 @@ from r3d.config.yamlfile import read_yaml
 from r3d.errors import InputError
 from r3d.frames.shards import shard_name
 from r3d.frames.videofiles import videos_state
+from r3d.lists import FORMATS
 from r3d.motion import SPLITS, list_names
 from r3d.workflow.arraytask import become_own_job
 from r3d.workflow.codeversion import code_version
@@ -139,6 +140,12 @@ def rendered_dataset(lists):
     return next(
         d for d in CONFIG.datasets.values() if d.render and folder_of_lists(d) == lists
     )
+
+
+def videos_of_paths(wildcards):
+    """The folder that the absolute paths of a list may lie below, in the formats that have them."""
+    dataset = dataset_of(wildcards)
+    return dataset.videos if FORMATS[dataset.format].of_videos else None
 
 
 def shards_of(dataset):

@@ -10,7 +10,6 @@ rule doctor:
         "../environment.yml"
     threads: 64  # all that there are
     params:
-        config=lambda wildcards: CONFIG.model_dump(mode="json"),
         report=f"{RESULTS}/doctor.json",
     script:
         "../workflow/scripts/doctor.py"

@@ -8,8 +8,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-
 
 def snakemake(
     folder: Path, config: Path, *targets: str, options: Sequence[str] = ()
@@ -26,4 +24,5 @@ def r3d(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=_ENVIRONMENT, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

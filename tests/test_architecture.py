@@ -46,7 +46,7 @@ def test_only_the_wings_that_are_said_to_use_torch_may():
     without = {name.removeprefix("r3d.") for name in contracts["contracts"][1]["source_modules"]}
     assert not users & without
     # What lies below all of them is covered by them; commands import the library when they run.
-    assert users | without | {"cli", "tables", "files", "obstacles", "errors"} == {
+    assert users | without | {"cli", "tables", "files", "obstacles", "paths", "errors"} == {
         *first_column("The wings of the library")
     }
 

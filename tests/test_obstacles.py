@@ -124,9 +124,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common = ["--annotation_path=annotation.json", "--video_path=jpg"]
     for command in (
         ["lists", "folders", "videos", "list.tsv", "labels.txt"],
-        ["shards", "list.tsv", "shards", "--n-shards=1"],
+        ["shards", "list.tsv", "shards", "--n_shards=1"],
         ["frames", "shards/000.tsv", "videos", "frames", "manifest.tsv"],
-        ["ledger", "manifest.tsv", "ledger.tsv", "--list=all", "list.tsv", "--max-failure-rate=1"],
+        ["ledger", "manifest.tsv", "ledger.tsv", "--list=all", "list.tsv", "--max_failure_rate=1"],
         ["train", *common, *TRAINING, "--result_path=trained"],
         [*INFER, "result.json"],
         [*EVALUATE, "--save=accuracy.json"],
@@ -142,9 +142,9 @@ EVALUATE = ["evaluate", "annotation.json", "result.json"]
 
 # The output is named {} in each.
 COMMANDS = {
-    "motion": ["motion", "{}", "{}/lists", "--videos-per-class=2", "--n-frames=4"],
+    "motion": ["motion", "{}", "{}/lists", "--videos_per_class=2", "--n_frames=4"],
     "lists": ["lists", "folders", "videos", "{}", "{}.txt"],
-    "shards": ["shards", "list.tsv", "{}", "--n-shards=1"],
+    "shards": ["shards", "list.tsv", "{}", "--n_shards=1"],
     "frames": ["frames", "shards/000.tsv", "videos", "frames", "{}"],
     "ledger": ["ledger", "manifest.tsv", "{}", "--list", "all", "list.tsv"],
     "annotations": ["annotations", "list.tsv", "labels.txt", "ledger.tsv", "{}"],

@@ -134,8 +134,13 @@ def render_motion(
         indices = range(videos_per_class)
         rendered = sum(pool.map(lambda index: _render_index(videos, index, settings), indices))
     shutil.rmtree(unfinished, ignore_errors=True)
-    _log.info("rendered %d of %d videos in %s", rendered, videos_per_class * len(CLASSES), videos)
     _write_lists(lists, videos_per_class)
+    n_videos = videos_per_class * len(CLASSES)
+    there = f", {n_videos - rendered} of them there already" if rendered < n_videos else ""
+    _log.info(
+        "%s: %d videos of %d classes%s; their lists: %s",
+        *(videos, n_videos, len(CLASSES), there, lists),
+    )
 
 
 def _check(good: bool, name: str, value: object, accepted: str) -> None:

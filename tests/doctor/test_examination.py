@@ -56,6 +56,15 @@ ROWS = ["a/1.mp4,a,training", "b/2.mp4,b,training", "a/3.mp4,a,validation", "b/4
 FILES = [row.partition(",")[0] for row in ROWS]
 
 
+def test_absolute_paths_are_those_of_the_videos_folder(tmp_path: Path) -> None:
+    relative = examine(config_of(own=own(tmp_path / "a", ROWS)))
+    rows = [f"{tmp_path}/b/videos/{row}" for row in ROWS]
+    absolute = examine(config_of(own=own(tmp_path / "b", rows)))
+    assert absolute.json().replace(f"{tmp_path}/b", f"{tmp_path}/a") == relative.json()
+    outside = examine(config_of(own=own(tmp_path / "c", rows)))
+    assert "no path may lead out of it" in only(outside, "lists").text
+
+
 def test_before_the_videos_are_there(tmp_path: Path) -> None:
     dataset = own(tmp_path, ROWS)
     (tmp_path / "videos").rmdir()

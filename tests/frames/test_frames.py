@@ -730,7 +730,7 @@ def test_the_command_verifies_when_told(bench: Bench, clips: Path) -> None:
     frame.write_bytes(before[::-1])
     os.utime(frame, ns=(10**18, 10**18))
     places = (bench.write_shard(), bench.videos, bench.frames, bench.manifest)
-    command = [sys.executable, "-m", "r3d", "frames", *map(str, places), "--short-side", "0"]
+    command = [sys.executable, "-m", "r3d", "frames", *map(str, places), "--short_side", "0"]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert frame.read_bytes() != before
     subprocess.run([*command, "--verify"], check=True, stderr=subprocess.DEVNULL)

@@ -140,12 +140,92 @@ def test_own_csv(tmp_path: Path) -> None:
     assert load_labels(tmp_path / "out/labels.txt") == video_list.labels
 
 
+# What spreadsheets write where the comma is that of decimals, or as text between tabs.
+SPREADSHEETS = {
+    "semicolons": "\ufeffpath;label;subset;start;end\r\n"
+    'a.mp4;"x; y";train;1,5;2,25\r\n"b, c.mp4";"x; y";val;;,5\r\n;;;;\r\n',
+    "tabs": "Path\tLabel\tSubset\tStart\tEnd\r\n"
+    'a.mp4\tx; y\ttrain\t"1,5"\t2,25\r\n"b, c.mp4"\tx; y\tval\t\t0,5\r\n\t\t\t\t\r\n',
+    "separator": "sep=;\r\npath;label;subset;start;end\r\n"
+    'a.mp4;"x; y";train;1.5;2.25\r\nb, c.mp4;"x; y";val;0;0.5\r\n',
+    "empty columns": "path;label;subset;start;end;;\n"
+    'a.mp4;"x; y";train;1,5;2,25;;\nb, c.mp4;"x; y";val;;0,5;;\n;;;;;;\n',
+}
+
+
+@pytest.mark.parametrize("name", SPREADSHEETS)
+def test_own_csv_of_a_spreadsheet(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path, {"list.csv": SPREADSHEETS[name]})
+    video_list = read_list("csv", folder, "all")
+    assert video_list.labels == ["x; y"]
+    columns = ["id", "path", "subset", "start", "end"]
+    assert video_list.videos[columns].to_numpy().tolist() == [
+        ["a_0001500_0002250", "a.mp4", "training", "1.5", "2.25"],
+        ["b, c_0000000_0000500", "b, c.mp4", "validation", "0", "0.5"],
+    ]
+    assert FORMATS["csv"].testing_has_labels(folder) is None
+
+
+def test_commas_keep_their_meaning_beside_semicolons(tmp_path: Path) -> None:
+    text = "path,label,subset,a;b\nx;1.mp4,a,train,;\ny;2.mp4,a,val,1;2\n"
+    videos = read_list("csv", write(tmp_path, {"list.csv": text}), "all").videos
+    assert videos["path"].tolist() == ["x;1.mp4", "y;2.mp4"]
+
+
+def own_list(folder: Path, *paths: str | Path) -> Path:
+    rows = "".join(f"{path},x,train\n" for path in paths)
+    return write(folder, {"list.csv": f"path,label,subset\n{rows}"}) / "list.csv"
+
+
+@pytest.mark.parametrize("spelling", ["data/videos", "data/../data/videos/", "link", "absolute"])
+def test_absolute_paths_below_the_videos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    """The same list as one with relative paths, whichever way the folder is called."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/videos").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "data/videos")
+    real = tmp_path / "data/videos"
+    paths = [real / "a/1.mp4", "a/2.mp4", "./b/1.mp4"]
+    if spelling == "link":
+        paths.append(tmp_path / "link/b/3.mp4")
+    given = tmp_path / "data/videos" if spelling == "absolute" else Path(spelling)
+    found = read_list("csv", own_list(tmp_path, *paths), "all", videos=given).videos
+    plain = ["a/1.mp4", "a/2.mp4", "b/1.mp4", "b/3.mp4"][: len(paths)]
+    expected = read_list("csv", own_list(tmp_path / "plain", *plain), "all").videos
+    assert found.equals(expected)
+
+
+@pytest.mark.parametrize(
+    "path", ["{}/elsewhere/1.mp4", "{}/data/videos2/1.mp4", "{}/data/videos", "/1.mp4"]
+)
+def test_no_path_leads_out_of_the_videos(tmp_path: Path, path: str) -> None:
+    """What the message proposes works: a folder above all videos."""
+    file, videos = own_list(tmp_path, path.format(tmp_path)), tmp_path / "data/videos"
+    message = refusal(lambda: read_list("csv", file, "all", videos=videos))
+    for part in ("list.csv, line 2", f"{videos}/; no path may lead out", "above all videos"):
+        assert part in message
+    above = read_list("csv", file, "all", videos=Path("/")).videos
+    assert above["path"].tolist() == [path.format(tmp_path).removeprefix("/")]
+
+
+def test_no_absolute_path_leads_out_by_dots(tmp_path: Path) -> None:
+    file = own_list(tmp_path, f"{tmp_path}/videos/../secret.mp4")
+    message = refusal(lambda: read_list("csv", file, "all", videos=tmp_path / "videos"))
+    assert "'../secret.mp4': accepted is a path relative to the videos folder" in message
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("path;label\n", ["line 1", "'path;label'", "path, label", "subset, start, end"]),
+        ("path|label\n", ["line 1", "'path|label'", "path, label", "subset, start, end"]),
+        ("path;label\n", ["no classes"]),
+        ("sep=;\npath;labl\n", ["line 2", "'path;labl'", "commas, semicolons or tabs"]),
+        ("path;label;start\na;x;0;1\n", ["line 2", "4 fields; expected 3"]),
+        ('path,label,start,end\na,x,"1,500",\n', ["line 2", "start '1,500'", "such as 2.5"]),
+        ("path;label;start;end\na;x;;1.500,0\n", ["line 2", "end '1.500,0'", "such as 2.5"]),
         ("path,label,label\n", ["line 1", "'path,label,label'", "each once"]),
-        ("path,label,subset\n/a,x,train\n", ["line 2", "'/a'", "relative to the videos folder"]),
+        ("path,label,subset\n/a,x,train\n", ["line 2", "'/a'", "--videos", "relative to that"]),
         ("path,label,subset\nC:/a,x,train\n", ["line 2", "'C:/a'", "relative"]),
         ("path,label,subset\na/../b,x,train\n", ["line 2", "'a/../b'", "relative"]),
         ("path,label,subset\na/.,x,train\n", ["line 2", "accepted"]),

@@ -1,6 +1,7 @@
 """The annotations of several data sets -> one."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from r3d.files import atomic_path
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import FrameStore, open_store
 from r3d.lists.base import frame_key
+
+_log = logging.getLogger(__name__)
 
 
 def merge_annotations(
@@ -51,6 +54,10 @@ def merge_annotations(
                 file.write(f"{separator}{json.dumps(f'{name}/{video}')}: {json.dumps(merged)}")
                 separator = ",\n"
         file.write("\n}}\n")
+    n_videos = sum(len(database) for _, _, database, _ in databases)
+    _log.info(
+        "%s: %d videos of %d classes, of %s", output, n_videos, len(labels), " and ".join(parts)
+    )
 
 
 def _merged(name: str, video: str, entry: dict[str, Any], store: FrameStore) -> dict[str, Any]:

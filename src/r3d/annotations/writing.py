@@ -1,6 +1,7 @@
 """List, classes and ledger -> the annotation JSON of one split."""
 
 import json
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,8 @@ from r3d.frames.ledger import load_ledger
 from r3d.frames.stores import open_store
 from r3d.lists.base import frame_key
 from r3d.lists.tables import load_labels, load_list
+
+_log = logging.getLogger(__name__)
 
 
 def write_annotation(
@@ -64,6 +67,12 @@ def write_annotation(
             file.write(f"{separator}{json.dumps(name)}: {entry}")
             separator = ",\n"
         file.write("\n}}\n")
+    subsets = videos["subset"].value_counts(sort=False)
+    _log.info(
+        "%s: %d videos (%s) of %d classes, %d without frames",
+        *(output, len(videos), ", ".join(f"{n} {subset}" for subset, n in subsets.items())),
+        *(len(classes), (n_frames == 0).sum()),
+    )
 
 
 def _place(frames: Path | None, file_type: FileType, name: str, key: str) -> str:
@@ -107,6 +116,8 @@ def write_activitynet(json_in: Path, ledger: Path, output: Path, *, file_type: F
             )
     with atomic_path(output) as partial:
         partial.write_text(json.dumps(data) + "\n", encoding="ascii")
+    n_without = sum(counts[name] == 0 for name in data["database"])
+    _log.info("%s: %d videos, %d without frames", output, len(data["database"]), n_without)
 
 
 def _ledger_frames(ledger: Path) -> pd.DataFrame:

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import click
 
-from r3d.cli.parameters import FOUND, PARALLEL
+from r3d.cli.commands import command
+from r3d.cli.parameters import FOUND, PARALLEL, PathType
 
 
-@click.command("doctor")
+@command("doctor", example="r3d doctor config/config.yaml")
 @click.argument("config", type=FOUND)
 @click.option("--all", "everything", is_flag=True, help="Look at every video, to its end.")
 @click.option(
     "--json",
     "output",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    type=PathType(dir_okay=False, allow_dash=True),
     is_flag=False,
     flag_value="-",
     help="Print the findings as JSON, or write them to this file.",

@@ -4,16 +4,30 @@ from pathlib import Path
 
 import click
 
-from r3d.cli.parameters import FOUND, NEW_FILE, SUBSET
+from r3d.cli.commands import command
+from r3d.cli.parameters import NEW_FILE, SUBSET, Found
 from r3d.errors import InputError
 from r3d.obstacles import need_writable
 
 
-@click.command("evaluate")
-@click.argument("annotation", type=FOUND)
-@click.argument("result", type=FOUND)
-@click.option("--subset", type=SUBSET, default="val", show_default=True)
-@click.option("-k", "ks", type=click.IntRange(min=1), multiple=True, default=(1,), help="Top k.")
+@command(
+    "evaluate",
+    example="r3d evaluate motion_01.json run/val.json -k 1 -k 5 --save run/val.accuracy.json",
+)
+@click.argument("annotation", type=Found("annotations"))
+@click.argument("result", type=Found("infer"))
+@click.option(
+    "--subset", type=SUBSET, default="val", show_default=True, help="The one that was predicted."
+)
+@click.option(
+    "-k",
+    "ks",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1,),
+    help="Count a video whose class is among the k most likely; may be given several times.  "
+    "[default: 1]",
+)
 @click.option("--ignore", is_flag=True, help="Leave out listed videos without a result.")
 @click.option("--save", type=NEW_FILE, help="Write the accuracies to this JSON file, too.")
 def evaluate_command(
@@ -50,13 +64,18 @@ def evaluate_command(
         )
 
 
-@click.command("videos")
-@click.argument("table", type=FOUND)
-@click.argument("ledger", type=FOUND)
-@click.argument("annotation", type=FOUND)
-@click.argument("result", type=FOUND)
+@command(
+    "videos",
+    example="r3d videos list.tsv ledger.tsv motion_01.json run/val.json run/val.videos.tsv",
+)
+@click.argument("table", type=Found("lists"))
+@click.argument("ledger", type=Found("ledger"))
+@click.argument("annotation", type=Found("annotations"))
+@click.argument("result", type=Found("infer"))
 @click.argument("output", type=NEW_FILE)
-@click.option("--subset", type=SUBSET, default="val", show_default=True)
+@click.option(
+    "--subset", type=SUBSET, default="val", show_default=True, help="The one that was predicted."
+)
 def videos_command(
     table: Path, ledger: Path, annotation: Path, result: Path, output: Path, subset: str
 ) -> None:

@@ -5,18 +5,44 @@ from typing import Any
 
 import click
 
-from r3d.cli.parameters import FILE_TYPE, FOUND, NEW_FILE, SUBSET, section_of, section_options
+from r3d.cli.commands import command
+from r3d.cli.parameters import (
+    FILE_TYPE,
+    FOUND,
+    NEW_FILE,
+    SUBSET,
+    Found,
+    section_of,
+    section_options,
+)
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.frames.layouts import FileType
 
 
-@click.command("infer")
-@click.option("--annotation_path", type=FOUND, required=True, help="Annotation JSON.")
+@command(
+    "infer",
+    example="""\
+r3d infer --annotation_path motion_01.json --video_path frames --model_path run/model.pth \\
+    --result_path run/val.json --model_depth 10 --resnet_widen_factor 0.25 --sample_size 64""",
+)
+@click.option(
+    "--annotation_path", type=Found("annotations"), required=True, help="Annotation JSON."
+)
 @click.option("--video_path", type=FOUND, required=True, help="Folder of the frames.")
-@click.option("--model_path", type=FOUND, required=True, help="Checkpoint of the trained model.")
+@click.option(
+    "--model_path", type=Found("train"), required=True, help="Checkpoint of the trained model."
+)
 @click.option("--result_path", type=NEW_FILE, required=True, help="Result JSON to write.")
-@click.option("--file_type", type=FILE_TYPE, default="jpg", show_default=True)
-@click.option("--inference_subset", type=SUBSET, default="val", show_default=True)
+@click.option(
+    "--file_type", type=FILE_TYPE, default="jpg", show_default=True, help="Kind of the frames."
+)
+@click.option(
+    "--inference_subset",
+    type=SUBSET,
+    default="val",
+    show_default=True,
+    help="Which videos of the annotation.",
+)
 @section_options(InferenceOptions, RunOptions)
 def infer_command(
     annotation_path: Path,

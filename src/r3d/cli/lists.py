@@ -5,20 +5,19 @@ from typing import Any
 
 import click
 
-from r3d.cli.parameters import FOUND, NEW_FILE, NEW_FOLDER, LateChoice
+from r3d.cli.commands import command
+from r3d.cli.parameters import FOUND, NEW_FILE, NEW_FOLDER
+from r3d.errors import InputError
+
+# The keys of `r3d.lists.FORMATS`, which take pandas to import.
+_FORMATS = ("activitynet", "csv", "folders", "hmdb51", "kinetics", "mit", "ucf101")
 
 
-def _formats() -> list[str]:
-    from r3d.lists import FORMATS
-
-    return list(FORMATS)
-
-
-@click.command("motion")
+@command("motion", example="r3d motion motion/videos motion/lists --videos_per_class 4")
 @click.argument("videos", type=NEW_FOLDER)
 @click.argument("lists", type=NEW_FOLDER)
-@click.option("--videos-per-class", default=80, show_default=True, help="Videos of each class.")
-@click.option("--n-frames", default=32, show_default=True, help="Frames of each video.")
+@click.option("--videos_per_class", default=80, show_default=True, help="Videos of each class.")
+@click.option("--n_frames", default=32, show_default=True, help="Frames of each video.")
 @click.option("--seed", default=1, show_default=True, help="Seed of everything random.")
 @click.option(
     "--threads",
@@ -34,27 +33,81 @@ def motion_command(videos: Path, lists: Path, **options: Any) -> None:
     render_motion(videos, lists, **options)
 
 
-@click.command("lists")
-@click.argument("format", type=LateChoice(_formats))
+@command("lists", example="r3d lists ucf101 motion/lists list.tsv labels.txt --split 01")
+@click.argument("format", type=click.Choice(_FORMATS), metavar="FORMAT")
 @click.argument("folder", type=FOUND)
 @click.argument("table", type=NEW_FILE)
 @click.argument("labels", type=NEW_FILE)
-@click.option("--split", default="all", show_default=True, help="Official split to read.")
-@click.option("--n-classes", type=int, help="Number of classes that the lists must have.")
-@click.option("--validation-fraction", default=0.2, show_default=True)
-@click.option("--split-seed", default=1, show_default=True)
-@click.option("--group-pattern", help="Finds in a path what must not be split.")
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    default=("all",),
+    help="Official split to read; may be given several times. Of several splits each has a table "
+    "of its own, list_01.tsv for TABLE list.tsv.  [default: all]",
+)
+@click.option("--n_classes", type=int, help="Number of classes that the lists must have.")
+@click.option(
+    "--videos", type=FOUND, help="Folder of the videos, if a csv list has absolute paths below it."
+)
+@click.option(
+    "--validation_fraction",
+    default=0.2,
+    show_default=True,
+    help="Share of the videos for validation where the lists do not split them.",
+)
+@click.option("--split_seed", default=1, show_default=True, help="Seed of that split.")
+@click.option(
+    "--group_pattern", help="Regular expression that finds in a path what must not be split."
+)
 def lists_command(
     format: str,
     folder: Path,
     table: Path,
     labels: Path,
-    split: str,
+    splits: tuple[str, ...],
     n_classes: int | None,
+    videos: Path | None,
     **options: Any,
 ) -> None:
-    """Read the official lists in FOLDER and write the TABLE of videos and the LABELS in order."""
+    """Read the lists in FOLDER and write the TABLE of videos and the LABELS in order.
+
+    FORMAT is activitynet, csv, folders, hmdb51, kinetics, mit or ucf101.
+    """
     from r3d.lists import SplitOptions, read_list, save_list
 
-    videos = read_list(format, folder, split, SplitOptions(**options), n_classes=n_classes)
-    save_list(videos, table, labels)
+    chosen = _splits(format, folder, splits)
+    lists = {
+        split: read_list(
+            format, folder, split, SplitOptions(**options), n_classes=n_classes, videos=videos
+        )
+        for split in chosen
+    }
+    if len({tuple(video_list.labels) for video_list in lists.values()}) > 1:
+        raise InputError(
+            f"{folder}: the splits {', '.join(lists)} differ in their classes; read each by itself "
+            "(--split), with a LABELS of its own"
+        )
+    for split, video_list in lists.items():
+        place = table.with_stem(f"{table.stem}_{split}") if len(lists) > 1 else table
+        save_list(video_list, place, labels)
+
+
+def _splits(format: str, folder: Path, asked: tuple[str, ...]) -> list[str]:
+    """The splits to read, each once; for all of them, all have to be there."""
+    from r3d.lists import list_format
+
+    official = list_format(format).splits
+    if "all" not in asked or len(official) == 1:
+        return list(dict.fromkeys(asked))
+    missing: dict[str, InputError] = {}
+    for split in official:
+        try:
+            list_format(format).files(folder, split)
+        except InputError as error:
+            missing[split] = error
+    there = " ".join(f"--split {split}" for split in official if split not in missing)
+    if missing:
+        first = next(iter(missing.values()))
+        raise InputError(f"{first}; to read those that are there: {there}" if there else str(first))
+    return list(official)

@@ -2,8 +2,10 @@
 
 import click
 
+from r3d.cli.commands import command
 
-@click.command("released")
+
+@command("released", example="r3d released")
 def released_command() -> None:
     """List the weight files that the authors of the reference released, with what fits them."""
     from r3d.models.released import released_table

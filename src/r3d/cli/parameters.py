@@ -1,19 +1,76 @@
 """What the parameters of several commands have in common."""
 
-from collections.abc import Callable, Iterable
+import difflib
+import os
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
-from r3d.config.options import Section
+from r3d.cli.commands import FIRST_GROUP, Option
 from r3d.errors import InputError
 from r3d.frames.layouts import FileType
 from r3d.obstacles import need_writable
+from r3d.paths import expanded
 
-FOUND = click.Path(exists=True, path_type=Path)
+if TYPE_CHECKING:  # it takes a while, and only some commands need it
+    from pydantic.fields import FieldInfo
+
+    from r3d.config.options import Section
+
+_MOST_NAMES = 2000  # of a folder that are looked at for a near one
+
+
+class PathType(click.Path):
+    """A path in which `~` and `$NAME` stand for folders."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(expanded(os.fspath(value)), param, ctx)
+
+
+class Found(PathType):
+    """A file or folder that is there.
+
+    Args:
+        made_by: the command that makes it, for the message if it is not there.
+    """
+
+    def __init__(self, made_by: str = "") -> None:
+        super().__init__(exists=True)
+        self._made_by = made_by
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(expanded(os.fspath(value)))
+        if not os.path.lexists(path):
+            self.fail(f"{path} does not exist; {self._remedy(path)}", param, ctx)
+        return super().convert(value, param, ctx)
+
+    def _remedy(self, path: Path) -> str:
+        """What to do if nothing is there."""
+        folder = path.parent
+        if not folder.is_dir():
+            absent = next((p for p in reversed(folder.parents) if not p.exists()), folder)
+            return f"there is no folder {absent}"
+        try:
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in islice(entries, _MOST_NAMES)]
+        except OSError:
+            names = []
+        if close := difflib.get_close_matches(path.name, names, n=1):
+            return f"did you mean {folder / close[0]}?"
+        return (
+            f"`r3d {self._made_by}` makes it"
+            if self._made_by
+            else f"give a path that is there, as seen from {Path.cwd()}"
+        )
+
+
+FOUND = Found()
 FILE_TYPE = click.Choice(get_args(FileType))
 SUBSET = click.Choice(["train", "val", "test", "training", "validation", "testing"])
 PARALLEL = click.IntRange(min=1)
@@ -28,7 +85,7 @@ class _Output(click.ParamType):
         self._folder, self._may_be_complete = folder, may_be_complete
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(value)
+        path = Path(expanded(os.fspath(value)))
         if not (self._may_be_complete and path.is_dir()):
             need_writable(path, folder=self._folder)
         return path
@@ -42,45 +99,47 @@ FRAMES_FOLDER = _Output(folder=True, may_be_complete=True)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class LateChoice(click.ParamType):
-    """One of several names, which are found out only when they are needed."""
+def section_options(*sections: "type[Section]") -> Callable[[_Command], _Command]:
+    """Give a command the options of config sections, under the names of the config.
 
-    name = "choice"
+    In its help they stand in the groups of config/README.md.
+    """
+    from r3d.config.options import ClipOptions, InferOptions, ModelOptions, RunOptions, TrainOptions
 
-    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
-        self._names = names
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        return self._choice.get_metavar(param, ctx)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return self._choice.convert(value, param, ctx)
-
-    @property
-    def _choice(self) -> click.Choice[str]:
-        return click.Choice(list(self._names()))
-
-
-def section_options(*sections: type[Section]) -> Callable[[_Command], _Command]:
-    """Give a command the options of config sections, under the names of the config."""
+    titles: dict[type[Section], str] = {
+        ModelOptions: "Network",
+        ClipOptions: "Clips",
+        TrainOptions: "Training",
+        InferOptions: "Inference",
+        RunOptions: "How it runs",
+    }
 
     def decorate(command: _Command) -> _Command:
-        fields = [item for section in sections for item in section.model_fields.items()]
-        for name, field in reversed(fields):
-            if name not in ("resources", "pretrain"):  # of the workflow only
-                command = _option(name, field)(command)
+        known = {name: field for part in sections for name, field in part.model_fields.items()}
+        for name in ("resources", "pretrain"):  # of the workflow only
+            known.pop(name, None)
+        groups = {name: title for part, title in titles.items() for name in part.model_fields}
+        in_order = [name for name in groups if name in known]
+        in_order += [name for name in known if name not in groups]
+        for name in reversed(in_order):
+            command = _option(name, known[name], groups.get(name, FIRST_GROUP))(command)
         return command
 
     return decorate
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
+def _option(name: str, field: "FieldInfo", group: str) -> Callable[[_Command], _Command]:
+    text = " ".join((field.description or "").split())
     if field.annotation is bool:
-        return click.option(f"--{name}", is_flag=True, help=field.description)
+        return click.option(f"--{name}", cls=Option, group=group, is_flag=True, help=text)
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     metavar = "|".join(map(str, choices)) or "VALUE"
-    text = f"{field.description}  [default: {field.default!r}]"
-    return click.option(f"--{name}", metavar=metavar, help=text)
+    default = field.default
+    if isinstance(default, list):
+        default = ",".join(map(str, default))
+    if default not in (None, ""):
+        text += f"  [default: {default}]"
+    return click.option(f"--{name}", cls=Option, group=group, metavar=metavar, help=text)
 
 
 def _list(text: str) -> list[str | int]:
@@ -89,9 +148,12 @@ def _list(text: str) -> list[str | int]:
     return [int(word) if word.isdecimal() else word for word in words]
 
 
-def section_of(section: type[Section], options: dict[str, Any]) -> Any:
+def section_of(section: "type[Section]", options: dict[str, Any]) -> Any:
     """A validated config section from the options that were given."""
+    from pydantic import ValidationError
+
     from r3d.config.messages import problems
+    from r3d.config.options import AS_WRITTEN
 
     given = {
         name: _list(value) if get_origin(section.model_fields[name].annotation) is list else value
@@ -99,6 +161,6 @@ def section_of(section: type[Section], options: dict[str, Any]) -> Any:
         if name in section.model_fields and value not in (None, False)
     }
     try:
-        return section.model_validate(given)
+        return section.model_validate(given, context=AS_WRITTEN)
     except ValidationError as error:
         raise InputError("\n".join(problems(error))) from None

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from r3d.cli.parameters import FOUND, NEW_FILE
+from r3d.cli.commands import command
+from r3d.cli.parameters import NEW_FILE, Found
 
 
-@click.command("curves")
-@click.argument("train_log", type=FOUND)
-@click.argument("val_log", type=FOUND)
+@command("curves", example="r3d curves run/train.log run/val.log curves.svg")
+@click.argument("train_log", type=Found("train"))
+@click.argument("val_log", type=Found("train"))
 @click.argument("output", type=NEW_FILE)
 def curves_command(train_log: Path, val_log: Path, output: Path) -> None:
     """Draw the training curves of TRAIN_LOG and VAL_LOG."""
@@ -18,8 +19,8 @@ def curves_command(train_log: Path, val_log: Path, output: Path) -> None:
     plot_curves(train_log, val_log, output)
 
 
-@click.command("confusion")
-@click.argument("table", type=FOUND)
+@command("confusion", example="r3d confusion run/val.accuracy.confusion.tsv confusion.svg")
+@click.argument("table", type=Found("evaluate --save"))
 @click.argument("output", type=NEW_FILE)
 def confusion_command(table: Path, output: Path) -> None:
     """Draw the confusion TABLE of an evaluation."""
@@ -28,8 +29,8 @@ def confusion_command(table: Path, output: Path) -> None:
     plot_confusion(table, output)
 
 
-@click.command("summary")
-@click.argument("table", type=FOUND)
+@command("summary", example="r3d summary results/summary.tsv")
+@click.argument("table", type=Found())
 def summary_command(table: Path) -> None:
     """Print the accuracy TABLE of a workflow for reading."""
     from r3d.report.summary import format_table

@@ -5,20 +5,29 @@ from typing import Any
 
 import click
 
-from r3d.cli.parameters import FILE_TYPE, FOUND, NEW_FILE, section_of, section_options
+from r3d.cli.commands import command
+from r3d.cli.parameters import FILE_TYPE, FOUND, NEW_FILE, Found, section_of, section_options
 from r3d.config.options import InferOptions, RunOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.frames.layouts import FileType
 
 
-@click.command("tune")
+@command("tune", example="r3d tune --configfile config/config.yaml --experiment scratch")
 @click.option("--configfile", type=FOUND, help="Config of the workflow.")
 @click.option("--experiment", help="Experiment of the config to tune; needed if it has several.")
 @click.option("--split", help="Split whose videos are read.  [default: the first]")
-@click.option("--annotation_path", type=FOUND, help="Without a config: annotation JSON.")
+@click.option(
+    "--annotation_path", type=Found("annotations"), help="Without a config: annotation JSON."
+)
 @click.option("--video_path", type=FOUND, help="Without a config: folder of the frames.")
 @click.option("--file_type", type=FILE_TYPE, help="Without a config: kind of the frames.")
-@click.option("--output", type=NEW_FILE, default="tuned.yaml", show_default=True)
+@click.option(
+    "--output",
+    type=NEW_FILE,
+    default="tuned.yaml",
+    show_default=True,
+    help="Config file to write.",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=1),

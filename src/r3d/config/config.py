@@ -17,6 +17,7 @@ from r3d.config.options import (
     Fraction,
     InferenceOptions,
     Number,
+    PathText,
     Positive,
     RunOptions,
     Section,
@@ -45,11 +46,11 @@ class Dataset(Section):
 
     format: str
     """Kind of its lists: activitynet, csv, folders, hmdb51, kinetics, mit or ucf101."""
-    lists: str
+    lists: PathText
     """Folder of the list files; the file itself for csv and activitynet; for folders the videos."""
-    videos: str
+    videos: PathText
     """Folder of the videos, laid out as the lists say."""
-    frames: str
+    frames: PathText
     """Folder of the frames, to be filled or filled before."""
     n_classes: Count | None = None
     """Number of classes, to be checked against the lists; none is not checked."""
@@ -190,7 +191,7 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
 class Config(Section):
     """The whole config file."""
 
-    results: str = "results"
+    results: PathText = "results"
     """Folder of all results but the frames."""
     datasets: Annotated[dict[str, Dataset], Field(min_length=1)]
     """Data sets, by names of your choice."""

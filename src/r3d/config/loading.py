@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from r3d.config.checks import misfits
 from r3d.config.config import Config, Experiment
 from r3d.config.messages import problems, unknown_key
+from r3d.config.options import AS_WRITTEN
 from r3d.config.yamlfile import read_yaml
 from r3d.errors import InputError
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Validate a parsed config and fill in defaults.
+    """Validate a parsed config as a person has written it, expand its paths and fill in defaults.
 
     Raises:
         InputError: with a line for each key that is wrong, its value and what is accepted.
@@ -48,11 +49,11 @@ def examine(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
         }
     plain = _plain(raw)
     try:
-        config = Config.model_validate(plain)
+        config = Config.model_validate(plain, context=AS_WRITTEN)
     except ValidationError as error:
         found += problems(error, plain, _plain(own))
         try:
-            config = Config.model_validate(_without_faults(plain, error))
+            config = Config.model_validate(_without_faults(plain, error), context=AS_WRITTEN)
         except ValidationError:
             return None, found
     return config, found + [f"config: {misfit}" for misfit in misfits(config)]

@@ -8,10 +8,12 @@ the options are their documentation, on the command line and in config/README.md
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
 
 from r3d.errors import InputError
 from r3d.models.architectures import MODEL_DEPTHS, Architecture, begin_modules
+from r3d.paths import expanded
 
 
 def _scalar(text: str) -> bool | int | float | str:
@@ -47,6 +49,25 @@ Count = Annotated[int, Field(ge=1, le=_MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=_MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Processes = Annotated[int, Field(ge=0, le=1000)]
+
+
+AS_WRITTEN = {"as_written": True}
+"""Context of a validation of what a person has written, in whose paths `~` and `$NAME` stand for
+folders. Options that were validated before, as those in a checkpoint, are taken as they are."""
+
+
+def _expanded(path: str | None, info: ValidationInfo) -> str | None:
+    if path is None or not (info.context or {}).get("as_written"):
+        return path
+    try:
+        return expanded(path)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path!r}: ")  # the message of a validation has the path
+        raise PydanticCustomError("path", "{reason}", {"reason": reason}) from None
+
+
+PathText = Annotated[str, AfterValidator(_expanded)]
+OptionalPath = Annotated[str | None, AfterValidator(_expanded)]
 
 
 class Section(BaseModel):
@@ -161,7 +182,7 @@ class TrainOptions(Section):
 
     pretrain: str | None = None
     """Experiment whose model to start from, with a fresh head."""
-    pretrain_path: str | None = None
+    pretrain_path: OptionalPath = None
     """Checkpoint file to start from, with a fresh head."""
     n_pretrain_classes: CountOrZero = 0
     """Classes of the pretrained model; 0 reads the number from the file."""
@@ -169,7 +190,7 @@ class TrainOptions(Section):
     """Train the parameters from this module on (conv1, layer1 ... layer4, fc; in a densenet
     denseblock1 ... classifier; or a norm or transition between them); what lies before is frozen
     with its batch-norm statistics."""
-    resume_path: str | None = None
+    resume_path: OptionalPath = None
     """Checkpoint file to go on from: a training goes on from it and then from its own states, and
     another file begins another training. n_epochs, and learning_rate, momentum, dampening,
     weight_decay, nesterov and plateau_patience where they are not at their defaults, are used from
@@ -287,7 +308,7 @@ class InferOptions(Section):
     at every inference_stride."""
     inference_no_average: bool = False
     """Give the scores of each clip, not their average over the video."""
-    class_order: str | None = None
+    class_order: OptionalPath = None
     """The classes of the model in the order of its outputs, where its file does not name them: a
     text file with one class a line, an annotation JSON, or the word annotation for the order of the
     annotation it is applied to."""

@@ -1,6 +1,7 @@
 """What an examination found: each finding with its severity, and what to do."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -8,6 +9,8 @@ from typing import Any, Literal
 
 from r3d.errors import InputError
 from r3d.files import AnyPath, atomic_path
+
+_log = logging.getLogger(__name__)
 
 Severity = Literal["error", "warning", "note"]
 """error: a step would stop, or give something useless. warning: results would be less than they
@@ -108,6 +111,7 @@ class Report:
         """Write `json` to a file."""
         with atomic_path(path) as partial:
             partial.write_text(self.json(), encoding="utf-8")
+        _log.info("%s: %d findings", path, len(self.findings))
 
 
 def _shown(text: str) -> str:

@@ -63,7 +63,8 @@ def read_lists(name: str, dataset: Dataset, report: Report) -> dict[str, Listed]
 
 
 def _read(where: str, dataset: Dataset, split: str, report: Report) -> Listed:
-    chosen, folder = list_format(dataset.format, dataset.n_classes), Path(dataset.lists)
+    folder = Path(dataset.lists)
+    chosen = list_format(dataset.format, dataset.n_classes, videos=Path(dataset.videos))
     video_list = chosen.read(folder, split, SplitOptions(**dataset.split_options))
     once = video_list.videos.drop_duplicates("id")
     if len(once) < len(video_list.videos):

@@ -6,6 +6,7 @@ listed video without a result is wrong, or left out if asked: both numbers are g
 """
 
 import json
+import logging
 import math
 import reprlib
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,8 @@ from r3d.evaluation.challenge import avg_hit_at_k, hit_at_k, mean_average_precis
 from r3d.files import AnyPath, atomic_path, read_json
 from r3d.lists import subset_name
 from r3d.tables import write_table
+
+_log = logging.getLogger(__name__)
 
 NO_RESULT = "(none)"
 """The column of the confusion table for videos without a result."""
@@ -90,6 +93,11 @@ class Evaluation:
         content = {"experiment": experiment, "split": split, **self._summary()}
         with atomic_path(accuracy) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        tops = ", ".join(f"top-{k} {self.accuracy(k):.4f}" for k in self.correct)
+        _log.info(
+            "%s: %s over %d videos; by class in %s, confusions in %s",
+            *(accuracy, tops, self.listed.sum(), classes, confusion),
+        )
 
     def _summary(self) -> dict[str, Any]:
         summary: dict[str, Any] = {

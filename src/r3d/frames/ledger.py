@@ -1,5 +1,6 @@
 """The ledger of a data set: one row a video, with what became of it and why."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pandas as pd
 from r3d.errors import InputError
 from r3d.lists.tables import load_list
 from r3d.tables import read_columns, write_table
+
+_log = logging.getLogger(__name__)
 
 MANIFEST_COLUMNS = ("id", "label", "key", "status", "reason", "frames", "fps", "width", "height")
 """Columns of a manifest.
@@ -67,6 +70,8 @@ def write_ledger(
         raise InputError(_refusal(failed, len(ledger), max_failure_rate, refused))
     write_table(ledger, output)
     refused.unlink(missing_ok=True)
+    without = f"{len(failed)} without frames ({_counts(failed)})" if len(failed) else "all used"
+    _log.info("%s: %d videos, %s", output, len(ledger), without)
 
 
 def load_ledger(path: Path) -> pd.DataFrame:
@@ -94,7 +99,7 @@ def _read_manifests(manifests: Sequence[Path]) -> pd.DataFrame:
 
 
 def _refusal(failed: pd.DataFrame, listed: int, max_failure_rate: float, refused: Path) -> str:
-    counts = ", ".join(f"{n} {status}" for status, n in failed["status"].value_counts().items())
+    counts = _counts(failed)
     first = failed.head(_FIRST_FEW)
     examples = "; ".join(f"{row.id}: {row.reason}" for row in first.itertuples())
     return (
@@ -102,3 +107,8 @@ def _refusal(failed: pd.DataFrame, listed: int, max_failure_rate: float, refused
         f"{len(failed) / listed:.4g}, and max_failure_rate is {max_failure_rate:g}; "
         f"the first: {examples}; see {refused}, mend the videos or raise max_failure_rate"
     )
+
+
+def _counts(videos: pd.DataFrame) -> str:
+    """How many there are of each status: `2 missing, 1 corrupt`."""
+    return ", ".join(f"{n} {status}" for status, n in videos["status"].value_counts().items())

@@ -5,6 +5,7 @@ drown the scheduler, and extraction for each split would repeat the work.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,8 @@ import pandas as pd
 from r3d.errors import InputError
 from r3d.lists import COLUMNS, load_list
 from r3d.tables import write_table
+
+_log = logging.getLogger(__name__)
 
 SHARD_COLUMNS = tuple(name for name in COLUMNS if name != "subset")
 
@@ -49,6 +52,8 @@ def write_shards(tables: Sequence[Path], folder: Path, n_shards: int) -> list[Pa
     for shard, (begin, end) in enumerate(pairwise(bounds)):
         paths.append(folder / f"{shard_name(shard, n_shards)}.tsv")
         write_table(videos.iloc[order[begin:end]], paths[-1])
+    names = paths[0].name if n_shards == 1 else f"{paths[0].name} to {paths[-1].name}"
+    _log.info("%s: %d videos in %s", folder, len(videos), names)
     return paths
 
 

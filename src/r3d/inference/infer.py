@@ -5,6 +5,7 @@ and however many there are.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
@@ -46,6 +47,8 @@ from r3d.models.checkpoint import (
 )
 from r3d.models.folding import fold_batch_norms
 from r3d.obstacles import need_writable
+
+_log = logging.getLogger(__name__)
 
 OPTIONS_2018: dict[str, Any] = {
     "mean_dataset": "hara2018",
@@ -148,7 +151,11 @@ def infer(
         lines = (f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results)
         with enough_memory(f"lower inference_batch_size (it is {batch_size}) or sample_size"):
             if world.is_main:
-                _write_results(output, chain(lines, world.receive_lines()))
+                n_videos = _write_results(output, chain(lines, world.receive_lines()))
+                _log.info(
+                    "%s: the %d most likely of %d classes of %d videos",
+                    *(output, k, len(labels), n_videos),
+                )
             else:
                 world.send_lines(lines)
 
@@ -228,15 +235,18 @@ def _best(rows: Iterable[ViewScore], labels: list[str], k: int) -> list[dict[str
     return [{"label": labels[index], "score": score} for index, score in best]
 
 
-def _write_results(output: AnyPath, results: Iterable[str]) -> None:
-    """Write the results as they come, one line a video."""
+def _write_results(output: AnyPath, results: Iterable[str]) -> int:
+    """Write the results as they come, one line a video; how many there are."""
+    n_results = 0
     with atomic_path(output) as partial, partial.open("w", encoding="utf-8") as file:
         file.write('{"results": {')
         separator = "\n"
         for result in results:
             file.write(separator + result)
             separator = ",\n"
+            n_results += 1
         file.write("\n}}\n")
+    return n_results
 
 
 def load_network(

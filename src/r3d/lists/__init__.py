@@ -46,8 +46,13 @@ FORMATS: dict[str, ListFormat] = {
 }
 
 
-def list_format(name: str, n_classes: int | None = None) -> ListFormat:
+def list_format(
+    name: str, n_classes: int | None = None, *, videos: Path | None = None
+) -> ListFormat:
     """The format of a name; of several releases in a folder that of so many classes.
+
+    Args:
+        videos: the folder of the videos, below which a list may state paths from the root on.
 
     Raises:
         InputError: if there is none of that name.
@@ -55,6 +60,8 @@ def list_format(name: str, n_classes: int | None = None) -> ListFormat:
     if name not in FORMATS:
         raise InputError(f"unknown list format {name!r}: accepted are {', '.join(FORMATS)}")
     found = FORMATS[name]
+    if found.of_videos and videos is not None:
+        found = found.of_videos(videos)
     return found.of_size(n_classes) if found.of_size and n_classes else found
 
 
@@ -68,6 +75,7 @@ def read_list(
     options: SplitOptions = _DEFAULT_OPTIONS,
     *,
     n_classes: int | None = None,
+    videos: Path | None = None,
 ) -> VideoList:
     """Read and check one split of a data set.
 
@@ -76,9 +84,10 @@ def read_list(
     names file, line and value: an unknown class, an id that two videos share, a label, id or path
     that is no proper name, no training video (in official lists no validation video either), a
     wrong encoding or header. Rows that repeat another in everything are left out with a warning.
-    `n_classes` is the number of classes to be expected.
+    `n_classes` is the number of classes to be expected, and `videos` the folder of the videos: a
+    CSV list may state absolute paths below it.
     """
-    chosen = list_format(format, n_classes)
+    chosen = list_format(format, n_classes, videos=videos)
     if split not in chosen.splits:
         raise InputError(
             f"unknown split {split!r} of {format}: accepted are {', '.join(chosen.splits)}"

@@ -83,6 +83,7 @@ class ListFormat:
     testing_has_labels: folder -> whether all testing videos have labels, None if there are none.
     needed_subsets: those without which a list is not whole.
     of_size: number of classes -> the format for that release, where a folder may hold several.
+    of_videos: folder of the videos -> the format for lists that may state absolute paths below it.
     """
 
     splits: tuple[str, ...]
@@ -93,6 +94,7 @@ class ListFormat:
     testing_has_labels: Callable[[Path], bool | None] = _no_testing
     needed_subsets: tuple[str, ...] = ("training", "validation")
     of_size: "Callable[[int], ListFormat] | None" = None
+    of_videos: "Callable[[Path], ListFormat] | None" = None
 
 
 def subset_name(name: str) -> str:

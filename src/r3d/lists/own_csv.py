@@ -1,5 +1,12 @@
-"""One's own list: a CSV file with path, label and, as far as wanted, subset, start and end."""
+"""One's own list: a CSV file with path, label and, as far as wanted, subset, start and end.
 
+Commas, semicolons or tabs separate its columns. Where commas do not, they may be decimal ones.
+"""
+
+import os
+import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from r3d.errors import InputError
@@ -16,6 +23,8 @@ from r3d.lists.base import (
 )
 from r3d.lists.reading import Table, only_file, read_table
 from r3d.lists.splitting import split_subsets
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 
 
 def _files(folder: Path, split: str) -> list[Path]:
@@ -43,9 +52,17 @@ def _segments(table: Table) -> list[tuple[str, str, str]]:
     blank = [""] * len(table.lines)
     starts, ends = (table.columns.get(name, blank) for name in ("start", "end"))
     return [
-        _segment(start.strip(), end.strip(), f"{table.file}, line {line}")
+        _segment(_number(start, table), _number(end, table), f"{table.file}, line {line}")
         for start, end, line in zip(starts, ends, table.lines, strict=True)
     ]
+
+
+def _number(text: str, table: Table) -> str:
+    """A number with a point, whatever a spreadsheet of the country writes."""
+    text = text.strip()
+    if table.delimiter != "," and _DECIMAL_COMMA.fullmatch(text):
+        return text.replace(",", ".")
+    return text
 
 
 def _segment(start: str, end: str, where: str) -> tuple[str, str, str]:
@@ -59,7 +76,7 @@ def _segment(start: str, end: str, where: str) -> tuple[str, str, str]:
     if begin_ms < 0 or (end_ms is not None and begin_ms >= end_ms):
         raise InputError(
             f"{where}: start {start!r} and end {end!r}; "
-            "expected seconds with 0 <= start < end, or empty for those of the file"
+            "expected seconds with 0 <= start < end, such as 2.5, or empty for those of the file"
         )
     if end_ms is None:
         return _seconds(begin_ms), "", f"_{begin_ms:07d}_end"
@@ -70,11 +87,42 @@ def _seconds(ms: int) -> str:
     return f"{ms / 1000:.3f}".rstrip("0").rstrip(".")
 
 
-def _read(folder: Path, split: str, options: SplitOptions) -> VideoList:
+class _Relative:
+    """Takes paths that begin at the root for those below the folder of the videos."""
+
+    def __init__(self, videos: Path | None) -> None:
+        self._videos = videos
+        # The folder as it is called, and as it is called without links.
+        names = [] if videos is None else [os.path.abspath(videos), os.path.realpath(videos)]  # noqa: PTH100
+        self._starts = tuple(f"{name.rstrip('/')}/" for name in names)
+
+    def __call__(self, path: str, where: str) -> str:
+        if not path.startswith("/"):
+            return path.removeprefix("./")  # as `find .` gives them
+        for start in self._starts:
+            if path.startswith(start):
+                return path.removeprefix(start)
+        if self._videos is None:
+            raise InputError(
+                f"{where}: path {path!r} begins at the root; give the folder of the videos, which "
+                "it has to lie below (--videos), or write it relative to that"
+            )
+        raise InputError(
+            f"{where}: path {path!r} does not lie below the folder of the videos, "
+            f"{self._starts[0]}; no path may lead out of it: move or link the video there, or set "
+            "videos to a folder that is above all videos"
+        )
+
+
+def _read(folder: Path, split: str, options: SplitOptions, videos: Path | None = None) -> VideoList:
     (file,) = _files(folder, split)
     table = read_table(file, ("path", "label"), ("subset", "start", "end"))
     paths, labels = ([text.strip() for text in table.columns[name]] for name in ("path", "label"))
-    paths = [path.removeprefix("./") for path in paths]  # as `find .` gives them
+    relative = _Relative(videos)
+    paths = [
+        relative(path, f"{file}, line {line}")
+        for path, line in zip(paths, table.lines, strict=True)
+    ]
     segments = _segments(table)
     if "subset" in table.columns:
         subsets = _subsets(table)
@@ -100,11 +148,12 @@ def _testing_has_labels(folder: Path) -> bool | None:
     return all(testing) if testing else None
 
 
-FORMAT = ListFormat(
+FORMAT: ListFormat = ListFormat(
     splits=("all",),
     files=_files,
     read=_read,
     class_source="the labels of the training videos",
     testing_has_labels=_testing_has_labels,
     needed_subsets=("training",),
+    of_videos=lambda videos: replace(FORMAT, read=partial(_read, videos=videos)),
 )

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ class Table:
     file: Path
     lines: list[int]
     columns: dict[str, list[str]]
+    delimiter: str = ","
 
 
 def need_folder(folder: Path, expected: str) -> None:
@@ -57,9 +59,13 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
 
 def read_rows(file: Path) -> tuple[list[int], list[tuple[str, ...]]]:
     """The rows of a CSV file that are not blank, after their line numbers from 1."""
+    return _rows(file, read_text(file), ",")
+
+
+def _rows(file: Path, text: str, delimiter: str) -> tuple[list[int], list[tuple[str, ...]]]:
     lines: list[int] = []
     rows: list[tuple[str, ...]] = []  # a million lists would keep the garbage collector at work
-    reader = csv.reader(io.StringIO(read_text(file), newline=None), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=None), strict=True, delimiter=delimiter)
     try:
         for row in reader:
             if row:
@@ -80,19 +86,45 @@ def need_fields(file: Path, lines: list[int], rows: list[tuple[str, ...]], n_fie
 def read_table(file: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
     """Read a CSV file with a header whose columns may come in any order, among others.
 
-    Column names are compared without regard to case. An optional column that is absent is absent
-    from the result; columns that are not asked for are ignored.
+    The header tells whether commas, semicolons or tabs separate the columns, of which spreadsheets
+    write each somewhere: the semicolon where the comma is that of decimals. Their first line
+    `sep=;` and their rows of empty cells are left out. Column names are compared without regard to
+    case. An optional column that is absent is absent from the result; columns that are not asked
+    for are ignored.
     """
-    lines, rows = read_rows(file)
+    text = read_text(file)
+    delimiter = _delimiter(text, required)
+    lines, rows = _rows(file, text, delimiter)
+    if rows and _SEPARATOR_LINE.fullmatch(delimiter.join(rows[0])):
+        del lines[0], rows[0]
     header = [name.strip().lower() for name in rows[0]] if rows else []
     wanted = [name for name in (*required, *optional) if name in header]
     if not set(required) <= set(header) or any(header.count(name) > 1 for name in wanted):
         others = f" and optionally {', '.join(optional)}," if optional else ""
         raise InputError(
-            f"{file}, line 1: the header is {','.join(header) or 'missing'!r}; "
-            f"expected the columns {', '.join(required)}{others} each once, in any order"
+            f"{file}, line {lines[0] if lines else 1}: the header is "
+            f"{delimiter.join(header) or 'missing'!r}; expected the columns {', '.join(required)}"
+            f"{others} each once, in any order, between commas, semicolons or tabs"
         )
     del lines[0], rows[0]
+    if ("",) * len(header) in rows:
+        filled = [i for i, row in enumerate(rows) if any(row)]
+        lines, rows = [lines[i] for i in filled], [rows[i] for i in filled]
     need_fields(file, lines, rows, len(header))
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in header]
-    return Table(file, lines, {name: columns[header.index(name)] for name in wanted})
+    return Table(file, lines, {name: columns[header.index(name)] for name in wanted}, delimiter)
+
+
+_LONGEST_HEADER = 100_000
+_SEPARATOR_LINE = re.compile(r"sep=[,;\t]?", re.I)
+
+
+def _delimiter(text: str, required: Sequence[str]) -> str:
+    """What separates the required columns in the header; a comma if nothing does."""
+    lines = (line.strip() for line in io.StringIO(text[:_LONGEST_HEADER], newline=None))
+    header = next((line for line in lines if line and not _SEPARATOR_LINE.fullmatch(line)), "")
+    for delimiter in ",;\t":
+        names = header.replace('"', "").split(delimiter)
+        if {*required} <= {name.strip().lower() for name in names}:
+            return delimiter
+    return ","

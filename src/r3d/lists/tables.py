@@ -1,5 +1,6 @@
 """The table of videos on disk, and the classes beside it."""
 
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,8 @@ from r3d.files import atomic_path
 from r3d.lists.base import COLUMNS, VideoList
 from r3d.tables import read_columns, write_table
 
+_log = logging.getLogger(__name__)
+
 
 def save_list(video_list: VideoList, table: Path, labels: Path) -> None:
     """Write the list as a table, and its classes in order as a text file, one a line."""
@@ -16,6 +19,12 @@ def save_list(video_list: VideoList, table: Path, labels: Path) -> None:
     with atomic_path(labels) as partial:
         text = "".join(f"{label}\n" for label in video_list.labels)
         partial.write_text(text, encoding="utf-8", newline="\n")
+    subsets = video_list.videos["subset"].value_counts(sort=False)
+    _log.info(
+        "%s: %d videos (%s) of %d classes (%s)",
+        *(table, len(video_list.videos), ", ".join(f"{n} {name}" for name, n in subsets.items())),
+        *(len(video_list.labels), labels),
+    )
 
 
 def load_list(table: Path) -> pd.DataFrame:

@@ -4,6 +4,7 @@ Only here is matplotlib imported, and only when something is drawn, so that noth
 it. The extension of the file chooses the format: .svg, .png, .pdf.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
+
+_log = logging.getLogger(__name__)
 
 # Two of Okabe and Ito's colours, which people of any colour vision can tell apart.
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"
@@ -65,7 +68,7 @@ def plot_curves(train_log: Path, val_log: Path, output: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="0.92")
         axes.set_axisbelow(True)
-    _save(figure, output)
+    _save(figure, output, f"the curves of {len(train)} epochs")
 
 
 def plot_confusion(confusion: Path, output: Path) -> None:
@@ -105,7 +108,7 @@ def plot_confusion(confusion: Path, output: Path) -> None:
     axes.set_ylabel(f"True class{unit}")
     correct = counts.diagonal().sum()
     axes.set_title(f"{correct} of {counts.sum()} videos correct ({correct / counts.sum():.1%})")
-    _save(figure, output)
+    _save(figure, output, f"the confusions of {len(labels)} classes")
 
 
 def _read_log(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -185,8 +188,8 @@ def _new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="compressed")
 
 
-def _save(figure: "Figure", output: Path) -> None:
-    """Write the figure so that equal figures give equal bytes."""
+def _save(figure: "Figure", output: Path, what: str) -> None:
+    """Write the figure, `what` in words, so that equal figures give equal bytes."""
     from matplotlib import rc_context
 
     supported = figure.canvas.get_supported_filetypes()
@@ -197,3 +200,4 @@ def _save(figure: "Figure", output: Path) -> None:
     metadata = {"Date": None} if output.suffix == ".svg" else None
     with rc_context({"svg.hashsalt": "r3d"}), atomic_path(output) as partial:
         figure.savefig(partial, dpi=150, metadata=metadata)
+    _log.info("%s: %s", output, what)

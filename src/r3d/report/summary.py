@@ -1,5 +1,6 @@
 """The accuracy table of all experiments: `results/summary.tsv` and its form for the terminal."""
 
+import logging
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import pandas as pd
 from r3d.errors import InputError
 from r3d.files import read_json, read_text
 from r3d.tables import write_table
+
+_log = logging.getLogger(__name__)
 
 MEAN = "mean"
 """What stands for the split in the row of the mean over the splits of an experiment."""
@@ -52,6 +55,7 @@ def write_summary(evaluations: Sequence[Path], output: Path) -> None:
     columns = _columns(rows)
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
     write_table(pd.DataFrame(cells, columns=columns), output)
+    _log.info("%s: the accuracies of %d evaluations", output, len(evaluations))
 
 
 def format_table(path: Path) -> str:

@@ -229,7 +229,12 @@ def _write_model(state: TrainState, folder: RunFolder, model: Path) -> None:
         assert found is not None
         path, checkpoint = found
         state.load(checkpoint, path, own=True)
-    _write(model, state.final_model())
+    final = state.final_model()
+    _write(model, final)
+    network = final.architecture.name if final.architecture else state.options.model
+    _log.info(
+        "%s: %s of %d classes, after epoch %d", model, network, len(final.labels or ()), final.epoch
+    )
 
 
 def _write(path: Path, checkpoint: Checkpoint) -> None:

@@ -99,3 +99,5 @@ class Tuned:
             lines += ["", *(f"# Note: {line}" for line in self.notes)]
         with atomic_path(path) as partial:
             partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        settings = ", ".join(f"{option}: {value}" for option, value in self.changes.items())
+        _log.info("%s: %s", path, settings or "no other settings, as nothing gained clearly")

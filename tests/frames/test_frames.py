@@ -185,10 +185,12 @@ def test_every_bad_video_is_a_row_with_its_reason(bench: Bench, clips: Path) -> 
         "below_a_file": "no file good.mp4/clip.mp4",
         "folder": "no file folder.mp4",
         "bytes": "the file has no bytes",
-        "text": "cannot be opened: Invalid data found when processing input",
+        "text": "cannot be opened: it is a text that begins with "
+        "'<html> not found</html> <html> not found'",
         "sound": "no video stream",
         "cut": table.loc["cut", "reason"],
-        "headless": "cannot be opened: Invalid data found when processing input",
+        "headless": "cannot be opened: its index (moov) is lacking, as in a file that was cut; "
+        "fetch it again",
         "late": "no frame from 7 s to 9.5 s",
         "long_name": "cannot be read: File name too long",
     }

@@ -94,6 +94,7 @@ def extract(
 
 
 H264 = ("-c:v", "libx264", "-preset", "veryfast", "-bf", "2")
+FIRST = (*H264, "-movflags", "faststart")
 MPEG2 = ("-c:v", "mpeg2video", "-bf", "2", "-q:v", "2")
 MPEG4 = ("-c:v", "mpeg4", "-bf", "2", "-q:v", "2")
 
@@ -159,7 +160,7 @@ def restamped(source: Path, target: Path, stamp: Callable[[int], int]) -> Path:
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for n, packet in enumerate(old.demux(video=0)):
-            if packet.dts is None:
+            if not packet.size:
                 continue
             packet.time_base = Fraction(1, 1000)
             packet.pts = packet.dts = stamp(n)
@@ -282,3 +283,117 @@ def test_colours_are_those_that_jpeg_means(
         for i, patch in enumerate(COLOURS)
     )
     assert (worst < 6) == right, worst
+
+
+def copied(source: Path, target: Path, *options: str) -> Path:
+    """The same coded frames in another container."""
+    command = [ffmpeg_binary(), "-loglevel", "error", "-i", str(source), "-c", "copy", *options]
+    subprocess.run([*command, "-y", str(target)], check=True)
+    return target
+
+
+def assert_segments(path: Path, reason: str = "") -> None:
+    for start, end in ((None, None), (None, 0.52), (0.04, 0.6), (8.51, 9.13), (10, 10.8)):
+        wanted = [
+            number
+            for number in range(FRAMES)
+            if (start or 0) <= number / RATE and (end is None or number / RATE < end)
+        ]
+        jpegs, decoded = extract(path, start, end)
+        assert numbers(jpegs) == wanted, (path.name, start, end)
+        assert decoded.status == "ok"
+        assert reason in decoded.reason
+        assert decoded.plan.fps == RATE
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.flv", "a.ts"])
+def test_stamps_that_tell_nothing_of_reordering(coded: Coded, tmp_path: Path, name: str) -> None:
+    """As programs give them that count the frames of a raw stream."""
+    source = coded("reordered.mkv", *H264)
+    assert_segments(restamped(source, tmp_path / name, lambda n: n * 40))
+
+
+def test_an_avi_copied_to_mp4(coded: Coded, tmp_path: Path) -> None:
+    assert_segments(copied(coded("a.avi", *MPEG4), tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fields.vob", (*MPEG2, "-g", "12", "-flags", "+ildct+ilme")),
+        ("repeated.mpg", ("-c:v", "mpeg1video", "-bf", "2", "-g", "15", "-q:v", "3")),
+    ],
+)
+def test_a_program_stream_of_guessed_stamps(
+    coded: Coded, name: str, options: tuple[str, ...]
+) -> None:
+    assert_segments(coded(name, *options))
+
+
+def test_a_program_stream_of_few_stamps(coded: Coded) -> None:
+    """One a packet of 2 kB, which holds many frames; times between are within a frame or two."""
+    path = coded("sparse.vob", *H264)
+    for start, end, n in ((None, None, 300), (0.4, 1, 15), (None, 0.5, 13), (8.51, 9.13, 16)):
+        jpegs, decoded = extract(path, start, end)
+        found = numbers(jpegs)
+        assert found == list(range(found[0], found[0] + n))
+        assert abs(found[0] - (start or 0) * RATE) < 2
+        assert decoded.status == "ok"
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+@pytest.mark.parametrize("size", ["160x96", "48x80"])
+def test_no_frame_is_lost_where_the_size_changes(
+    coded: Coded, tmp_path: Path, name: str, size: str
+) -> None:
+    options = H264 if name == "a.ts" else ("-c:v", "mjpeg", "-q:v", "2")
+    first = coded(f"first_{name}", *options, frames=50).read_bytes()
+    scaled = ("-vf", f"scale={size.replace('x', ':')}:flags=neighbor")
+    second = coded(f"{size}_{name}", *options, *scaled, frames=50).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(first + second)
+    jpegs, decoded = extract(path)
+    assert numbers(jpegs) == 2 * list(range(50))
+    assert {Image.open(io.BytesIO(jpeg)).size for jpeg in jpegs} == {(WIDTH, HEIGHT)}
+    assert decoded.status == "ok"
+    assert len(extract(path, fps=5)[0]) == 20
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "first.mp4", "a.mov", "a.flv", "a.wmv", "a.apng"])
+def test_a_joined_video_that_is_not_read_is_told(coded: Coded, tmp_path: Path, name: str) -> None:
+    """And what the reason says to do gives all frames."""
+    options = {"a.wmv": ("-c:v", "wmv2"), "a.apng": ("-f", "apng"), "first.mp4": FIRST}
+    one = coded(f"one_{name}", *options.get(name, H264), frames=50)
+    two = coded(f"two_{name}", *options.get(name, H264), frames=20)
+    path = tmp_path / name
+    path.write_bytes(one.read_bytes() + two.read_bytes())
+    jpegs, decoded = extract(path)
+    assert numbers(jpegs) == list(range(50))
+    assert decoded.status == "truncated"
+    begin, _, commands = decoded.reason.partition("; part them with ")
+    assert begin == f"50 of 50 frames: another video follows from byte {one.stat().st_size} on"
+    for number, command in enumerate(commands.split(" and ")):
+        with (tmp_path / f"{number}_{name}").open("wb") as file:
+            subprocess.run([*command.split(), str(path)], stdout=file, check=True)
+        jpegs, decoded = extract(tmp_path / f"{number}_{name}")
+        assert numbers(jpegs) == list(range((50, 20)[number]))
+        assert decoded.status == "ok"
+    assert extract(path, 0, 1)[1].reason == ""
+
+
+def test_a_video_whose_time_begins_late_lacks_nothing(coded: Coded) -> None:
+    """The end that a Matroska file states is one of its clock."""
+    path = coded("later.mkv", *H264, "-output_ts_offset", "70")
+    jpegs, decoded = extract(path)
+    assert numbers(jpegs) == list(range(FRAMES))
+    assert (decoded.status, decoded.reason) == ("ok", "")
+    assert numbers(extract(path, 11.2)[0]) == list(range(280, 300))
+
+
+def test_copies_that_stamps_do_not_explain_are_left_out(coded: Coded, tmp_path: Path) -> None:
+    source = coded("reordered.mkv", *H264)
+    stamps = [0, 4040, 4041, 4042] + [n * 100 for n in range(41, 400)]
+    path = restamped(source, tmp_path / "a.mp4", lambda n: stamps[n])
+    jpegs, decoded = extract(path, None, 0.5)
+    assert len(jpegs) == 1
+    assert decoded.status == "ok"

@@ -120,11 +120,20 @@ def decode(
                         raise CancelledError
                     endless = frames > chosen.bound
                     complaint = "copies without end"
-                    if not endless:
+                    if info.appended is not None:
+                        at = info.appended
+                        complaint = (
+                            f"another video follows from byte {at} on; part them with "
+                            f"head -c {at} and tail -c +{at + 1}"
+                        )
+                    elif not endless:
                         complaint = jpegs.complaint.replace(str(path), path.name)
                 decoded = Decoded(frames, chosen, complaint)
                 if endless and not chosen.each_once:
                     reason = "each frame once: its time stamps make copies without end"
+                    chosen = plan(info, selection, each_once=reason)
+                elif not chosen.each_once and chosen.exceeded_by(frames):
+                    reason = f"each frame once: at a constant rate {info.coded} become {frames}"
                     chosen = plan(info, selection, each_once=reason)
                 elif not from_beginning and clearly_fewer(frames - 2, chosen.expected):
                     from_beginning = True  # the seek landed late

@@ -120,14 +120,8 @@ def decode(
                         raise CancelledError
                     endless = frames > chosen.bound
                     complaint = "copies without end"
-                    if info.appended is not None:
-                        at = info.appended
-                        complaint = (
-                            f"another video follows from byte {at} on; part them with "
-                            f"head -c {at} and tail -c +{at + 1}"
-                        )
-                    elif not endless:
-                        complaint = jpegs.complaint.replace(str(path), path.name)
+                    if not endless:
+                        complaint = info.unread or jpegs.complaint.replace(str(path), path.name)
                 decoded = Decoded(frames, chosen, complaint)
                 if endless and not chosen.each_once:
                     reason = "each frame once: its time stamps make copies without end"
@@ -193,7 +187,7 @@ def _loses(decoded: Decoded, info: VideoInfo) -> bool:
 
 def _where(selection: Selection) -> str:
     if selection.whole:
-        return ""
+        return " in the file"
     end = "the end" if selection.end is None else f"{selection.end:g} s"
     return f" from {selection.start or 0:g} s to {end}"
 

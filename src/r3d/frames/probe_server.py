@@ -13,6 +13,7 @@ import re
 import resource
 import signal
 import socket
+import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
@@ -104,7 +105,10 @@ def answer(connection: socket.socket) -> None:
             except Refused as error:
                 reply = dict(zip(("status", "reason"), error.args, strict=True))
             except (MemoryError, av.error.MemoryError):
-                reason = f"opening it takes more than {MEMORY_BYTES >> 30} GiB of memory"
+                reason = (
+                    f"opening it takes more than {MEMORY_BYTES >> 30} GiB of memory, as damaged "
+                    "files do; fetch it again"
+                )
                 reply = {"status": "corrupt", "reason": reason}
             except Exception as error:  # no file may end the work on the others
                 reason = f"cannot be opened: {type(error).__name__}: {error}"
@@ -128,7 +132,8 @@ def examine(
         tick = Fraction(stream.time_base or Fraction(1, 90_000))
         segment = begin is not None or until is not None
         counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-        if segment and counted:
+        stamped = not container.format.flags & av.format.Flags.no_timestamps.value
+        if segment and (counted or (stamped and container.start_time is None)):
             zero = _first_stamp(container, stream) or zero
         found = {
             "stream": stream.index,
@@ -172,11 +177,11 @@ def open_video(path: str, options: dict[str, str]) -> "av.container.InputContain
         name = _refused_format(path, options)
         if name:
             reason = f"{name} is no format of a video file, such as MP4, MKV or AVI"
-            raise Refused("corrupt", reason) from None
-        reason = str(error.strerror)
-        if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
-            reason = _what_it_is(path)
-        raise Refused("corrupt", f"cannot be opened: {reason}") from None
+        elif isinstance(error, av.error.PermissionError):
+            reason = f"cannot be opened: {error.strerror}"
+        else:
+            reason = f"cannot be opened: {_what_it_is(path)}"
+        raise Refused("corrupt", reason) from None
 
 
 def _what_it_is(path: str) -> str:
@@ -208,7 +213,7 @@ def _refused_format(path: str, options: dict[str, str]) -> str | None:
     if "Format not on whitelist" not in text:
         return None
     probed = re.findall(r"Format (\S+) (?:probed|detected)", text)
-    return probed[-1] if probed else "not known"
+    return probed[-1].removesuffix("_pipe") if probed else "its own"
 
 
 def best_stream(container: "av.container.InputContainer") -> "av.video.stream.VideoStream":
@@ -242,6 +247,8 @@ def _stated(
         seconds = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
         begin = (container.start_time or 0) / av.time_base
         seconds -= begin if begin < seconds else 0.0
+    elif container.format.name == "flv" and container.duration and _is_cut_flv(container):
+        seconds = (container.duration - (container.start_time or 0)) / av.time_base
     # MP4 counts frames that an edit list hides as well; its duration does not.
     frames = stream.frames if "mp4" not in container.format.name else 0
     return {
@@ -251,22 +258,39 @@ def _stated(
     }
 
 
-def _appended(path: str, format_name: str, end: int) -> int | None:
-    """Where another video begins, behind the last frame of one to which it was joined.
+def _is_cut_flv(container: "av.container.InputContainer") -> bool:
+    """Whether an FLV has fewer bytes than it states."""
+    with open(container.name.removeprefix("file:"), "rb") as file:  # noqa: PTH123
+        found = re.search(rb"\x00\x08filesize\x00(.{8})", file.read(4096), re.DOTALL)
+        size = os.fstat(file.fileno()).st_size
+    return found is not None and struct.unpack(">d", found[1])[0] > size
+
+
+def _what_follows(path: str, format_name: str, end: int) -> str | None:
+    """What a demuxer leaves unread behind the last frame, for which there was more.
 
     Args:
         end: the byte behind that frame.
     """
     with open(path, "rb") as file:  # noqa: PTH123
-        if format_name.startswith("mov"):
-            _, *more = [at for kind, at in _boxes(file) if kind == b"ftyp"] or [0]
-            return more[0] if more and more[0] >= end else None
-        beginning = _BEGINNINGS.get(format_name)
-        if beginning is None or end >= os.fstat(file.fileno()).st_size:
+        if end >= os.fstat(file.fileno()).st_size:
             return None
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            at = data.find(beginning, end)
-    return at if at >= 0 else None
+        at = -1
+        if is_mp4 := format_name.startswith("mov"):
+            _, *more = [at for kind, at in _boxes(file) if kind == b"ftyp"] or [0]
+            at = more[0] if more and more[0] >= end else -1
+        elif beginning := _BEGINNINGS.get(format_name):
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                at = data.find(beginning, end)
+        if at >= 0:
+            apart = f"head -c {at} and tail -c +{at + 1}"
+            return f"another video follows from byte {at} on; part them with {apart}"
+        if is_mp4:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                at = data.find(b"moof", end)
+            if at >= 0:
+                return f"what follows byte {end} is not read, as the file is damaged there"
+    return None
 
 
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
@@ -392,7 +416,7 @@ class Packets:
         until = total if self._until is None else number(self._until)
         some = until > begin
         return {
-            **self._what_follows(),
+            **self._unread(),
             "numbers": [begin, until],
             "coded": max(0, until - begin),
             "unstamped": 0,
@@ -414,7 +438,7 @@ class Packets:
         unstamped = self._stamps.count(_NO_STAMP)
         interval = runs.interval
         return {
-            **self._what_follows(),
+            **self._unread(),
             "coded": len(stamps) + unstamped,
             "unstamped": unstamped,
             "first": float(stamps[0] * self._tick - self._zero) if stamps else None,
@@ -449,9 +473,10 @@ class Packets:
                 self.decodable_from_begin = self._begin is None or stamp <= self._begin
             self._stamps.append(stamp)
 
-    def _what_follows(self) -> dict[str, Any]:
-        whole = self._until is None and self._end_byte
-        return {"appended": _appended(self._path, self._format, self._end_byte) if whole else None}
+    def _unread(self) -> dict[str, Any]:
+        if self._until is not None or not self._end_byte:
+            return {}
+        return {"unread": _what_follows(self._path, self._format, self._end_byte)}
 
     def _is_inside(self, stamp: int) -> bool:
         return (self._begin is None or stamp >= self._begin) and (

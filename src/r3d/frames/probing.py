@@ -75,7 +75,7 @@ class VideoInfo:
     numbers: of the first frame of the segment and of the one after it, counted from the beginning
         of the file, where time stamps are lacking or those of other frames; None where they are
         to be trusted.
-    appended: the byte at which another file begins that was joined to this one, and is not read.
+    unread: what is behind the last frame that is read, and what to do; None for nothing.
     """
 
     rate: Fraction | None
@@ -95,7 +95,7 @@ class VideoInfo:
     pause: float = 0.0
     interval: float | None = None
     numbers: tuple[int, int] | None = None
-    appended: int | None = None
+    unread: str | None = None
 
     @property
     def foreign_matrix(self) -> str | None:

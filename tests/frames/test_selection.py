@@ -404,3 +404,69 @@ def test_copies_that_stamps_do_not_explain_are_left_out(coded: Coded, tmp_path: 
     jpegs, decoded = extract(path, None, 0.5)
     assert len(jpegs) == 1
     assert decoded.status == "ok"
+
+
+# Red's and blue's share of the luma, by ISO/IEC 23091-4.
+SHARES = {
+    "bt709": (0.2126, 0.0722),
+    "bt2020nc": (0.2627, 0.0593),
+    "smpte240m": (0.212, 0.087),
+    "smpte170m": (0.299, 0.114),
+    "bt470bg": (0.299, 0.114),
+}
+PATCHES = [*COLOURS, (255, 255, 255), (0, 0, 0), (128, 128, 128), (20, 200, 200)]
+
+
+def coded_by_hand(matrix: str, full: bool) -> bytes:
+    """Planes of 128 x 64 samples that show the patches beside each other."""
+    red, blue = SHARES[matrix]
+    r, g, b = np.array(PATCHES).T / 255
+    luma = red * r + (1 - red - blue) * g + blue * b
+    chroma = [(b - luma) / (2 - 2 * blue), (r - luma) / (2 - 2 * red)]
+    planes = [255 * luma if full else 16 + 219 * luma]
+    planes += [128 + (255 if full else 224) * each for each in chroma]
+    width = 128 // len(PATCHES)
+    return b"".join(
+        np.rint(plane).clip(0, 255).astype(np.uint8).repeat(width // n)[None].repeat(64 // n, 0)
+        .tobytes()
+        for plane, n in zip(planes, (1, 2, 2), strict=True)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mp4", ("-c:v", "libx264", "-qp", "1")),
+        ("ten_bit.mkv", ("-c:v", "libx264", "-qp", "1", "-pix_fmt", "yuv420p10le")),
+        ("a.webm", ("-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8")),
+    ],
+)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", [*SHARES, None])
+def test_colours_computed_by_hand(
+    tmp_path: Path, matrix: str | None, full: bool, name: str, options: tuple[str, ...]
+) -> None:
+    """What states no matrix is BT.601's, as everywhere in ffmpeg."""
+    path = tmp_path / name
+    stated = ["-vf", f"setparams=colorspace={matrix}", "-colorspace", matrix] if matrix else []
+    span = ["-color_range", "pc" if full else "tv"]
+    command = [ffmpeg_binary(), "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p"]
+    command += ["-s", "128x64", *span, "-i", "pipe:0", *stated, *span, *options, str(path)]
+    data = coded_by_hand(matrix or "smpte170m", full) * 3
+    subprocess.run(command, input=data, check=True)
+
+    def worst(jpeg: bytes) -> float:
+        shown = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"), float)
+        middles = shown[24:40].reshape(16, len(PATCHES), 16, 3)[:, :, 6:10].mean((0, 2))
+        return float(np.abs(middles - PATCHES).max())
+
+    assert worst(extract(path)[0][0]) < 6
+    plain = [ffmpeg_binary(), "-loglevel", "error", "-i", str(path), "-frames:v", "1"]
+    plain += ["-q:v", "2", "-f", "image2pipe", "-c:v", "mjpeg", "pipe:1"]
+    theirs = subprocess.run(plain, stdout=subprocess.PIPE, check=True).stdout
+    as_reference = extract(path, colour="as_reference")[0][0]
+    assert (
+        np.asarray(Image.open(io.BytesIO(as_reference))) == Image.open(io.BytesIO(theirs))
+    ).all()
+    foreign = matrix in ("bt709", "bt2020nc", "smpte240m")
+    assert (worst(as_reference) > 15) == foreign

@@ -44,6 +44,7 @@ _BEGINNINGS = {
     "yuv4mpegpipe": b"YUV4MPEG2 ",
 }
 _MOST_BOXES = 100_000
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: ffmpeg then gives stamps itself
 _NO_STAMP = -(1 << 63)
 _NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 
@@ -132,7 +133,7 @@ def examine(
         tick = Fraction(stream.time_base or Fraction(1, 90_000))
         segment = begin is not None or until is not None
         counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-        stamped = not container.format.flags & av.format.Flags.no_timestamps.value
+        stamped = not container.format.flags & _NO_TIMESTAMPS
         if segment and (counted or (stamped and container.start_time is None)):
             zero = _first_stamp(container, stream) or zero
         found = {

@@ -737,3 +737,30 @@ def test_the_command_verifies_when_told(bench: Bench, clips: Path) -> None:
     assert frame.read_bytes() != before
     subprocess.run([*command, "--verify"], check=True, stderr=subprocess.DEVNULL)
     assert frame.read_bytes() == before
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_long_video_takes_no_more_memory(tmp_path: Path, layout: FileType) -> None:
+    """Frames of 25 MB and more go to the store as they come."""
+    noise = ("-f", "lavfi", "-i", "color=gray:size=640x480:rate=25:d=0.4,noise=alls=90:allf=t")
+    peaks = []
+    for loops in (0, 14):
+        folder = tmp_path / str(loops)
+        folder.mkdir()
+        bench = Bench(folder)
+        command = [ffmpeg_binary(), "-loglevel", "error"]
+        short = str(folder / "short.avi")
+        subprocess.run([*command, *noise, "-c:v", "mjpeg", "-q:v", "2", short], check=True)
+        repeated = ["-stream_loop", str(loops), "-i", short, "-c", "copy"]
+        subprocess.run([*command, *repeated, str(bench.videos / "a.avi")], check=True)
+        bench.add("a", "a.avi")
+        bench.write_shard()
+        measured = (
+            f"{textwrap.dedent(PROGRAM).replace('short_side=96', 'short_side=0, quality=2')}\n"
+            "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        arguments = [sys.executable, "-c", measured, str(folder), layout]
+        peaks.append(int(subprocess.run(arguments, check=True, stdout=subprocess.PIPE).stdout))
+        size = sum(path.stat().st_size for path in bench.frames.rglob("*") if path.is_file())
+    assert size > 25_000_000
+    assert peaks[1] - peaks[0] < 15_000

@@ -185,10 +185,12 @@ def test_every_bad_video_is_a_row_with_its_reason(bench: Bench, clips: Path) -> 
         "below_a_file": "no file good.mp4/clip.mp4",
         "folder": "no file folder.mp4",
         "bytes": "the file has no bytes",
-        "text": "cannot be opened: Invalid data found when processing input",
+        "text": "cannot be opened: it is a text that begins with "
+        "'<html> not found</html> <html> not found'",
         "sound": "no video stream",
         "cut": table.loc["cut", "reason"],
-        "headless": "cannot be opened: Invalid data found when processing input",
+        "headless": "cannot be opened: its index (moov) is lacking, as in a file that was cut; "
+        "fetch it again",
         "late": "no frame from 7 s to 9.5 s",
         "long_name": "cannot be read: File name too long",
     }
@@ -758,3 +760,30 @@ def test_a_manifest_is_on_the_disk_before_it_counts(bench: Bench, monkeypatch) -
     partial = events[named].partition(" to ")[0]
     assert f"sync {partial}" in events[:named]
     assert f"sync {bench.manifest.parent.name}" in events[named:]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_long_video_takes_no_more_memory(tmp_path: Path, layout: FileType) -> None:
+    """Frames of 25 MB and more go to the store as they come."""
+    noise = ("-f", "lavfi", "-i", "color=gray:size=640x480:rate=25:d=0.4,noise=alls=90:allf=t")
+    peaks = []
+    for loops in (0, 14):
+        folder = tmp_path / str(loops)
+        folder.mkdir()
+        bench = Bench(folder)
+        command = [ffmpeg_binary(), "-loglevel", "error"]
+        short = str(folder / "short.avi")
+        subprocess.run([*command, *noise, "-c:v", "mjpeg", "-q:v", "2", short], check=True)
+        repeated = ["-stream_loop", str(loops), "-i", short, "-c", "copy"]
+        subprocess.run([*command, *repeated, str(bench.videos / "a.avi")], check=True)
+        bench.add("a", "a.avi")
+        bench.write_shard()
+        measured = (
+            f"{textwrap.dedent(PROGRAM).replace('short_side=96', 'short_side=0, quality=2')}\n"
+            "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        arguments = [sys.executable, "-c", measured, str(folder), layout]
+        peaks.append(int(subprocess.run(arguments, check=True, stdout=subprocess.PIPE).stdout))
+        size = sum(path.stat().st_size for path in bench.frames.rglob("*") if path.is_file())
+    assert size > 25_000_000
+    assert peaks[1] - peaks[0] < 15_000

@@ -94,6 +94,7 @@ def extract(
 
 
 H264 = ("-c:v", "libx264", "-preset", "veryfast", "-bf", "2")
+FIRST = (*H264, "-movflags", "faststart")
 MPEG2 = ("-c:v", "mpeg2video", "-bf", "2", "-q:v", "2")
 MPEG4 = ("-c:v", "mpeg4", "-bf", "2", "-q:v", "2")
 
@@ -159,7 +160,7 @@ def restamped(source: Path, target: Path, stamp: Callable[[int], int]) -> Path:
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for n, packet in enumerate(old.demux(video=0)):
-            if packet.dts is None:
+            if not packet.size:
                 continue
             packet.time_base = Fraction(1, 1000)
             packet.pts = packet.dts = stamp(n)
@@ -282,3 +283,190 @@ def test_colours_are_those_that_jpeg_means(
         for i, patch in enumerate(COLOURS)
     )
     assert (worst < 6) == right, worst
+
+
+def copied(source: Path, target: Path, *options: str) -> Path:
+    """The same coded frames in another container."""
+    command = [ffmpeg_binary(), "-loglevel", "error", "-i", str(source), "-c", "copy", *options]
+    subprocess.run([*command, "-y", str(target)], check=True)
+    return target
+
+
+def assert_segments(path: Path, reason: str = "") -> None:
+    for start, end in ((None, None), (None, 0.52), (0.04, 0.6), (8.51, 9.13), (10, 10.8)):
+        wanted = [
+            number
+            for number in range(FRAMES)
+            if (start or 0) <= number / RATE and (end is None or number / RATE < end)
+        ]
+        jpegs, decoded = extract(path, start, end)
+        assert numbers(jpegs) == wanted, (path.name, start, end)
+        assert decoded.status == "ok"
+        assert reason in decoded.reason
+        assert decoded.plan.fps == RATE
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.flv", "a.ts"])
+def test_stamps_that_tell_nothing_of_reordering(coded: Coded, tmp_path: Path, name: str) -> None:
+    """As programs give them that count the frames of a raw stream."""
+    source = coded("reordered.mkv", *H264)
+    assert_segments(restamped(source, tmp_path / name, lambda n: n * 40))
+
+
+def test_an_avi_copied_to_mp4(coded: Coded, tmp_path: Path) -> None:
+    assert_segments(copied(coded("a.avi", *MPEG4), tmp_path / "a.mp4"))
+
+
+def test_a_program_stream_of_guessed_stamps(coded: Coded) -> None:
+    """Frames that begin where no packet does have no stamp, and ffmpeg guesses wrongly here and
+    there: segments that begin around such places are right all the same."""
+    places = 0
+    for gop, fields in ((13, True), (15, False), (15, True), (18, False)):
+        flags = ("-flags", "+ildct+ilme") if fields else ()
+        path = coded(f"{gop}_{fields}.vob", *MPEG2, "-threads", "1", "-g", str(gop), *flags)
+        with av.open(str(path)) as container:
+            stamps = sorted(packet.pts or 0 for packet in container.demux(video=0) if packet.size)
+        steps = np.diff(stamps)
+        for place in np.flatnonzero(steps != 3600):
+            places += 1
+            for first in range(max(0, int(place) - 1), min(FRAMES - 9, int(place) + 3)):
+                jpegs, decoded = extract(path, first / RATE, (first + 9) / RATE)
+                assert numbers(jpegs) == list(range(first, first + 9))
+                assert (decoded.status, decoded.reason) == ("ok", "")
+        assert_segments(path)
+    assert places
+
+
+def test_a_program_stream_of_few_stamps(coded: Coded) -> None:
+    """One a packet of 2 kB, which holds many frames; times between are within a frame or two."""
+    path = coded("sparse.vob", *H264)
+    for start, end, n in ((None, None, 300), (0.4, 1, 15), (None, 0.5, 13), (8.51, 9.13, 16)):
+        jpegs, decoded = extract(path, start, end)
+        found = numbers(jpegs)
+        assert found == list(range(found[0], found[0] + n))
+        assert abs(found[0] - (start or 0) * RATE) < 2
+        assert decoded.status == "ok"
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+@pytest.mark.parametrize("size", ["160x96", "48x80"])
+def test_no_frame_is_lost_where_the_size_changes(
+    coded: Coded, tmp_path: Path, name: str, size: str
+) -> None:
+    options = H264 if name == "a.ts" else ("-c:v", "mjpeg", "-q:v", "2")
+    first = coded(f"first_{name}", *options, frames=50).read_bytes()
+    scaled = ("-vf", f"scale={size.replace('x', ':')}:flags=neighbor")
+    second = coded(f"{size}_{name}", *options, *scaled, frames=50).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(first + second)
+    jpegs, decoded = extract(path)
+    assert numbers(jpegs) == 2 * list(range(50))
+    assert {Image.open(io.BytesIO(jpeg)).size for jpeg in jpegs} == {(WIDTH, HEIGHT)}
+    assert decoded.status == "ok"
+    assert len(extract(path, fps=5)[0]) == 20
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "first.mp4", "a.mov", "a.flv", "a.wmv", "a.apng"])
+def test_a_joined_video_that_is_not_read_is_told(coded: Coded, tmp_path: Path, name: str) -> None:
+    """And what the reason says to do gives all frames."""
+    options = {"a.wmv": ("-c:v", "wmv2"), "a.apng": ("-f", "apng"), "first.mp4": FIRST}
+    one = coded(f"one_{name}", *options.get(name, H264), frames=50)
+    two = coded(f"two_{name}", *options.get(name, H264), frames=20)
+    path = tmp_path / name
+    path.write_bytes(one.read_bytes() + two.read_bytes())
+    jpegs, decoded = extract(path)
+    assert numbers(jpegs) == list(range(50))
+    assert decoded.status == "truncated"
+    begin, _, commands = decoded.reason.partition("; part them with ")
+    assert begin == f"50 of 50 frames: another video follows from byte {one.stat().st_size} on"
+    for number, command in enumerate(commands.split(" and ")):
+        with (tmp_path / f"{number}_{name}").open("wb") as file:
+            subprocess.run([*command.split(), str(path)], stdout=file, check=True)
+        jpegs, decoded = extract(tmp_path / f"{number}_{name}")
+        assert numbers(jpegs) == list(range((50, 20)[number]))
+        assert decoded.status == "ok"
+    assert extract(path, 0, 1)[1].reason == ""
+
+
+def test_a_video_whose_time_begins_late_lacks_nothing(coded: Coded) -> None:
+    """The end that a Matroska file states is one of its clock."""
+    path = coded("later.mkv", *H264, "-output_ts_offset", "70")
+    jpegs, decoded = extract(path)
+    assert numbers(jpegs) == list(range(FRAMES))
+    assert (decoded.status, decoded.reason) == ("ok", "")
+    assert numbers(extract(path, 11.2)[0]) == list(range(280, 300))
+
+
+def test_copies_that_stamps_do_not_explain_are_left_out(coded: Coded, tmp_path: Path) -> None:
+    source = coded("reordered.mkv", *H264)
+    stamps = [0, 4040, 4041, 4042] + [n * 100 for n in range(41, 400)]
+    path = restamped(source, tmp_path / "a.mp4", lambda n: stamps[n])
+    jpegs, decoded = extract(path, None, 0.5)
+    assert len(jpegs) == 1
+    assert decoded.status == "ok"
+
+
+# Red's and blue's share of the luma, by ISO/IEC 23091-4.
+SHARES = {
+    "bt709": (0.2126, 0.0722),
+    "bt2020nc": (0.2627, 0.0593),
+    "smpte240m": (0.212, 0.087),
+    "smpte170m": (0.299, 0.114),
+    "bt470bg": (0.299, 0.114),
+}
+PATCHES = [*COLOURS, (255, 255, 255), (0, 0, 0), (128, 128, 128), (20, 200, 200)]
+
+
+def coded_by_hand(matrix: str, full: bool) -> bytes:
+    """Planes of 128 x 64 samples that show the patches beside each other."""
+    red, blue = SHARES[matrix]
+    r, g, b = np.array(PATCHES).T / 255
+    luma = red * r + (1 - red - blue) * g + blue * b
+    chroma = [(b - luma) / (2 - 2 * blue), (r - luma) / (2 - 2 * red)]
+    planes = [255 * luma if full else 16 + 219 * luma]
+    planes += [128 + (255 if full else 224) * each for each in chroma]
+    width = 128 // len(PATCHES)
+    return b"".join(
+        np.rint(plane).clip(0, 255).astype(np.uint8).repeat(width // n)[None].repeat(64 // n, 0)
+        .tobytes()
+        for plane, n in zip(planes, (1, 2, 2), strict=True)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mp4", ("-c:v", "libx264", "-qp", "1")),
+        ("ten_bit.mkv", ("-c:v", "libx264", "-qp", "1", "-pix_fmt", "yuv420p10le")),
+        ("a.webm", ("-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8")),
+    ],
+)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", [*SHARES, None])
+def test_colours_computed_by_hand(
+    tmp_path: Path, matrix: str | None, full: bool, name: str, options: tuple[str, ...]
+) -> None:
+    """What states no matrix is BT.601's, as everywhere in ffmpeg."""
+    path = tmp_path / name
+    stated = ["-vf", f"setparams=colorspace={matrix}", "-colorspace", matrix] if matrix else []
+    span = ["-color_range", "pc" if full else "tv"]
+    command = [ffmpeg_binary(), "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p"]
+    command += ["-s", "128x64", *span, "-i", "pipe:0", *stated, *span, *options, str(path)]
+    data = coded_by_hand(matrix or "smpte170m", full) * 3
+    subprocess.run(command, input=data, check=True)
+
+    def worst(jpeg: bytes) -> float:
+        shown = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"), float)
+        middles = shown[24:40].reshape(16, len(PATCHES), 16, 3)[:, :, 6:10].mean((0, 2))
+        return float(np.abs(middles - PATCHES).max())
+
+    assert worst(extract(path)[0][0]) < 6
+    plain = [ffmpeg_binary(), "-loglevel", "error", "-i", str(path), "-frames:v", "1"]
+    plain += ["-q:v", "2", "-f", "image2pipe", "-c:v", "mjpeg", "pipe:1"]
+    theirs = subprocess.run(plain, stdout=subprocess.PIPE, check=True).stdout
+    as_reference = extract(path, colour="as_reference")[0][0]
+    assert (
+        np.asarray(Image.open(io.BytesIO(as_reference))) == Image.open(io.BytesIO(theirs))
+    ).all()
+    foreign = matrix in ("bt709", "bt2020nc", "smpte240m")
+    assert (worst(as_reference) > 15) == foreign

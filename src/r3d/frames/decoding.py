@@ -121,10 +121,13 @@ def decode(
                     endless = frames > chosen.bound
                     complaint = "copies without end"
                     if not endless:
-                        complaint = jpegs.complaint.replace(str(path), path.name)
+                        complaint = info.unread or jpegs.complaint.replace(str(path), path.name)
                 decoded = Decoded(frames, chosen, complaint)
                 if endless and not chosen.each_once:
                     reason = "each frame once: its time stamps make copies without end"
+                    chosen = plan(info, selection, each_once=reason)
+                elif not chosen.each_once and chosen.exceeded_by(frames):
+                    reason = f"each frame once: at a constant rate {info.coded} become {frames}"
                     chosen = plan(info, selection, each_once=reason)
                 elif not from_beginning and clearly_fewer(frames - 2, chosen.expected):
                     from_beginning = True  # the seek landed late
@@ -184,7 +187,7 @@ def _loses(decoded: Decoded, info: VideoInfo) -> bool:
 
 def _where(selection: Selection) -> str:
     if selection.whole:
-        return ""
+        return " in the file"
     end = "the end" if selection.end is None else f"{selection.end:g} s"
     return f" from {selection.start or 0:g} s to {end}"
 

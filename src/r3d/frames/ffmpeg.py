@@ -83,7 +83,7 @@ def jpeg_command(
     if not selection.whole:
         # Time stamps as they are in the file: where a seek lands is not for sure.
         before["copyts"] = None
-        if info.seek is not None and not from_beginning:
+        if info.seek is not None and not from_beginning and not info.numbers:
             before |= {"noaccurate_seek": None, "ss": f"{info.seek:.6f}"}
         filters += _cut(info, selection, info.zero if zero is None else zero)
     if plan.each_once:
@@ -94,6 +94,10 @@ def jpeg_command(
         filters.append(f"fps=fps={plan.fps}")
     filters += _scaled(info, selection)
     if filters:
+        # Where the size of the picture changes in the middle, ffmpeg makes its filters anew, which
+        # count from 0 again and lose what came before. Without, all get the first size.
+        before["reinit_filter"] = "0"
+        filters.insert(0, "scale")
         # A simple graph: a complex one does not know the rate of its input, and ffmpeg then
         # repeats the first frame of a video that starts late.
         options["vf"] = ",".join(filters)
@@ -149,6 +153,8 @@ def _input(path: Path, options: dict[str, str | None]) -> ffmpeg.Stream:
 
 def _cut(info: VideoInfo, selection: Selection, zero: Fraction) -> list[str]:
     """Filters that let the frames of a segment pass, the first one at time 0."""
+    if info.numbers:
+        return [f"trim=start_frame={info.numbers[0]}:end_frame={info.numbers[1]}"]
     edges = [
         f"{name}_pts={ceil((zero + Fraction(value - ROUNDING_SECONDS)) / info.tick)}"
         for name, value in (("start", selection.start), ("end", selection.end))

@@ -72,6 +72,10 @@ class VideoInfo:
     first, last: the earliest and latest of their time stamps, in seconds from zero.
     pause: the longest time between two neighbouring ones, in seconds.
     interval: the mean time between those that follow one another, leaving out jumps.
+    numbers: of the first frame of the segment and of the one after it, counted from the beginning
+        of the file, where time stamps are lacking or those of other frames; None where they are
+        to be trusted.
+    unread: what is behind the last frame that is read, and what to do; None for nothing.
     """
 
     rate: Fraction | None
@@ -90,6 +94,8 @@ class VideoInfo:
     last: float | None = None
     pause: float = 0.0
     interval: float | None = None
+    numbers: tuple[int, int] | None = None
+    unread: str | None = None
 
     @property
     def foreign_matrix(self) -> str | None:

@@ -108,22 +108,24 @@ def plan(info: VideoInfo, selection: Selection, *, each_once: str = "") -> Plan:
     reason = each_once
     if not reason and constant is not None:
         reason = _untrue(rate, constant, info, lead)
+    # By number, they are at their times without a copy.
+    one_by_one = bool(reason) or info.numbers is not None
     expected: float | None = constant
     # Sound that begins earlier has copies of the first frame beside it.
     most = None if constant is None else constant + lead * float(rate)
-    if reason:
+    if one_by_one:
         rate = _found_rate(info) or rate
         most = info.coded or None
         # The fields of a frame may be coded apart: as many frames as there is room for will do.
         expected = min(info.coded, constant or info.coded) or None
-    stated = _stated(rate, info, selection, each_once=bool(reason))
+    stated = _stated(rate, info, selection, each_once=one_by_one)
     fps = rate
     if selection.fps:
         fps = min(rate, Fraction(selection.fps).limit_denominator(10**6))
     share = float(fps / rate)
     return Plan(
         rate=rate,
-        each_once=bool(reason),
+        each_once=one_by_one,
         reason=reason,
         expected=stated and stated * share if expected is None else expected * share,
         stated=stated and stated * share,

@@ -3,7 +3,7 @@
 The one place that decides it, for the commands, the workflow and `r3d.load_model`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any, TypeVar
@@ -60,10 +60,10 @@ def applied_options(known: Known, given: Mapping[str, Any]) -> tuple[InferenceOp
     try:
         options = InferenceOptions.model_validate({**trained, **given})
     except ValidationError as error:
-        others = [name for name in given if name in _network_options(known)]
+        wrong = [n for n in _network_options(known) if n in given and given[n] != getattr(own, n)]
+        if wrong:
+            raise InputError(_misfit(known, given, own, wrong)) from None
         reason = one_line(error).removeprefix("config: ")
-        if others:
-            reason += f"; leave {', '.join(others)} out: its network is a {known.architecture.name}"
         raise InputError(f"checkpoint {known.file}: {reason}") from None
     if different := misfit(known, options):
         raise InputError(different)
@@ -134,10 +134,14 @@ def misfit(known: Known, options: ModelOptions) -> str:
             return ""
     if not different:
         return ""
+    return _misfit(known, dict(options), own, different)
+
+
+def _misfit(known: Known, given: Mapping[str, Any], own: ModelOptions, different: list[str]) -> str:
     also = f"; it is {known.title}" if known.title else ""
     return (
-        f"checkpoint {known.file}: {_settings(options, different)} does not fit, its network "
-        f"has {_settings(own, different)}; leave {', '.join(different)} out{also}"
+        f"checkpoint {known.file}: {_settings(given, different)} does not fit, its network "
+        f"has {_settings(dict(own), different)}; leave {', '.join(different)} out{also}"
     )
 
 
@@ -188,8 +192,8 @@ def _normalised(
             f"options give; accepted for mean_dataset: {', '.join(NORMALISATION)}"
         )
     raise InputError(
-        f"checkpoint {known.file}: {_settings(options, different)} gives another normalisation "
-        f"than that of its training, {_settings(own, NORMALISING)}; leave "
+        f"checkpoint {known.file}: {_settings(dict(options), different)} gives another "
+        f"normalisation than that of its training, {_settings(dict(own), NORMALISING)}; leave "
         f"{', '.join(different)} out"
     )
 
@@ -202,14 +206,14 @@ def _differences(known: Known, own: InferenceOptions, options: InferenceOptions)
     ]
     if different:
         yield (
-            f"checkpoint {known.file}: {_settings(options, different)} is used as given; it was "
-            f"trained with {_settings(own, different)}"
+            f"checkpoint {known.file}: {_settings(dict(options), different)} is used as given; it "
+            f"was trained with {_settings(dict(own), different)}"
         )
 
 
-def _settings(options: Section, names: Any) -> str:
+def _settings(options: Mapping[str, Any], names: Iterable[str]) -> str:
     """Options with their values as in the config file."""
-    values = {name: getattr(options, name) for name in names}
+    values = {name: options[name] for name in names}
     return ", ".join(
         f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
         for name, value in values.items()

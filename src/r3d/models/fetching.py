@@ -1,9 +1,10 @@
 """Torchvision's weights of Kinetics-400 as a checkpoint of ours, fetched when first asked for."""
 
+import pickle
 import re
 from pathlib import Path
-from urllib.error import URLError
 
+import torch
 from torch import Tensor
 from torchvision.models import video
 
@@ -35,12 +36,12 @@ def fetch(network: str) -> Path:
     weights = video.R3D_18_Weights.KINETICS400_V1
     try:
         state_dict = weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
+        place = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
         raise InputError(
-            f"model torchvision:{network}: its weights cannot be downloaded ({reason}); on a "
-            f"machine with a network, fetch {weights.url} and put it into the folder "
-            "hub/checkpoints of TORCH_HOME (~/.cache/torch if it is not set)"
+            f"model torchvision:{network}: its weights cannot be downloaded or read ({reason}); "
+            f"on a machine with a network, download {weights.url} and put it at {place}"
         ) from None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -110,9 +110,9 @@ def test_another_size_is_used_and_said(
         ({"model": "densenet", "model_depth": 121}, "model: densenet"),
         (
             {"model": "densenet"},
-            "model: densenet does not fit, .* model: resnet; leave model out",
+            "model: densenet does not fit, .* model: resnet; set that, or leave model out",
         ),
-        ({"input_type": "flow"}, "its network has input_type: rgb; leave input_type out"),
+        ({"input_type": "flow"}, "its network has input_type: rgb; .*leave input_type out"),
         ({"mean_dataset": "kinetics"}, "training, mean_dataset: activitynet.*leave mean_dataset"),
         ({"value_scale": 255}, "leave value_scale out"),
     ],

@@ -23,15 +23,19 @@ from r3d.frames.layouts import FileType
     "infer",
     example="""\
 r3d infer --annotation_path motion_01.json --video_path frames --model_path run/model.pth \\
-    --result_path run/val.json --model_depth 10 --resnet_widen_factor 0.25 --sample_size 64""",
+    --result_path run/val.json""",
 )
 @click.option(
     "--annotation_path", type=Found("annotations"), required=True, help="Annotation JSON."
 )
 @click.option("--video_path", type=FOUND, required=True, help="Folder of the frames.")
 @click.option(
-    "--model_path", type=Found("train"), required=True, help="Checkpoint of the trained model."
+    "--model_path",
+    required=True,
+    help="The trained model: a file, the name of one in models/ (r3d released), an experiment of a "
+    "config (scratch/01), or torchvision:r3d_18.",
 )
+@click.option("--configfile", type=FOUND, help="Config whose experiment --model_path may name.")
 @click.option("--result_path", type=NEW_FILE, required=True, help="Result JSON to write.")
 @click.option(
     "--file_type", type=FILE_TYPE, default="jpg", show_default=True, help="Kind of the frames."
@@ -47,7 +51,8 @@ r3d infer --annotation_path motion_01.json --video_path frames --model_path run/
 def infer_command(
     annotation_path: Path,
     video_path: Path,
-    model_path: Path,
+    model_path: str,
+    configfile: Path | None,
     result_path: Path,
     file_type: FileType,
     inference_subset: str,
@@ -55,6 +60,7 @@ def infer_command(
 ) -> None:
     """Apply a trained network to the videos of a subset: the top-k classes of each."""
     from r3d.inference.infer import infer
+    from r3d.modelfiles import find_model
 
     infer(
         section_of(InferenceOptions, options),
@@ -62,7 +68,7 @@ def infer_command(
         subset=inference_subset,
         frames=video_path,
         file_type=file_type,
-        model=model_path,
+        model=find_model(model_path, configfile=configfile),
         output=result_path,
         run=section_of(RunOptions, options),
     )

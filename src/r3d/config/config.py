@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -161,7 +162,9 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
     inference_subset: Literal["train", "val", "test"] = "val"
     """Subset to apply the trained model to."""
     no_train: bool = False
-    """Apply the model of `pretrain` or `pretrain_path` as it is."""
+    """Apply the model of `pretrain` or `pretrain_path` as it is, with network, clips and
+    normalisation of its training; another size, length or stride of the clips that is given is used
+    and said."""
 
     def problems(self) -> Iterator[str]:
         if self.no_train and not (self.pretrain or self.pretrain_path):
@@ -184,8 +187,11 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
         return [k for k in (1, 5) if self.output_topk <= 0 or k <= self.output_topk]
 
     def options(self, group: type[Section]) -> dict[str, Any]:
-        """The plain values of a group of options, as the params of a rule."""
-        return self.model_dump(include=set(group.model_fields))
+        """The plain values of a group of options, as the params of a rule.
+
+        With `no_train` those only that are given: the model brings those of its training.
+        """
+        return self.model_dump(include=set(group.model_fields), exclude_unset=self.no_train)
 
 
 class Config(Section):
@@ -214,6 +220,21 @@ class Config(Section):
     def annotation(self, dataset: str, split: str) -> str:
         """The annotation JSON of a split of a data set."""
         return f"{self.results}/datasets/{dataset}/annotations/{dataset}_{split}.json"
+
+    def model(self, name: str, split: str) -> Path | str:
+        """The model that an experiment applies: its own, or with `no_train` its start."""
+        if self.experiments[name].no_train:
+            start = self.start(name, split)
+            assert start is not None
+            return start
+        return Path(self.results, "experiments", name, split, "model.pth")
+
+    def start(self, name: str, split: str) -> Path | str | None:
+        """What an experiment starts from: a model of another one, what `pretrain_path` names."""
+        experiment = self.experiments[name]
+        if experiment.pretrain:
+            return self.model(experiment.pretrain, self.pretrain_split(name, split))
+        return experiment.pretrain_path
 
     def pretrain_split(self, name: str, split: str) -> str:
         """The split of the experiment that `name` starts from: the same on the same data set."""

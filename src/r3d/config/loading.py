@@ -10,6 +10,7 @@ from r3d.config.checks import misfits
 from r3d.config.config import Config, Experiment
 from r3d.config.messages import problems, unknown_key
 from r3d.config.options import AS_WRITTEN
+from r3d.config.starts import with_networks
 from r3d.config.yamlfile import read_yaml
 from r3d.errors import InputError
 
@@ -48,6 +49,7 @@ def examine(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
             for name, options in own.items()
         }
     plain = _plain(raw)
+    _name_starts(plain)
     try:
         config = Config.model_validate(plain, context=AS_WRITTEN)
     except ValidationError as error:
@@ -56,7 +58,20 @@ def examine(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
             config = Config.model_validate(_without_faults(plain, error), context=AS_WRITTEN)
         except ValidationError:
             return None, found
-    return config, found + [f"config: {misfit}" for misfit in misfits(config)]
+    return with_networks(config), found + [f"config: {misfit}" for misfit in misfits(config)]
+
+
+def _name_starts(raw: dict[str, Any]) -> None:
+    """Make a `pretrain_path` that names an experiment the `pretrain` that it stands for."""
+    experiments = raw.get("experiments")
+    if not isinstance(experiments, dict):
+        return
+    for options in experiments.values():
+        start = options.get("pretrain_path") if isinstance(options, dict) else None
+        named = isinstance(start, str) and start in experiments and not Path(start).is_file()
+        if named and options.get("pretrain") is None:
+            del options["pretrain_path"]
+            options["pretrain"] = start
 
 
 def read_config(path: str | Path) -> Config:

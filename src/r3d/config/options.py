@@ -161,9 +161,9 @@ class ClipOptions(Section):
     """Frames of a clip; a shorter video is looped."""
     sample_t_stride: Count = 1
     """Take every so many frames of the video."""
-    mean_dataset: Literal["kinetics", "activitynet", "0.5", "hara2018"] = "kinetics"
+    mean_dataset: Literal["kinetics", "activitynet", "0.5", "hara2018", "torchvision"] = "kinetics"
     """Whose mean and standard deviation normalise the input; weight files of 2018 go with hara2018,
-    no_std_norm: true and value_scale: 255."""
+    no_std_norm: true and value_scale: 255, those of torchvision with torchvision."""
     no_mean_norm: bool = False
     """Do not subtract the mean."""
     no_std_norm: bool = False
@@ -181,9 +181,12 @@ class TrainOptions(Section):
     """How the network is trained: whatever changes the trained weights."""
 
     pretrain: str | None = None
-    """Experiment whose model to start from, with a fresh head."""
+    """Experiment whose model to start from, with a fresh head, and with its network where that is
+    not given."""
     pretrain_path: OptionalPath = None
-    """Checkpoint file to start from, with a fresh head."""
+    """Model to start from, with a fresh head: a checkpoint file, the name of one in the folder
+    models (r3d50_K_200ep), an experiment, or torchvision:r3d_18. What is not given of the network
+    is as it has it."""
     n_pretrain_classes: CountOrZero = 0
     """Classes of the pretrained model; 0 reads the number from the file."""
     ft_begin_module: str = ""
@@ -309,9 +312,9 @@ class InferOptions(Section):
     inference_no_average: bool = False
     """Give the scores of each clip, not their average over the video."""
     class_order: OptionalPath = None
-    """The classes of the model in the order of its outputs, where its file does not name them: a
-    text file with one class a line, an annotation JSON, or the word annotation for the order of the
-    annotation it is applied to."""
+    """The classes of the model in the order of its outputs, where its file does not name them, nor
+    is known by its name (r3d released): a text file with one class a line, an annotation JSON, or
+    the word annotation for the order of the annotation it is applied to."""
     output_topk: int = 5
     """Classes to give of each video, the most likely first; 0 or less gives all."""
 

@@ -1,0 +1,63 @@
+"""Which file stands for a model that is given by its name, as an experiment or as a file."""
+
+import os
+from pathlib import Path
+
+from r3d.config.config import Config
+from r3d.config.loading import read_config
+from r3d.errors import InputError
+from r3d.files import AnyPath
+from r3d.models.naming import find_file, no_such_model
+
+DEFAULT_CONFIG = Path("config/config.yaml")
+"""The config that Snakemake reads where none is given, and so do names of experiments."""
+
+
+def model_file(name: str | os.PathLike[str], *, configfile: AnyPath | None = None) -> Path:
+    """The checkpoint that a name stands for.
+
+    What is no file, neither one in `models` nor one of torchvision's (`r3d.models.naming`), is an
+    experiment of a config, with the split after it where it has several, as `scratch/01`.
+
+    Args:
+        configfile: whose experiments may be meant; `config/config.yaml` by default, if it is there.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    file = find_file(name)
+    if file is not None:
+        return file
+    path = Path(configfile or DEFAULT_CONFIG)
+    if configfile is None and not path.is_file():
+        raise no_such_model(name)
+    config = read_config(path)
+    experiment, _, split = os.fspath(name).partition("/")
+    if experiment not in config.experiments:
+        names = ", ".join(config.experiments)
+        raise no_such_model(name, f"an experiment of {path} ({names}), ")
+    return _file_of_experiment(config, path, experiment, split)
+
+
+def _file_of_experiment(config: Config, path: Path, experiment: str, split: str) -> Path:
+    splits = config.experiment_splits(experiment)
+    if not split and len(splits) == 1:
+        (split,) = splits
+    if split not in splits:
+        accepted = ", ".join(f"{experiment}/{name}" for name in splits)
+        raise InputError(
+            f"model {experiment}{split and '/'}{split}: an experiment of {path} with the splits "
+            f"{', '.join(splits)}; accepted: {accepted}"
+        )
+    model = config.model(experiment, split)
+    if isinstance(model, str):
+        found = find_file(model)
+        if found is None:
+            raise no_such_model(model)
+        return found
+    if not model.is_file():
+        raise InputError(
+            f"model {experiment}/{split}: {model} is not there yet; make it: "
+            f"snakemake --cores 1 --configfile {path} {model}"
+        )
+    return model

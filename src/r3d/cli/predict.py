@@ -1,13 +1,14 @@
 """A trained network and videos -> what they show."""
 
 import io
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from r3d.cli.parameters import NEW_FOLDER, section_of, section_options
+from r3d.cli.parameters import NEW_FOLDER, PARALLEL, section_options
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.obstacles import need_writable
@@ -17,7 +18,6 @@ _OF_MODEL = (
     *("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale", "precision"),
     *("inference_stride", "inference_crop", "inference_clips", "class_order", "output_topk"),
 )
-_OF_RUN = ("n_threads", "no_cuda", "inference_batch_size")
 
 _STDOUT = Path("-")
 
@@ -41,6 +41,16 @@ class _Written(click.ParamType):
             self.fail(f"{value!r} does not end in {self.ending}", param, ctx)
         need_writable(path)
         return path
+
+
+class _Finite(click.FloatRange):
+    """A number in a range, which neither infinity nor what is no number is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
 
 
 _WRITTEN = {"--json": _Written(".json"), "--csv": _Written(".csv")}
@@ -84,9 +94,7 @@ class _PredictCommand(click.Command):
 @click.option(
     "--short_side", type=click.IntRange(min=0), help="Of the frames, in pixels; 0 keeps the size."
 )
-@click.option(
-    "--fps", type=click.FloatRange(min=0, min_open=True), help="Frames a second to select."
-)
+@click.option("--fps", type=_Finite(min=0, min_open=True), help="Frames a second to select.")
 @click.option(
     "--quality",
     type=click.IntRange(2, 31),
@@ -94,11 +102,22 @@ class _PredictCommand(click.Command):
     show_default=True,
     help="JPEG quantiser of the frames.",
 )
-@click.option("--start", type=click.FloatRange(min=0), help="Second of each video to begin at.")
+@click.option("--start", type=_Finite(min=0), help="Second of each video to begin at.")
+@click.option("--end", type=_Finite(min=0, min_open=True), help="Second of each video to end at.")
+@section_options(InferenceOptions, only=_OF_MODEL, has_defaults=False)
+@click.option("--no_cuda", is_flag=True, help="Use the CPU even where there is a GPU.")
 @click.option(
-    "--end", type=click.FloatRange(min=0, min_open=True), help="Second of each video to end at."
+    "--n_threads",
+    type=PARALLEL,
+    default=4,
+    show_default=True,
+    help="Videos that are decoded at a time.",
 )
-@section_options(InferenceOptions, RunOptions, only=(*_OF_MODEL, *_OF_RUN), has_defaults=False)
+@click.option(
+    "--inference_batch_size",
+    type=PARALLEL,
+    help="Clips that are computed at a time.  [default: 8, on a GPU 64]",
+)
 def predict_command(
     model: str,
     videos: tuple[str, ...],
@@ -112,6 +131,9 @@ def predict_command(
     quality: int,
     start: float | None,
     end: float | None,
+    no_cuda: bool,
+    n_threads: int,
+    inference_batch_size: int | None,
     **options: Any,
 ) -> None:
     """Tell what VIDEOs show, by a trained MODEL.
@@ -153,7 +175,9 @@ def predict_command(
         found,
         selection=selection,
         timeline=timeline,
-        run=section_of(RunOptions, options),
+        run=RunOptions(
+            no_cuda=no_cuda, n_threads=n_threads, inference_batch_size=inference_batch_size or 0
+        ),
         progress=sys.stderr.isatty(),
     )
     if isinstance(sys.stdout, io.TextIOWrapper):

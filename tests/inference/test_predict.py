@@ -27,7 +27,7 @@ import r3d
 from r3d.annotations.writing import write_annotation
 from r3d.cli.predict import predict_command
 from r3d.clips.datasets import InferenceClipOptions, inference_starts
-from r3d.clips.modelinput import input_normalisation
+from r3d.config.normalisation import input_normalisation
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
 from r3d.frames.extract import FrameOptions, extract_shard
@@ -36,7 +36,7 @@ from r3d.frames.ledger import write_ledger
 from r3d.frames.shards import write_shards
 from r3d.inference import streaming
 from r3d.inference.outputs import Outputs
-from r3d.inference.predict import Prediction, frames_of, predict
+from r3d.inference.predict import Prediction, predict
 from r3d.inference.sources import find_videos
 from r3d.inference.streaming import ClipCutter
 from r3d.inference.trained import load_model
@@ -160,7 +160,7 @@ def by_label(result: list[dict[str, Any]]) -> dict[str, float]:
 def check_equal(place: Path, videos: Sequence[Path], model: Path, side: int, **options: Any):
     trained = load_model(model, output_topk=0, **options)
     expected = of_extraction(place, videos, model, options=trained.options, side=side)
-    selection = frames_of(trained, short_side=side)
+    selection = trained.selection(short_side=side)
     found = {
         prediction.video.name: by_label(prediction.result)
         for prediction in predict(trained, videos, selection=selection, run=RUN)
@@ -211,7 +211,7 @@ def test_a_part_of_a_video_at_another_rate(folder: Path):
     video = folder / "videos/two.avi"
     part = {"short_side": SIDE, "fps": 5.0, "start": 1.3, "end": 3.4}
     expected = model.best(model.video_input(video, **part), k=4)
-    (found,) = predict(model, [video], selection=frames_of(model, **part), run=RUN)
+    (found,) = predict(model, [video], selection=model.selection(**part), run=RUN)
     assert by_label(found.result) == pytest.approx(dict(expected), abs=1e-4)
     assert found.seconds == pytest.approx(2.1, abs=0.2)
 
@@ -314,7 +314,7 @@ def test_a_fault_of_the_program_is_none_of_a_video(folder: Path, monkeypatch: py
 def test_the_scores_of_each_second(folder: Path):
     model = load_model(folder / "model.pth", inference_stride=8, output_topk=0)
     video = folder / "videos/two.avi"  # 10 frames a second, clips of 8 frames
-    selection = frames_of(model, short_side=SIDE)
+    selection = model.selection(short_side=SIDE)
     (prediction,) = predict(model, [video], selection=selection, timeline=True, run=RUN)
     timeline = prediction.timeline
     assert timeline is not None
@@ -338,7 +338,7 @@ def test_the_scores_of_each_second(folder: Path):
 
 def test_a_part_has_the_seconds_of_the_video(folder: Path):
     model = load_model(folder / "model.pth")
-    selection = frames_of(model, short_side=SIDE, start=1.5, end=3.2)
+    selection = model.selection(short_side=SIDE, start=1.5, end=3.2)
     video = folder / "videos/two.avi"
     (prediction,) = predict(model, [video], selection=selection, timeline=True, run=RUN)
     assert prediction.timeline is not None
@@ -346,9 +346,9 @@ def test_a_part_has_the_seconds_of_the_video(folder: Path):
 
 
 def test_networks_of_flow_are_refused(folder: Path, tmp_path: Path):
-    model = load_model(write_model(tmp_path / "flow.pth", input_type="flow"))
+    write_model(tmp_path / "flow.pth", input_type="flow")
     with pytest.raises(InputError, match="takes optical flow") as caught:
-        list(predict(model, [folder / "videos/two.avi"], run=RUN))
+        run(str(tmp_path / "flow.pth"), "videos/two.avi")
     assert "\n" not in str(caught.value)
 
 
@@ -462,7 +462,7 @@ def test_captions_are_drawn_and_sound_is_kept(inside: Path, tmp_path: Path, labe
     video = make(tmp_path / "it's 100%.mp4", "color=red:size=161x91:rate=10:duration=2", *sine)
     prediction = Prediction(video, [{"label": label, "score": 0.5}], 1, 2.0)
     with Outputs(
-        selection=frames_of(load_model("model.pth")), folder=tmp_path, captions=True
+        selection=load_model("model.pth").selection(), folder=tmp_path, captions=True
     ) as outputs:
         assert outputs.add(prediction) == ""
     plain, _ = frames_and_sound(video)
@@ -470,7 +470,9 @@ def test_captions_are_drawn_and_sound_is_kept(inside: Path, tmp_path: Path, labe
     assert (len(shown), n_sound) == (20, 1)
     assert shown[0].shape == (92, 162, 3)
     for frame in (shown[0], shown[-1]):
-        difference = np.abs(frame[:91, :158].astype(int) - plain[0][:, :158].astype(int)).max((1, 2))
+        difference = np.abs(frame[:91, :158].astype(int) - plain[0][:, :158].astype(int)).max(
+            (1, 2)
+        )
         assert difference[:75].max() < 30
         assert difference[80:].min() > 50  # the strip
         assert frame[78:, :, 1].max() > 150  # the text, where the video has no green
@@ -488,7 +490,7 @@ def test_captions_follow_the_timeline(inside: Path, tmp_path: Path):
     assert timeline is not None
     for second in (0, 1, 2):  # a class of its own in each
         timeline._sums[second][:] = np.eye(4)[second] * timeline._frames[second]
-    with Outputs(selection=frames_of(model), folder=tmp_path, captions=True) as outputs:
+    with Outputs(selection=model.selection(), folder=tmp_path, captions=True) as outputs:
         outputs.add(prediction)
     frames, _ = frames_and_sound(tmp_path / "long.captioned.mp4")
     changes = [
@@ -602,7 +604,7 @@ def test_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (["none.pth", "videos"], "none.pth: no such file"),
         (["videos/two.avi", "videos"], "two.avi"),
         (["model.pth", "videos", "--sample_size=x"], "sample_size"),
-        (["model.pth", "videos", "--start=2", "--end=1"], "--end: 1 is refused"),
+        (["model.pth", "videos", "--start=2", "--end=1"], "end: 1.0 is refused"),
         (["model.pth", "videos", "--json", "--csv"], "both to standard output"),
     ],
 )

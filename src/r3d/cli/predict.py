@@ -14,6 +14,7 @@ from r3d.errors import InputError
 from r3d.obstacles import need_writable
 
 _OF_MODEL = (
+    *("conv1_t_stride", "no_max_pool"),  # which the weights do not tell
     *("sample_size", "sample_duration", "sample_t_stride"),
     *("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale", "precision"),
     *("inference_stride", "inference_crop", "inference_clips", "class_order", "output_topk"),
@@ -149,13 +150,10 @@ def predict_command(
         raise InputError("--captions: writes videos; say where with --output FOLDER")
     if json_file == csv_file == _STDOUT:
         raise InputError("--json and --csv: both to standard output; give one of them a file")
-    if end is not None and end <= (start or 0):
-        raise InputError(f"--end: {end:g} is refused; accepted: seconds after the start")
-
     from tqdm import tqdm
 
     from r3d.inference.outputs import Outputs
-    from r3d.inference.predict import frames_of, predict
+    from r3d.inference.predict import predict
     from r3d.inference.records import shown, table
     from r3d.inference.sources import find_videos
     from r3d.inference.trained import load_model
@@ -163,8 +161,8 @@ def predict_command(
 
     given = {name: options[name] for name in _OF_MODEL if options[name] not in (None, False)}
     trained = load_model(model, **given)
-    selection = frames_of(
-        trained, short_side=short_side, fps=fps, quality=quality, start=start, end=end
+    selection = trained.selection(
+        short_side=short_side, fps=fps, start=start, end=end, quality=quality
     )
     found, problems = find_videos(videos)
     for problem in problems:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from r3d.clips.datasets import InferenceClipOptions
 from r3d.compute.device import choose_device, choose_dtype, enough_memory, use_cores
 from r3d.config.options import RunOptions
-from r3d.errors import InputError
 from r3d.files import AnyPath
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.selection import Selection
@@ -74,7 +73,8 @@ def predict(
 
     Args:
         model: which is put into its fastest form, and onto the GPU if there is one.
-        selection: which frames of each video; those that the model was trained on by default.
+        selection: which frames of each video (`TrainedModel.selection`); by default as in its
+            training.
         timeline: whether to give the scores over time, too.
         run: how to run, which changes no result beyond rounding: `n_threads` videos are decoded at
             a time.
@@ -84,14 +84,9 @@ def predict(
         InputError: if the model takes no videos, or its scores are no finite numbers.
     """
     options = model.options
-    if options.input_type != "rgb":
-        raise InputError(
-            "model: takes optical flow, which a video does not hold; accepted: networks of "
-            "input_type: rgb"
-        )
     ffmpeg_binary()
     if selection is None:
-        selection = frames_of(model)
+        selection = model.selection()
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
     use_cores()
@@ -119,28 +114,6 @@ def predict(
                 yield answer
             bar.update()
         yield from answers.complete()
-
-
-def frames_of(
-    model: TrainedModel,
-    *,
-    short_side: int | None = None,
-    fps: float | None = None,
-    quality: int = 2,
-    start: float | None = None,
-    end: float | None = None,
-) -> Selection:
-    """Which frames of a video a model is asked about: by default those that it was trained on.
-
-    Args:
-        short_side: in pixels, 0 keeps the size; 240 where the model does not say.
-        fps: frames a second; all where the model does not say.
-        quality: JPEG quantiser, 2 (best) to 31.
-        start, end: seconds; the whole video by default.
-    """
-    if short_side is None:
-        short_side = 240
-    return Selection(short_side=short_side, quality=quality, fps=fps, start=start, end=end)
 
 
 @dataclass

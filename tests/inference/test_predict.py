@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import example
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,7 @@ from r3d.models.building import build_model
 from r3d.models.checkpoint import Checkpoint, write_checkpoint
 
 LABELS = ["left", "right", "=up", "it's 100%: {x} $(touch oops) `id` 上"]
+KINDS = (".timeline.csv", ".timeline.png", ".captioned.mp4")
 RUN = r3d.RunOptions(n_threads=2, no_cuda=True)
 SIDE = 36
 
@@ -428,8 +431,7 @@ def test_a_folder_keeps_all(inside: Path, tmp_path: Path):
     done = run("model.pth", *videos, "--output", "kept", "--timeline", "--captions", status=1)
     assert done.stderr == "none.mp4: missing: no such file\n"
     names = ["two", "TWO-2", "two-3"]
-    kinds = (".timeline.csv", ".timeline.png", ".captioned.mp4")
-    expected = {f"{name}{kind}" for name in names for kind in kinds}
+    expected = {f"{name}{kind}" for name in names for kind in KINDS}
     assert names_in("kept") == {*expected, "predictions.json", "predictions.csv"}
     results = json.loads(Path("kept/predictions.json").read_text())["results"]
     assert [entry.get("files", {}).get("table") for entry in results] == [
@@ -641,3 +643,37 @@ def test_an_interrupt_keeps_what_is_written(inside: Path, tmp_path: Path):
     assert [entry["video"] for entry in results] == ["videos/bars.mp4"]
     assert len(Path("kept/predictions.csv").read_text().splitlines()) == 5
     assert names_in("kept") == {"predictions.csv", "predictions.json"}
+
+
+def test_every_command_of_the_page_runs(tmp_path: Path):
+    page = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
+    commands = "".join(re.findall(r"```sh\n(.*?)```", page, re.S))
+    assert commands.count("r3d predict") == 6
+    example.demo_folder(tmp_path)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/r3d"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m r3d "$@"\n')
+    program.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", commands],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "data/motion/videos/ZoomIn/v_ZoomIn_g01_c01.avi"
+    videos = [line for line in lines if not line.startswith(" ")]
+    assert any("/MoveLeft/" in line for line in videos)
+    answers = json.loads((tmp_path / "answers.json").read_text())["results"]
+    rows = list(csv.DictReader(lines_of(str(tmp_path / "answers.csv"))))
+    assert len(rows) == 5 * len(answers) > 0
+    kept = names_in(str(tmp_path / "answers"))
+    assert {f"v_ZoomIn_g01_c01{kind}" for kind in KINDS} < kept

@@ -3,6 +3,7 @@
 import io
 import math
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -180,14 +181,18 @@ def predict_command(
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    with Outputs(
-        selection=selection,
-        json_file=sys.stdout if json_file == _STDOUT else json_file,
-        csv_file=sys.stdout if csv_file == _STDOUT else csv_file,
-        folder=output,
-        captions=captions,
-        draw=plot_timeline,
-    ) as outputs:
+    # What decodes ends with the block, however it ends.
+    with (
+        closing(predictions),
+        Outputs(
+            selection=selection,
+            json_file=sys.stdout if json_file == _STDOUT else json_file,
+            csv_file=sys.stdout if csv_file == _STDOUT else csv_file,
+            folder=output,
+            captions=captions,
+            draw=plot_timeline,
+        ) as outputs,
+    ):
         for prediction in predictions:
             # `tqdm.write` goes around the bar.
             if not prediction.error and _STDOUT not in (json_file, csv_file):

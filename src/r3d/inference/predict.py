@@ -1,7 +1,7 @@
 """From videos to answers: a trained network applied to video files as they are decoded."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def predict(
     timeline: bool = False,
     run: RunOptions = _DEFAULT_RUN,
     progress: bool = False,
-) -> Iterator[Prediction]:
+) -> Generator[Prediction, None, None]:
     """What a model says of videos, in their order, each as soon as it is known.
 
     Frames are decoded, scaled and sampled as extraction and inference do. Memory stays flat however
@@ -90,13 +90,12 @@ def predict(
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
     use_cores()
-    layout = prepare(model.network, device, dtype, run.memory_format)
     default_size = _CUDA_BATCH_SIZE if device.type == "cuda" else _BATCH_SIZE
     batch_size = run.inference_batch_size or default_size
 
     files = [Path(video) for video in videos]
     answers = _Answers(files, model, selection, timeline=timeline)
-    batches = VideoClips(
+    clips = VideoClips(
         files,
         selection,
         InferenceClipOptions.of(options),
@@ -106,7 +105,9 @@ def predict(
         ended=answers.end,
     )
     remedy = f"lower inference_batch_size (it is {batch_size}) or sample_size"
-    with enough_memory(remedy), tqdm(unit="clip", disable=not progress) as bar:
+    bar = tqdm(unit="clip", disable=not progress)
+    with enough_memory(remedy), bar, clips as batches:
+        layout = prepare(model.network, device, dtype, run.memory_format)
         for row in clip_scores(model.network, batches, options, device, dtype, layout):
             answers.add(row)
             for answer in answers.complete():

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from r3d.errors import InputError
@@ -132,6 +131,8 @@ def _command(
 @lru_cache(maxsize=2)
 def _strip(text: str, rows: int, width: int) -> bytes:
     """A text on a dark strip, as large as fits: RGBA."""
+    from matplotlib import get_data_path  # which nothing else should wait for
+
     text = "".join(c if c.isprintable() else " " for c in text)
     picture = Image.new("RGBA", (width, rows), _SHADE)
     draw = ImageDraw.Draw(picture)

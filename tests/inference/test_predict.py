@@ -671,7 +671,7 @@ def test_every_command_of_the_page_runs(tmp_path: Path):
     lines = done.stdout.splitlines()
     assert lines[0] == "data/motion/videos/ZoomIn/v_ZoomIn_g01_c01.avi"
     videos = [line for line in lines if not line.startswith(" ")]
-    assert any("/MoveLeft/" in line for line in videos)
+    assert any("/TranslateLeft/" in line for line in videos)
     answers = json.loads((tmp_path / "answers.json").read_text())["results"]
     rows = list(csv.DictReader(lines_of(str(tmp_path / "answers.csv"))))
     assert len(rows) == 5 * len(answers) > 0

@@ -120,7 +120,7 @@ def misfit(known: Known, options: ModelOptions) -> str:
     """Which of the options of a network that were given differ from those of a model; "" if none.
 
     >>> misfit(read_known("model.pth"), TrainingOptions(model_depth=50))
-    'checkpoint model.pth: model_depth: 50 does not fit, its network has model_depth: 18; ...'
+    'checkpoint model.pth: model_depth: 50 does not fit, its network has model_depth: 18; set ...'
     """
     own = ModelOptions(**network_of(known))
     different = [
@@ -141,7 +141,8 @@ def _misfit(known: Known, given: Mapping[str, Any], own: ModelOptions, different
     also = f"; it is {known.title}" if known.title else ""
     return (
         f"checkpoint {known.file}: {_settings(given, different)} does not fit, its network "
-        f"has {_settings(dict(own), different)}; leave {', '.join(different)} out{also}"
+        f"has {_settings(dict(own), different)}; set that, or leave {', '.join(different)} "
+        f"out{also}"
     )
 
 
@@ -193,8 +194,8 @@ def _normalised(
         )
     raise InputError(
         f"checkpoint {known.file}: {_settings(dict(options), different)} gives another "
-        f"normalisation than that of its training, {_settings(dict(own), NORMALISING)}; leave "
-        f"{', '.join(different)} out"
+        f"normalisation than that of its training, {_settings(dict(own), NORMALISING)}; set that, "
+        f"or leave {', '.join(different)} out"
     )
 
 

@@ -667,7 +667,7 @@ def test_every_command_of_the_page_runs(tmp_path: Path):
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "answers: the answers about 4 videos\n")
     lines = done.stdout.splitlines()
     assert lines[0] == "data/motion/videos/ZoomIn/v_ZoomIn_g01_c01.avi"
     videos = [line for line in lines if not line.startswith(" ")]

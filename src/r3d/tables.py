@@ -29,12 +29,12 @@ def write_table(table: pd.DataFrame, path: Path, *, durable: bool = False) -> No
         durable: see `r3d.files.atomic_path`.
     """
     table = table.copy(deep=False)
-    names = _without_formulas(map(str, table.columns))
+    names = without_formulas(map(str, table.columns))
     needs_quotes = _has_return(names)
     for i, name in enumerate(table.columns):
         if table.dtypes.iloc[i].kind not in "biuf":
             texts = table.iloc[:, i].tolist()
-            harmless = _without_formulas(texts, is_id=name == "id")
+            harmless = without_formulas(texts, is_id=name == "id")
             if harmless != texts:
                 table.isetitem(i, harmless)
             needs_quotes = needs_quotes or _has_return(texts)
@@ -93,7 +93,8 @@ def as_meant(texts: Iterable[str]) -> list[str]:
     ]
 
 
-def _without_formulas(texts: Iterable[str], *, is_id: bool = False) -> list[str]:
+def without_formulas(texts: Iterable[str], *, is_id: bool = False) -> list[str]:
+    """Texts as they go into a table: an apostrophe before each that begins like a formula."""
     return [
         f"'{text}"
         if text[:1] in _SUSPECTS

@@ -15,6 +15,7 @@ from r3d.workflow.jobs import one_line_errors, show_messages
 # Group -> command -> its module, and what it does in a line.
 _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Use a model": {
+        "predict": ("predict", "Say what happens in videos"),
         "released": ("models", "List the released weight files, and what fits them"),
     },
     "Steps of the workflow, in their order": {

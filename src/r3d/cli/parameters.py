@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
@@ -99,10 +99,16 @@ FRAMES_FOLDER = _Output(folder=True, may_be_complete=True)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def section_options(*sections: "type[Section]") -> Callable[[_Command], _Command]:
+def section_options(
+    *sections: "type[Section]", only: Collection[str] | None = None, of_model: bool = False
+) -> Callable[[_Command], _Command]:
     """Give a command the options of config sections, under the names of the config.
 
     In its help they stand in the groups of config/README.md.
+
+    Args:
+        only: the names of the options to give it; all by default.
+        of_model: whether an option that is not given is as in the training of a model.
     """
     from r3d.config.options import ClipOptions, InferOptions, ModelOptions, RunOptions, TrainOptions
 
@@ -115,20 +121,28 @@ def section_options(*sections: "type[Section]") -> Callable[[_Command], _Command
     }
 
     def decorate(command: _Command) -> _Command:
-        known = {name: field for part in sections for name, field in part.model_fields.items()}
+        known = {
+            name: field
+            for part in sections
+            for name, field in part.model_fields.items()
+            if only is None or name in only
+        }
         for name in ("resources", "pretrain"):  # of the workflow only
             known.pop(name, None)
         groups = {name: title for part, title in titles.items() for name in part.model_fields}
         in_order = [name for name in groups if name in known]
         in_order += [name for name in known if name not in groups]
         for name in reversed(in_order):
-            command = _option(name, known[name], groups.get(name, FIRST_GROUP))(command)
+            group = groups.get(name, FIRST_GROUP)
+            command = _option(name, known[name], group, of_model=of_model)(command)
         return command
 
     return decorate
 
 
-def _option(name: str, field: "FieldInfo", group: str) -> Callable[[_Command], _Command]:
+def _option(
+    name: str, field: "FieldInfo", group: str, *, of_model: bool
+) -> Callable[[_Command], _Command]:
     text = " ".join((field.description or "").split())
     if field.annotation is bool:
         return click.option(f"--{name}", cls=Option, group=group, is_flag=True, help=text)
@@ -137,7 +151,7 @@ def _option(name: str, field: "FieldInfo", group: str) -> Callable[[_Command], _
     default = field.default
     if isinstance(default, list):
         default = ",".join(map(str, default))
-    if default not in (None, ""):
+    if default not in (None, "") and not of_model:
         text += f"  [default: {default}]"
     return click.option(f"--{name}", cls=Option, group=group, metavar=metavar, help=text)
 

@@ -20,6 +20,7 @@ from r3d.cli import cli
 from r3d.cli.commands import Command
 from r3d.cli.parameters import Found
 from r3d.config.options import ClipOptions
+from r3d.frames.ledger import MANIFEST_COLUMNS
 from r3d.lists import FORMATS
 
 NAMES = list(cli.commands)
@@ -126,7 +127,7 @@ def prepare(name: str, folder: Path) -> None:
         entry = {"subset": "training", "duration": 4.0, "annotations": []}
         content = {"taxonomy": nodes, "database": {"abc": entry}}
         (folder / "activity_net.v1-3.min.json").write_text(json.dumps(content))
-        lines = ["id\tkey\tframes\tfps", "abc\tv_abc\t100\t25"]
+        lines = ["\t".join(MANIFEST_COLUMNS), "abc\t\tv_abc\tok\t\t100\t25\t32\t32"]
         (folder / "activitynet.tsv").write_text("".join(f"{line}\n" for line in lines))
     elif name == "summary":
         (folder / "results").mkdir()

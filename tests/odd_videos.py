@@ -215,7 +215,10 @@ MIXED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }  # fmt: skip
 
 # Copies of the first one with something beside it; rotations, which ffmpeg carries out.
-COPIED = ("cover.mp4", "cover_first.mp4", "cover.mkv", "titles_within.mp4", "chapters.mp4")
+COPIED = (
+    *("cover.mp4", "cover_first.mp4", "cover.mkv", "titles_within.mp4", "chapters.mp4"),
+    *("size_changes.ts", "size_changes.webm", "size_changes.avi", "size_changes.mp4"),
+)
 TURNED = {"turned_90.mp4": "90", "turned_180.mp4": "180", "turned_270.mp4": "-90"}
 
 # Where joined, both parts are decoded.
@@ -264,6 +267,12 @@ def make_sound(folder: Path) -> None:
     )
     chapters = ("-i", source, "-i", str(folder / "chapters.txt"), "-map_metadata", "1")
     ffmpeg(*chapters, "-c", "copy", str(folder / "chapters.mp4"))
+    for name in ("h264.ts", "vp8.webm", "mjpeg.avi", "av1.mp4"):
+        larger = folder / f"larger_{name}"
+        ffmpeg("-i", str(folder / name), *SOUND[name], *_scaled("160:96"), str(larger))
+        (folder / "parts.txt").write_text(f"file '{folder / name}'\nfile '{larger}'\n")
+        parts = ("-f", "concat", "-safe", "0", "-i", str(folder / "parts.txt"), "-c", "copy")
+        ffmpeg(*parts, str(folder / f"size_changes.{name.rpartition('.')[2]}"))
     for name, angle in TURNED.items():
         plain = ("-display_rotation", angle, "-i", str(folder / "plain.mp4"))
         ffmpeg(*plain, "-c", "copy", str(folder / name))

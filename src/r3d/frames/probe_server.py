@@ -363,15 +363,14 @@ class Packets:
     @property
     def guessed(self) -> bool:
         """Whether stamps are lacking, or cannot be those of their frames."""
-        near = [s for s in self._stamps if s != _NO_STAMP and self._is_near(s)]
         lacking = self._stamps.count(_NO_STAMP)
         if lacking:
             return 0.1 * len(self._stamps) < lacking < len(self._stamps)
         if self._in_order_of_coding:
             return True
-        near.sort()
+        near = sorted(filter(self._is_near, self._stamps)) if self._computed else []
         middle = (near[-1] - near[0]) / (len(near) - 1) if len(near) > 1 else 0.0
-        return self._computed and any(abs(b - a - middle) > middle / 2 for a, b in pairwise(near))
+        return any(abs(b - a - middle) > middle / 2 for a, b in pairwise(near))
 
     def by_number(self, rate: list[int] | None) -> dict[str, Any] | None:
         """As `summary`, where frames go by their number as stamps cannot be trusted.

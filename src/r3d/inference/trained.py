@@ -34,6 +34,7 @@ from r3d.models.architectures import Architecture
 from r3d.models.base import VideoModel
 from r3d.models.checkpoint import NORMALISATION_2018, Checkpoint, read_checkpoint
 from r3d.models.describing import describe
+from r3d.models.modelfolder import weights_file
 
 MODELS_FOLDER = Path("models")
 """Where a model that is given by its name is looked for, as `<name>.pth`."""
@@ -222,8 +223,9 @@ def load_model(
     32
 
     Args:
-        path: a checkpoint of ours or of the reference; or the name of one in the folder `models`,
-            such as `r3d50_K_200ep`.
+        path: a checkpoint of ours or of the reference; a folder of `model.safetensors` and
+            `config.json` as `r3d export` writes it, or the file in it; or the name of a checkpoint
+            in the folder `models`, such as `r3d50_K_200ep`.
         device: where the network is to compute, in fp32.
         options: options of the config, under their names: how clips are taken from a video, and
             what a file of the reference does not say of itself, such as `sample_size`. What the
@@ -249,7 +251,7 @@ def load_model(
 
 def _find(path: str | os.PathLike[str]) -> Path:
     file = Path(path)
-    if file.is_file():
+    if file.is_file() or weights_file(file).is_file():
         return file
     if file.name != os.fspath(path):  # it has a folder
         raise InputError(f"model {path}: no such file; give the path of a checkpoint")

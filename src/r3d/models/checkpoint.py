@@ -4,7 +4,8 @@
     architecture, config, labels, normalisation,        read by us
     training, version
 
-Only tensors and plain values are ever loaded from a file, never other Python objects.
+Only tensors and plain values are ever loaded from a file, never other Python objects. A folder of
+`model.safetensors` and `config.json` is read as such a file is (see `r3d.models.modelfolder`).
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from r3d.models.architectures import Architecture
 from r3d.models.archive import load_archive, save_archive
 from r3d.models.base import VideoModel
 from r3d.models.describing import describe, present_form, same_widths
+from r3d.models.modelfolder import is_safetensors, read_model_folder, weights_file
 from r3d.models.released import released_weights
 
 NORMALISATION_2018: dict[str, Any] = {
@@ -70,7 +72,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint of ours or of the reference, or a bare state dict.
+    """Read a checkpoint of ours or of the reference, a bare state dict, or a folder of safetensors.
 
     Weights of the reference's code of 2018 come in their present form. What the file says of itself
     has the right types and fits its weights; what a training makes of its state is not checked.
@@ -79,7 +81,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         InputError: if the file cannot be read, is damaged, is no checkpoint, holds other Python
             objects than tensors and plain values, or weights that are not finite.
     """
-    content = load_archive(path)
+    content = read_model_folder(path) if is_safetensors(path) else load_archive(path)
+    return as_checkpoint(content, weights_file(path))
+
+
+def as_checkpoint(content: Any, path: str | os.PathLike[str]) -> Checkpoint:
+    """What the content of a checkpoint file means, checked as `read_checkpoint` says.
+
+    Args:
+        path: the file, for its size and for messages.
+    """
     if not isinstance(content, dict):
         raise InputError(
             f"checkpoint {path}: holds a {type(content).__name__}; accepted: a dictionary with "

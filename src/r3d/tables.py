@@ -27,10 +27,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     for i, name in enumerate(table.columns):
         if table.dtypes.iloc[i].kind not in "biuf":
             texts = table.iloc[:, i].tolist()
-            harmless = _without_formulas(texts, is_id=name == "id")
+            harmless = without_formulas(texts, is_id=name == "id")
             if harmless != texts:
                 table.isetitem(i, harmless)
-    table.columns = pd.Index(_without_formulas(map(str, table.columns)))
+    table.columns = pd.Index(without_formulas(map(str, table.columns)))
     with atomic_path(path) as partial:
         table.to_csv(partial, sep="\t", index=False, encoding="utf-8", lineterminator="\n")
 
@@ -73,7 +73,8 @@ def as_meant(texts: Iterable[str]) -> list[str]:
     ]
 
 
-def _without_formulas(texts: Iterable[str], *, is_id: bool = False) -> list[str]:
+def without_formulas(texts: Iterable[str], *, is_id: bool = False) -> list[str]:
+    """Texts as they go into a table: an apostrophe before each that begins like a formula."""
     return [
         f"'{text}"
         if text[:1] in _SUSPECTS

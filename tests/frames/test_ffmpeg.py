@@ -67,7 +67,7 @@ def extract_with_verdict(
         binary=ffmpeg_binary(),
         timeout_seconds=60,
         is_cancelled=lambda: False,
-        new_sink=lambda: nullcontext([]),
+        new_sink=lambda _: nullcontext([]),
         finish=lambda frames, decoded: (frames, decoded),
     )
 
@@ -349,6 +349,14 @@ def test_a_hanging_process_is_killed() -> None:
     ):
         list(stream)
     assert time.monotonic() - begin < 10
+
+
+def test_what_is_done_with_frames_does_not_count_as_decoding(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "frame.jpg")
+    command = ["sh", "-c", "cat $0; sleep 0.1; cat $0", str(tmp_path / "frame.jpg")]
+    with JpegStream(command, timeout_seconds=0.5, is_cancelled=lambda: False) as stream:
+        for _ in stream:
+            time.sleep(0.6)
 
 
 def test_a_cancelled_process_is_killed() -> None:

@@ -16,7 +16,7 @@ from r3d.frames.decoding import Decoded, decode
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.layouts import Colour
 from r3d.frames.probing import VideoInfo, probe
-from r3d.frames.selection import Selection, plan
+from r3d.frames.selection import Plan, Selection, plan
 
 WIDTH, HEIGHT, BITS = 80, 48, 10
 FRAMES, RATE = 300, 25
@@ -78,7 +78,7 @@ def extract(
     fps: float | None = None,
     colour: Colour = "converted",
 ) -> tuple[list[bytes], Decoded]:
-    def new_list() -> nullcontext[list[bytes]]:
+    def new_list(_: Plan) -> nullcontext[list[bytes]]:
         return nullcontext([])
 
     return decode(

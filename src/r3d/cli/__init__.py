@@ -18,6 +18,7 @@ _COMMANDS = {
     "annotations": ("annotations", "merge", "activitynet"),
     "training": ("train",),
     "inference": ("infer",),
+    "predict": ("predict",),
     "evaluation": ("evaluate", "videos"),
     "report": ("curves", "confusion", "summary"),
     "models": ("released",),

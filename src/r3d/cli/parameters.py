@@ -1,6 +1,6 @@
 """What the parameters of several commands have in common."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -61,25 +61,34 @@ class LateChoice(click.ParamType):
         return click.Choice(list(self._names()))
 
 
-def section_options(*sections: type[Section]) -> Callable[[_Command], _Command]:
-    """Give a command the options of config sections, under the names of the config."""
+def section_options(
+    *sections: type[Section], only: Collection[str] = (), has_defaults: bool = True
+) -> Callable[[_Command], _Command]:
+    """Give a command the options of config sections, under the names of the config.
+
+    Args:
+        only: names of options; all by default.
+        has_defaults: whether the defaults are those of the config, to be told.
+    """
 
     def decorate(command: _Command) -> _Command:
         fields = [item for section in sections for item in section.model_fields.items()]
         for name, field in reversed(fields):
-            if name not in ("resources", "pretrain"):  # of the workflow only
-                command = _option(name, field)(command)
+            if name in only if only else name not in ("resources", "pretrain"):  # of the workflow
+                command = _option(name, field, has_defaults)(command)
         return command
 
     return decorate
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[_Command], _Command]:
+def _option(name: str, field: FieldInfo, has_defaults: bool) -> Callable[[_Command], _Command]:
     if field.annotation is bool:
         return click.option(f"--{name}", is_flag=True, help=field.description)
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     metavar = "|".join(map(str, choices)) or "VALUE"
-    text = f"{field.description}  [default: {field.default!r}]"
+    text = (
+        f"{field.description}  [default: {field.default!r}]" if has_defaults else field.description
+    )
     return click.option(f"--{name}", metavar=metavar, help=text)
 
 

@@ -1,10 +1,11 @@
 """Decoding a video for a selection, again in another way where time stamps or machine mislead."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
@@ -72,12 +73,12 @@ def decode(
     binary: str,
     timeout_seconds: float,
     is_cancelled: Callable[[], bool],
-    new_sink: Callable[[], AbstractContextManager[_Sink]],
+    new_sink: Callable[[Plan], AbstractContextManager[_Sink]],
     finish: Callable[[_Sink, Decoded], _Result],
 ) -> _Result:
     """Decode a video into a sink; return what `finish` makes of it.
 
-    Each try has a sink of its own, and only that of the last one is finished.
+    Each try has a sink of its own, made for its plan, and only that of the last one is finished.
 
     Raises:
         VideoError: if no frame could be decoded, or not in time.
@@ -103,7 +104,7 @@ def decode(
             from_beginning=from_beginning,
         )
         try:
-            with new_sink() as sink:
+            with new_sink(chosen) as sink:
                 frames = 0
                 with JpegStream(
                     command,
@@ -148,6 +149,47 @@ def decode(
             _sleep(wait, is_cancelled)
 
 
+def decode_file(
+    path: str | os.PathLike[str],
+    selection: Selection,
+    *,
+    timeout_seconds: float,
+    seconds_a_frame: float = 0.0,
+    is_cancelled: Callable[[], bool] = lambda: False,
+    new_sink: Callable[[Plan], AbstractContextManager[_Sink]],
+    finish: Callable[[_Sink, Decoded], _Result],
+) -> _Result:
+    """Look at a video and decode it into a sink, as `decode` does.
+
+    Args:
+        timeout_seconds: for opening it, and again for decoding it.
+        seconds_a_frame: what decoding may take on top of that, for each coded frame.
+
+    Raises:
+        VideoError, InputError, CancelledError: as `probe` and `decode` do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VideoError("missing", "no such file")
+    info = probe(
+        path,
+        start=selection.start,
+        end=selection.end,
+        timeout_seconds=timeout_seconds,
+        is_cancelled=is_cancelled,
+    )
+    return decode(
+        path,
+        info,
+        selection,
+        binary=ffmpeg_binary(),
+        timeout_seconds=timeout_seconds + seconds_a_frame * info.coded,
+        is_cancelled=is_cancelled,
+        new_sink=new_sink,
+        finish=finish,
+    )
+
+
 def read_jpegs(
     path: str | os.PathLike[str], selection: Selection, *, timeout_seconds: float = 600.0
 ) -> list[bytes]:
@@ -156,24 +198,32 @@ def read_jpegs(
     Raises:
         VideoError: if there are none.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise VideoError("missing", "no such file")
-    info = probe(path, start=selection.start, end=selection.end, timeout_seconds=timeout_seconds)
 
-    def new_list() -> AbstractContextManager[list[bytes]]:
+    def new_list(_: Plan) -> AbstractContextManager[list[bytes]]:
         return nullcontext([])
 
-    return decode(
+    return decode_file(
         path,
-        info,
         selection,
-        binary=ffmpeg_binary(),
         timeout_seconds=timeout_seconds,
-        is_cancelled=lambda: False,
         new_sink=new_list,
         finish=lambda jpegs, _: jpegs,
     )
+
+
+def prepare_thread() -> None:
+    """Set up a thread that decodes and so, by inheritance, the ffmpeg processes that it starts.
+
+    Signals are left to the main thread: an ffmpeg that is interrupted ends as if the video ended
+    there, and a terminal sends its interrupt to all processes, as do batch systems.
+
+    As batch work, threads are not interrupted by those that they wake: those of an ffmpeg, and this
+    one, would else take turns for each frame, which costs 7% of the time.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with suppress(OSError):  # not every container lets us
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _loses(decoded: Decoded, info: VideoInfo) -> bool:

@@ -3,12 +3,10 @@
 import logging
 import os
 import re
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
@@ -19,7 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from r3d.errors import InputError
-from r3d.frames.decoding import Decoded, decode
+from r3d.frames.decoding import Decoded, decode, prepare_thread
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.layouts import Colour, FileType
 from r3d.frames.ledger import MANIFEST_COLUMNS
@@ -113,7 +111,7 @@ def extract_shard(
     cancelled = Event()
     with filling(frames) as partial:
         extractor = _Extractor(videos, frames, partial, options, cancelled, verify)
-        with ThreadPoolExecutor(threads, initializer=_prepare_thread) as pool:
+        with ThreadPoolExecutor(threads, initializer=prepare_thread) as pool:
             try:
                 futures = [pool.submit(extractor, row, str(i)) for i, row in enumerate(rows)]
                 bar = tqdm(
@@ -268,24 +266,9 @@ class _Extractor:
             binary=self._binary,
             timeout_seconds=self._options.timeout_seconds,
             is_cancelled=self._cancelled.is_set,
-            new_sink=lambda: self._store.writer(partial),
+            new_sink=lambda _: self._store.writer(partial),
             finish=commit,
         )
-
-
-def _prepare_thread() -> None:
-    """Set up this thread and so, by inheritance, the ffmpeg processes that it starts.
-
-    Signals are left to the main thread: an ffmpeg that is interrupted ends as if the video ended
-    there, and a terminal sends its interrupt to all processes, as do batch systems.
-
-    As batch work, threads are not interrupted by those that they wake: those of an ffmpeg, and this
-    one, would else take turns for each frame, which costs 7% of the time.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
-        with suppress(OSError):  # not every container lets us
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _find(videos: Path, listed: str) -> tuple[Path, os.stat_result]:

@@ -180,8 +180,8 @@ class JpegStream:
     >>> jpegs.complaint
     '[h264] Invalid NAL unit size (-1 > 551).'
 
-    A process that does not end within the timeout is killed, which is a `VideoError`; so it is,
-    without an error, when `is_cancelled` says so. One that something else killed is a
+    A process that is waited for longer than the timeout is killed, which is a `VideoError`; so it
+    is, without an error, when `is_cancelled` says so. One that something else killed is a
     `KilledError`. If this program dies, ffmpeg ends at its next frame.
 
     Args:
@@ -275,7 +275,9 @@ class JpegStream:
                         if self._run_up:
                             self._run_up = False
                             self._complaints = b""
+                        given = time.monotonic()
                         yield chunk
+                        deadline += time.monotonic() - given  # what is done with it takes its time
                     elif len(self._complaints) < _KEPT_COMPLAINT_BYTES:
                         self._complaints += chunk
 

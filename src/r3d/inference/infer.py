@@ -197,13 +197,21 @@ def finite(rows: Iterable[ViewScore], model: Path, video: str) -> Iterator[ViewS
         InputError: if they are not.
     """
     for row in rows:
-        if not row.score.isfinite().all():
-            raise InputError(
-                f"checkpoint {model}: its scores of {video} are not finite, as of weights that "
-                "are too large; take a checkpoint of a training that did not diverge, or try "
-                "precision: fp32"
-            )
+        need_finite(row, f"checkpoint {model}", video)
         yield row
+
+
+def need_finite(row: ViewScore, model: str, video: str) -> None:
+    """Check that scores are numbers.
+
+    Raises:
+        InputError: if they are not.
+    """
+    if not row.score.isfinite().all():
+        raise InputError(
+            f"{model}: its scores of {video} are not finite, as of weights that are too large; "
+            "take a checkpoint of a training that did not diverge, or try precision: fp32"
+        )
 
 
 def _result(rows: Iterable[ViewScore], labels: list[str], k: int, no_average: bool) -> list[Any]:
@@ -217,12 +225,17 @@ def _result(rows: Iterable[ViewScore], labels: list[str], k: int, no_average: bo
 
 
 def _best(rows: Iterable[ViewScore], labels: list[str], k: int) -> list[dict[str, Any]]:
-    """The `k` classes of the highest mean score; of equal ones the first in class order."""
+    """The `k` best classes by the mean score."""
     total, n = torch.zeros(len(labels), dtype=torch.float64), 0
     for row in rows:
         total += row.score
         n += 1
-    scores, classes = (total / n).sort(descending=True, stable=True)
+    return best_classes(total / n, labels, k)
+
+
+def best_classes(scores: Tensor, labels: list[str], k: int) -> list[dict[str, Any]]:
+    """The `k` classes of the highest score; of equal ones the first in class order."""
+    scores, classes = scores.sort(descending=True, stable=True)
     best = zip(classes[:k].tolist(), scores[:k].tolist(), strict=True)
     return [{"label": labels[index], "score": score} for index, score in best]
 

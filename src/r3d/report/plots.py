@@ -1,9 +1,10 @@
-"""Pictures for the report: training curves and confusion matrices.
+"""Pictures: training curves and confusion matrices for the report, and timelines of videos.
 
 Only here is matplotlib imported, and only when something is drawn, so that nothing else waits for
 it. The extension of the file chooses the format: .svg, .png, .pdf.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,41 @@ def plot_confusion(confusion: Path, output: Path) -> None:
     axes.set_ylabel(f"True class{unit}")
     correct = counts.diagonal().sum()
     axes.set_title(f"{correct} of {counts.sum()} videos correct ({correct / counts.sum():.1%})")
+    _save(figure, output)
+
+
+def plot_timeline(
+    labels: Sequence[str],
+    spans: Sequence[tuple[float, float]],
+    scores: np.ndarray,
+    output: Path,
+) -> None:
+    """Draw how likely classes are over the time of a video: a row a class, the likely ones dark.
+
+    Args:
+        labels: of the classes, the uppermost first.
+        spans: of time in seconds, in order.
+        scores: (spans, classes).
+        output: the picture.
+    """
+    figure = _new_figure(10, 1.6 + 0.3 * len(labels))
+    axes = figure.subplots()
+    norm = _square_root()
+    # Spans that no clip shows stay white: an image would stretch over them.
+    edges = sorted({time for span in spans for time in span})
+    shades = np.full((len(labels), len(edges) - 1), np.nan)
+    for (begin, _), column in zip(spans, scores, strict=True):
+        shades[:, bisect_left(edges, begin)] = column
+    rows = np.arange(len(labels) + 1) - 0.5
+    image = axes.pcolormesh(edges, rows, shades, cmap="Blues", norm=norm, rasterized=True)
+    axes.set_yticks(range(len(labels)))
+    names = [_shorten(name) for name in labels]
+    axes.set_yticklabels(names, fontsize=9, parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlabel("Seconds")
+    ticks = (0, 0.05, 0.25, 0.5, 1)
+    bar = figure.colorbar(image, ax=axes, ticks=ticks, label="Score")
+    bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
     _save(figure, output)
 
 

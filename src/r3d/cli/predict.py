@@ -1,0 +1,179 @@
+"""A trained network and videos -> what they show."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from r3d.cli.parameters import NEW_FOLDER, section_of, section_options
+from r3d.config.options import InferenceOptions, RunOptions
+from r3d.errors import InputError
+from r3d.obstacles import need_writable
+
+_OF_MODEL = (
+    *("sample_size", "sample_duration", "sample_t_stride"),
+    *("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale", "precision"),
+    *("inference_stride", "inference_crop", "inference_clips", "class_order", "output_topk"),
+)
+_OF_RUN = ("n_threads", "no_cuda", "inference_batch_size")
+
+_STDOUT = Path("-")
+
+
+class _Written(click.ParamType):
+    """A file of a certain ending to write, or `-` for standard output."""
+
+    name = "file"
+
+    def __init__(self, ending: str) -> None:
+        self.ending = ending
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[FILE{self.ending}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if path == _STDOUT:
+            return path
+        if path.suffix != self.ending:  # a video, say, which it would take the place of
+            self.fail(f"{value!r} does not end in {self.ending}", param, ctx)
+        need_writable(path)
+        return path
+
+
+_WRITTEN = {"--json": _Written(".json"), "--csv": _Written(".csv")}
+
+
+class _PredictCommand(click.Command):
+    """Takes what follows `--json` for its file only if it ends so, for a video otherwise."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given: list[str] = []
+        options = True
+        for position, argument in enumerate(args):
+            options = options and argument != "--"
+            given.append(argument)
+            if options and argument in _WRITTEN:
+                following = args[position + 1 : position + 2]
+                if not (following and Path(following[0]).suffix == _WRITTEN[argument].ending):
+                    given[-1] = f"{argument}=-"
+        return super().parse_args(ctx, given)
+
+
+@click.command("predict", cls=_PredictCommand)
+@click.argument("model")
+@click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
+@click.option("--json", "json_file", type=_WRITTEN["--json"], help="Print JSON, or write it.")
+@click.option("--csv", "csv_file", type=_WRITTEN["--csv"], help="Print CSV, or write it.")
+@click.option("--timeline", is_flag=True, help="Give the scores of each second, too.")
+@click.option(
+    "--captions",
+    is_flag=True,
+    help="Write each video with its label (of each second "
+    "with --timeline) burnt in, to the folder of --output.",
+)
+@click.option(
+    "--output",
+    type=NEW_FOLDER,
+    metavar="FOLDER",
+    help="Keep all that is asked for in a "
+    "folder: predictions.json and .csv; timelines as tables and pictures; captioned videos.",
+)
+@click.option(
+    "--short_side", type=click.IntRange(min=0), help="Of the frames, in pixels; 0 keeps the size."
+)
+@click.option(
+    "--fps", type=click.FloatRange(min=0, min_open=True), help="Frames a second to select."
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(2, 31),
+    default=2,
+    show_default=True,
+    help="JPEG quantiser of the frames.",
+)
+@click.option("--start", type=click.FloatRange(min=0), help="Second of each video to begin at.")
+@click.option(
+    "--end", type=click.FloatRange(min=0, min_open=True), help="Second of each video to end at."
+)
+@section_options(InferenceOptions, RunOptions, only=(*_OF_MODEL, *_OF_RUN), has_defaults=False)
+def predict_command(
+    model: str,
+    videos: tuple[str, ...],
+    json_file: Path | None,
+    csv_file: Path | None,
+    timeline: bool,
+    captions: bool,
+    output: Path | None,
+    short_side: int | None,
+    fps: float | None,
+    quality: int,
+    start: float | None,
+    end: float | None,
+    **options: Any,
+) -> None:
+    """Tell what VIDEOs show, by a trained MODEL.
+
+    A VIDEO is a file, a folder with videos at any depth, a pattern in quotes, or - for a list on
+    standard input. Frames are decoded here, as extraction makes them; options that are not given
+    are those that the model was trained with.
+
+    A video that cannot be used is a line on standard error, and the others go on. The exit status
+    is 0 if all videos have an answer, 1 if one has none.
+    """
+    if captions and output is None:
+        raise InputError("--captions: writes videos; say where with --output FOLDER")
+    if json_file == csv_file == _STDOUT:
+        raise InputError("--json and --csv: both to standard output; give one of them a file")
+    if end is not None and end <= (start or 0):
+        raise InputError(f"--end: {end:g} is refused; accepted: seconds after the start")
+
+    from tqdm import tqdm
+
+    from r3d.inference.outputs import Outputs
+    from r3d.inference.predict import frames_of, predict
+    from r3d.inference.records import shown, table
+    from r3d.inference.sources import find_videos
+    from r3d.inference.trained import load_model
+    from r3d.report.plots import plot_timeline
+
+    given = {name: options[name] for name in _OF_MODEL if options[name] not in (None, False)}
+    trained = load_model(model, **given)
+    selection = frames_of(
+        trained, short_side=short_side, fps=fps, quality=quality, start=start, end=end
+    )
+    found, problems = find_videos(videos)
+    for problem in problems:
+        click.echo(shown(problem), err=True)
+    failed = len(problems)
+    predictions = predict(
+        trained,
+        found,
+        selection=selection,
+        timeline=timeline,
+        run=section_of(RunOptions, options),
+        progress=sys.stderr.isatty(),
+    )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with Outputs(
+        selection=selection,
+        json_file=sys.stdout if json_file == _STDOUT else json_file,
+        csv_file=sys.stdout if csv_file == _STDOUT else csv_file,
+        folder=output,
+        captions=captions,
+        draw=plot_timeline,
+    ) as outputs:
+        for prediction in predictions:
+            # `tqdm.write` goes around the bar.
+            if not prediction.error and _STDOUT not in (json_file, csv_file):
+                tqdm.write(table(prediction), file=sys.stdout)
+                sys.stdout.flush()
+            problem = outputs.add(prediction)
+            for line in (prediction.error, problem, prediction.note):
+                if line:
+                    tqdm.write(f"{shown(prediction.video)}: {shown(line)}", file=sys.stderr)
+            failed += bool(prediction.error or problem)
+    sys.exit(1 if failed else 0)

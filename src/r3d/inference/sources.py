@@ -1,0 +1,71 @@
+"""Which videos a person means: files, folders, patterns and a list on standard input."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from r3d.errors import reason_of
+from r3d.lists.base import VIDEO_EXTENSIONS
+
+STANDARD_INPUT = "-"
+
+
+def find_videos(given: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """The video files that are meant, and a line for each thing that means none.
+
+    A file is taken whatever its name; a folder stands for the videos in it, by their endings, at
+    any depth; a pattern for what it matches, as in a shell (`**` for any depth); and `-` for what
+    standard input lists: a path a line, or each ended by a null byte. What is not there is taken
+    for a file. What is given twice is taken once.
+    """
+    videos: dict[Path, None] = {}
+    problems: list[str] = []
+    for text in given:
+        listed = _listed() if text == STANDARD_INPUT else [text]
+        if not listed:
+            problems.append("standard input: lists no video; accepted: a path a line")
+        for path in (path for one in listed for path in _matches(one)):
+            if path.is_dir():
+                found = list(_in_folder(path, problems))
+                videos.update(dict.fromkeys(found))
+                if not found:
+                    problems.append(
+                        f"{path}: no video in this folder; a video ends in one of "
+                        f"{' '.join(VIDEO_EXTENSIONS)}"
+                    )
+            else:
+                videos[path] = None
+    return list(videos), problems
+
+
+def _listed() -> list[str]:
+    """The paths on standard input, of any bytes."""
+    data = sys.stdin.buffer.read()
+    lines = data.split(b"\0") if b"\0" in data else data.replace(b"\r\n", b"\n").split(b"\n")
+    return [os.fsdecode(line) for line in lines if line.strip()]
+
+
+def _matches(text: str) -> list[Path]:
+    """The path, or the paths that a pattern matches; a file of that very name comes first."""
+    try:
+        if os.path.lexists(text) or not glob.has_magic(text):
+            return [Path(text)]
+        names = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  (may be absolute)
+        return [Path(name) for name in names] or [Path(text)]
+    except ValueError:  # a null byte, which no file has in its name
+        return [Path(text)]
+
+
+def _in_folder(folder: Path, problems: list[str]) -> Iterator[Path]:
+    """The videos in a folder, sorted; hidden files and folders are left alone."""
+
+    def tell(error: OSError) -> None:
+        problems.append(f"{error.filename}: cannot be read: {reason_of(error)}")
+
+    for place, folders, files in os.walk(folder, onerror=tell):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_EXTENSIONS:
+                yield Path(place, name)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from r3d.inference.features import features
     from r3d.inference.infer import infer
     from r3d.inference.trained import TrainedModel, load_model
+    from r3d.inference.videofeatures import video_features
     from r3d.models.building import create_model
     from r3d.training.train import train
 
@@ -48,6 +49,7 @@ _MODULES = {
     "open_store": "frames.stores",
     "read_annotation": "annotations.reading",
     "train": "training.train",
+    "video_features": "inference.videofeatures",
 }
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "open_store",
     "read_annotation",
     "train",
+    "video_features",
 ]
 
 

@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
 from tqdm import tqdm
 
 from r3d.annotations.reading import Annotation, read_annotation
 from r3d.clips.datasets import InferenceClips
-from r3d.clips.loader import ClipBatch, make_loader
-from r3d.clips.modelinput import model_input
-from r3d.compute.device import autocast, choose_device, choose_dtype, enough_memory, use_cores
+from r3d.clips.loader import make_loader
+from r3d.compute.device import choose_device, choose_dtype, enough_memory, use_cores
 from r3d.compute.distributed import join_world
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.errors import InputError
@@ -30,21 +27,13 @@ from r3d.files import AnyPath
 from r3d.frames.layouts import FIRST_FRAME, FileType
 from r3d.frames.stores import FrameStore, open_store
 from r3d.inference.featurefile import FeatureFile, FeatureRow, need_feature_format
-from r3d.inference.infer import load_network, prepare
+from r3d.inference.infer import ViewOutput, clip_outputs, load_network, prepare
 from r3d.models.base import remove_head
 from r3d.models.checkpoint import read_checkpoint
 from r3d.obstacles import need_writable
 
 _DEFAULT_RUN = RunOptions()
 _BATCH_SIZE = TrainingOptions().batch_size
-
-
-class ViewFeatures(NamedTuple):
-    """What the network sees in one view of a clip: features (n,), fp32."""
-
-    video: int
-    segment: tuple[int, int]
-    features: np.ndarray
 
 
 def features(
@@ -119,7 +108,7 @@ def features(
             n_workers=run.n_threads,
             pin_memory=device.type == "cuda",
         )
-        views = clip_features(network, loader, options, device, dtype, layout)
+        views = clip_outputs(network, loader, options, device, dtype, layout)
         videos = tqdm(
             groupby(views, key=lambda view: view.video),
             total=len(samples) // world.size,
@@ -130,8 +119,11 @@ def features(
         rows = (
             row
             for video, of_video in videos
-            for row in _rows(
-                of_video, _Source.of(samples, video, store), options.inference_no_average, model
+            for row in feature_rows(
+                of_video,
+                Source.of(samples, video, store),
+                no_average=options.inference_no_average,
+                model=f"checkpoint {model}",
             )
         )
         with enough_memory("lower inference_batch_size or sample_size"):
@@ -145,29 +137,7 @@ def features(
                     file.add(_of_line(line))
 
 
-@torch.inference_mode()
-def clip_features(
-    network: nn.Module,
-    loader: Iterable[ClipBatch],
-    options: InferenceOptions,
-    device: torch.device,
-    dtype: torch.dtype,
-    layout: torch.memory_format,
-) -> Iterator[ViewFeatures]:
-    """What a network without its last layer gives for the views of clips, in their order."""
-    for batch in loader:
-        with autocast(device, dtype):
-            outputs = network(model_input(batch, options, device, layout))
-        for video, segment, output in zip(
-            batch.videos.tolist(),
-            batch.segments.tolist(),
-            outputs.float().cpu().numpy(),
-            strict=True,
-        ):
-            yield ViewFeatures(video, (segment[0], segment[1]), output)
-
-
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """What is known of a video: its id, its label ("" if none), and the times of its frames.
 
     first: the number of the frame at `start` seconds; rate: frames a second, NaN where unknown.
@@ -177,9 +147,10 @@ class _Source(NamedTuple):
     label: str
     first: int
     rate: float
+    start: float = 0.0
 
     @classmethod
-    def of(cls, samples: Annotation, video: int, store: FrameStore) -> "_Source":
+    def of(cls, samples: Annotation, video: int, store: FrameStore) -> "Source":
         target = int(samples.targets[video])
         rate = math.nan if samples.rates is None else float(samples.rates[video])
         if math.isnan(rate) and not samples.video_paths[video]:
@@ -189,12 +160,12 @@ class _Source(NamedTuple):
         return cls(str(samples.ids[video]), label, FIRST_FRAME[store.file_type], rate)
 
     def row(self, segment: tuple[int, int], values: np.ndarray) -> FeatureRow:
-        begin, end = ((frame - self.first) / self.rate for frame in segment)
+        begin, end = (self.start + (frame - self.first) / self.rate for frame in segment)
         return FeatureRow(self.name, self.label, segment, (begin, end), values)
 
 
-def _rows(
-    views: Iterable[ViewFeatures], source: _Source, no_average: bool, model: Path
+def feature_rows(
+    views: Iterable[ViewOutput], source: Source, *, no_average: bool, model: str
 ) -> Iterator[FeatureRow]:
     """The rows of a video: of each clip, or one of all."""
     clips = groupby(views, key=lambda view: view.segment)
@@ -204,7 +175,7 @@ def _rows(
         return
     begins, ends = [], []
 
-    def each() -> Iterator[ViewFeatures]:
+    def each() -> Iterator[ViewOutput]:
         for segment, of_clip in clips:
             begins.append(segment[0])
             ends.append(segment[1])
@@ -214,14 +185,14 @@ def _rows(
     yield source.row((min(begins), max(ends)), mean)
 
 
-def _mean(views: Iterable[ViewFeatures], source: _Source, model: Path) -> np.ndarray:
+def _mean(views: Iterable[ViewOutput], source: Source, model: str) -> np.ndarray:
     total, n = np.zeros(1), 0
     for view in views:
-        total = total + view.features
+        total = total + view.output.numpy()
         n += 1
     if not np.isfinite(total).all():
         raise InputError(
-            f"checkpoint {model}: its features of {source.name} are not finite, as of weights that "
+            f"{model}: its features of {source.name} are not finite, as of weights that "
             "are too large; take a checkpoint of a training that did not diverge, or try "
             "precision: fp32"
         )

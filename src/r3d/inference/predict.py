@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -84,41 +84,62 @@ def predict(
         InputError: if the model takes no videos, or its scores are no finite numbers.
     """
     options = model.options
-    if options.input_type != "rgb":
-        raise InputError(
-            "model: takes optical flow, which a video does not hold; accepted: networks of "
-            "input_type: rgb"
-        )
-    ffmpeg_binary()
+    ready = prepared(model, run)
     if selection is None:
         selection = frames_of(model)
-    device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
-    use_cores()
-    layout = prepare(model.network, device, dtype, run.memory_format)
-    default_size = _CUDA_BATCH_SIZE if device.type == "cuda" else _BATCH_SIZE
-    batch_size = run.inference_batch_size or default_size
-
     files = [Path(video) for video in videos]
     answers = _Answers(files, model, selection, timeline=timeline)
     batches = VideoClips(
         files,
         selection,
         InferenceClipOptions.of(options),
-        batch_size=batch_size,
+        batch_size=ready.batch_size,
         n_threads=max(1, run.n_threads),
         begun=answers.begin,
         ended=answers.end,
     )
-    remedy = f"lower inference_batch_size (it is {batch_size}) or sample_size"
+    remedy = f"lower inference_batch_size (it is {ready.batch_size}) or sample_size"
     with enough_memory(remedy), tqdm(unit="clip", disable=not progress) as bar:
-        for row in clip_scores(model.network, batches, options, device, dtype, layout):
+        for row in clip_scores(model.network, batches, options, *ready.how):
             answers.add(row)
             for answer in answers.complete():
                 bar.set_description(f"{answers.n_complete} of {len(files)} videos", refresh=False)
                 yield answer
             bar.update()
         yield from answers.complete()
+
+
+class Ready(NamedTuple):
+    """How a network that is in its fastest form is computed with.
+
+    Attributes:
+        how: device, type and memory format.
+        batch_size: rows of a batch.
+    """
+
+    how: tuple[torch.device, torch.dtype, torch.memory_format]
+    batch_size: int
+
+
+def prepared(model: TrainedModel, run: RunOptions) -> Ready:
+    """Put the network of a model that is asked about videos into its fastest form.
+
+    Raises:
+        InputError: if the model takes no videos, or there is no ffmpeg.
+    """
+    options = model.options
+    if options.input_type != "rgb":
+        raise InputError(
+            "model: takes optical flow, which a video does not hold; accepted: networks of "
+            "input_type: rgb"
+        )
+    ffmpeg_binary()
+    device = choose_device(no_cuda=run.no_cuda)
+    dtype = choose_dtype(options.precision, device)
+    use_cores()
+    layout = prepare(model.network, device, dtype, run.memory_format)
+    default_size = _CUDA_BATCH_SIZE if device.type == "cuda" else _BATCH_SIZE
+    return Ready((device, dtype, layout), run.inference_batch_size or default_size)
 
 
 def frames_of(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from miniatures import Videos
 
-from r3d.clips.modelinput import input_normalisation
+from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions
 from r3d.errors import InputError
 from r3d.exporting import export as exporting

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from r3d.errors import InputError
 from r3d.models.building import build_model
 from r3d.models.checkpoint import Checkpoint, read_checkpoint
-from r3d.models.modelfolder import write_model_files
+from r3d.models.safetensorfiles import write_model_files
 
 LABELS = ["left", "right"]
 

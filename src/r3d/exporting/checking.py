@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from r3d.clips.modelinput import input_normalisation
+from r3d.config.normalisation import input_normalisation
 from r3d.errors import InputError
 from r3d.exporting.formats import Run
 from r3d.inference.trained import TrainedModel

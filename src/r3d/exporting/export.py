@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from r3d.clips.modelinput import input_normalisation
+from r3d.config.normalisation import input_normalisation
 from r3d.errors import InputError
 from r3d.exporting.checking import Sample, draw_sample, need_agreement
 from r3d.exporting.formats import (
@@ -25,7 +25,8 @@ from r3d.files import AnyPath, atomic_path
 from r3d.inference.trained import TrainedModel
 from r3d.models.base import head_name
 from r3d.models.checkpoint import Checkpoint
-from r3d.models.modelfolder import CONFIG, WEIGHTS, safetensors, write_model_files
+from r3d.models.modelfolder import CONFIG, WEIGHTS
+from r3d.models.safetensorfiles import safetensors, write_model_files
 from r3d.obstacles import need_writable
 
 Format = Literal["pt2", "onnx", "folder"]

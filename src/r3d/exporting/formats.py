@@ -18,7 +18,7 @@ from r3d.errors import InputError
 from r3d.exporting.graph import INPUT, OUTPUT, as_texts
 from r3d.models.building import build_model
 from r3d.models.checkpoint import as_checkpoint, load_weights
-from r3d.models.modelfolder import read_model_files
+from r3d.models.safetensorfiles import read_model_files
 
 Run = Callable[[Tensor], Tensor]
 """Takes pixels (b, t, h, w, c) to class scores before the softmax (b, classes)."""

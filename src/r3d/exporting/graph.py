@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from r3d.clips.modelinput import input_normalisation
+from r3d.config.normalisation import input_normalisation
 from r3d.inference.trained import TrainedModel
 from r3d.models.base import VideoModel
 from r3d.models.folding import fold_batch_norms

@@ -21,15 +21,17 @@ from r3d.clips.datasets import InferenceClips
 from r3d.clips.loader import make_loader
 from r3d.compute.device import choose_device, choose_dtype, enough_memory, use_cores
 from r3d.compute.distributed import join_world
+from r3d.config.applying import given_options
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.files import AnyPath
+from r3d.frames.form import form_of_frames
 from r3d.frames.layouts import FIRST_FRAME, FileType
 from r3d.frames.stores import FrameStore, open_store
 from r3d.inference.featurefile import FeatureFile, FeatureRow, need_feature_format
-from r3d.inference.infer import ViewOutput, clip_outputs, load_network, prepare
+from r3d.inference.infer import LOOKED_AT, ViewOutput, clip_outputs, prepare, say_what_differs
+from r3d.inference.loading import read_model
 from r3d.models.base import remove_head
-from r3d.models.checkpoint import read_checkpoint
 from r3d.obstacles import need_writable
 
 _DEFAULT_RUN = RunOptions()
@@ -58,7 +60,7 @@ def features(
     >>> import numpy as np
     >>> import r3d
     >>> r3d.features(
-    ...     r3d.load_model("model.pth").options,
+    ...     r3d.InferenceOptions(),
     ...     annotation="annotation.json",
     ...     frames="frames",
     ...     model="model.pth",
@@ -74,7 +76,7 @@ def features(
         subset: train, val or test, or their long names.
         frames: folder of the frame store.
         file_type: the kind of the frame store.
-        model: checkpoint of the network.
+        model: checkpoint of the network, or its name, as for `r3d.load_model`.
         output: file to write, `.npz` or `.parquet`.
         run: how to run, which changes no result beyond rounding.
         batch_size: rows of a batch, at most, where `run.inference_batch_size` does not say; 128 by
@@ -82,9 +84,10 @@ def features(
         n_cores: cores to use; all by default.
 
     Raises:
-        InputError: if the checkpoint does not fit the options, or the output cannot be written.
+        InputError: if the checkpoint does not fit the options that are given, or the output cannot be
+            written.
     """
-    annotation, model = Path(annotation), Path(model)
+    annotation = Path(annotation)
     need_writable(output)
     need_feature_format(output)
     device = choose_device(no_cuda=run.no_cuda)
@@ -94,9 +97,10 @@ def features(
         device = world.own(device)
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
-        checkpoint = read_checkpoint(model)
-        n_classes = len(checkpoint.labels or samples.labels)
-        network = load_network(options, checkpoint, n_classes, model)
+        loaded = read_model(model, given_options(options), annotated=samples.labels)
+        options, network = loaded.options, loaded.network
+        if world.is_main:
+            say_what_differs(loaded, form_of_frames(store, samples.places(store, LOOKED_AT)))
         remove_head(network)
         layout = prepare(network, device, dtype, run.memory_format)
 
@@ -123,7 +127,7 @@ def features(
                 of_video,
                 Source.of(samples, video, store),
                 no_average=options.inference_no_average,
-                model=f"checkpoint {model}",
+                model=f"checkpoint {loaded.file}",
             )
         )
         with enough_memory("lower inference_batch_size or sample_size"):

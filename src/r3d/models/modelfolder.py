@@ -8,7 +8,8 @@
     r3d                                         the rest of what a checkpoint says of itself
 
 `r3d` holds a digest of the weights as well, as safetensors has no sums: neither a flipped bit nor
-the weights of another model beside this `config.json` pass.
+the weights of another model beside this `config.json` pass. Nothing here imports torch: the weights
+themselves are a matter of `r3d.models.safetensorfiles`.
 """
 
 import dataclasses
@@ -16,28 +17,26 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
+from typing import Any, BinaryIO
 
 from r3d.errors import InputError, reason_of
 from r3d.files import AnyPath, read_json
 from r3d.models.architectures import FAMILIES, Architecture
-from r3d.models.archive import tensors_digest
-
-if TYPE_CHECKING:
-    from r3d.models.checkpoint import Checkpoint
+from r3d.models.contents import Checkpoint
+from r3d.models.header import Shape
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
+_NO_WEIGHTS = (
+    "is cut short or no safetensors file; accepted: weights as safetensors or `r3d export` writes "
+    "them"
+)
 _HEADER_BYTES = 16 << 20  # the names and shapes of a network take some 100 KB
 _CONFIG_BYTES = 16 << 20
 _SHOWN_CHARACTERS, _REASON_CHARACTERS = 100, 300
-# Of a network, and not among the options of a config.
-_COUNTED = {"n_classes", "n_input_channels"}
 
 
 def weights_file(path: AnyPath) -> Path:
@@ -51,127 +50,76 @@ def is_safetensors(path: AnyPath) -> bool:
     return weights_file(path).suffix == ".safetensors"
 
 
-def read_model_folder(path: AnyPath) -> dict[str, Any]:
-    """What a safetensors file, and the `config.json` beside it, say: a checkpoint's dictionary.
-
-    A file without `config.json` is a bare state dict. Types and their fit to the weights are
-    checked as those of other checkpoints.
+def read_model_header(path: AnyPath) -> dict[str, Any]:
+    """What a safetensors file, and the `config.json` beside it, say, with shapes for weights.
 
     Args:
         path: the folder, or the file in it.
 
     Raises:
-        InputError: if a file cannot be read, is damaged, is none of its format, or contradicts
-            itself or the other.
+        InputError: if a file cannot be read, is none of its format, or contradicts itself.
     """
     file = weights_file(path)
-    return read_model_files(file, file.with_name(CONFIG))
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(header_size(opened, file))
+    except OSError as error:
+        raise InputError(f"checkpoint {file}: cannot be read ({reason_of(error)})") from None
+    try:
+        entries = json.loads(text)
+        entries.pop("__metadata__", None)
+        shapes = {name: Shape(tuple(map(int, entry["shape"]))) for name, entry in entries.items()}
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise InputError(f"checkpoint {file}: {_NO_WEIGHTS}") from None
+    return with_config(shapes, file.with_name(CONFIG), digest=None)
 
 
-def read_model_files(weights: Path, config: Path) -> dict[str, Any]:
-    """As `read_model_folder`, of two files of whatever names; the second need not be there."""
-    content: dict[str, Any] = {"state_dict": _read_weights(weights)}
-    description = read_config(config)
+def header_size(opened: BinaryIO, file: Path) -> int:
+    """The bytes of the header of a safetensors file, which stands behind its beginning then.
+
+    Raises:
+        InputError: if there is none.
+    """
+    n_bytes = os.fstat(opened.fileno()).st_size
+    start = opened.read(8)
+    (size,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
+    if not 2 <= size <= min(_HEADER_BYTES, n_bytes - 8):
+        raise InputError(f"checkpoint {file}: {_NO_WEIGHTS}")
+    return int(size)
+
+
+def with_config(
+    state_dict: Mapping[str, Any], config: Path, *, digest: Callable[[], str] | None
+) -> dict[str, Any]:
+    """A checkpoint's dictionary of weights and the `config.json` beside them, if there is one.
+
+    Args:
+        digest: gives that of the weights; None does not compare it with the one that is stated.
+
+    Raises:
+        InputError: if the config cannot be read, contradicts itself, or is of other weights.
+    """
+    content: dict[str, Any] = {"state_dict": state_dict}
+    description = _read_config(config)
     if description is None:
         return content
     try:
-        return content | stated(description, content["state_dict"])
+        return content | _stated(description, digest)
     except (InputError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:_REASON_CHARACTERS]
         raise InputError(f"checkpoint {config}: {reason}") from None
 
 
-def read_config(path: Path) -> dict[str, Any] | None:
-    """The object in a `config.json`; None if there is no such file.
-
-    Raises:
-        InputError: if it cannot be read, or is no JSON object.
-    """
-    try:
-        n_bytes = path.stat().st_size
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {reason_of(error)}") from None
-    if not path.is_file() or n_bytes > _CONFIG_BYTES:
-        raise InputError(
-            f"{path}: is no file, or larger than {_CONFIG_BYTES >> 20} MB; accepted: a JSON that "
-            "describes the model"
-        )
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: holds a {type(config).__name__}; accepted: an object")
-    return config
-
-
-def stated(config: Mapping[str, Any], state_dict: Mapping[str, Tensor] | None) -> dict[str, Any]:
-    """What a `config.json` states, under the names of a checkpoint.
+def describe_model(checkpoint: Checkpoint, *, n_features: int, digest: str) -> dict[str, Any]:
+    """The content of a `config.json`.
 
     Args:
-        state_dict: the weights, to be compared with their digest; None compares nothing.
-
-    Raises:
-        ValueError: naming the key that is broken.
-    """
-    ours = _section(config, "r3d")
-    cfg = _section(config, "pretrained_cfg")
-    labels = config.get("label_names", cfg.get("label_names"))
-    if labels is not None and config.get("num_classes", len(labels)) != len(labels):
-        raise ValueError(
-            f"num_classes: {_shown(config['num_classes'])}, and label_names are {len(labels)}; "
-            "accepted: as many"
-        )
-    if state_dict is not None and ours.get("digest") not in (None, digest(state_dict)):
-        raise ValueError(
-            f"{WEIGHTS} beside it is damaged or of another model: its digest is not r3d.digest; "
-            "copy or export both files again, or remove r3d.digest if the weights are as you want "
-            "them"
-        )
-    architecture = _architecture(config)
-    known = {
-        "epoch": ours.get("epoch"),
-        "architecture": architecture,
-        "config": _options(architecture, ours, cfg),
-        "labels": labels,
-        "normalisation": _normalisation(ours, cfg),
-        "version": ours.get("version"),
-    }
-    return {name: value for name, value in known.items() if value is not None}
-
-
-def write_model_files(
-    weights: Path, config: Path, checkpoint: "Checkpoint", *, n_features: int
-) -> None:
-    """Write a model as this module reads it.
-
-    Args:
-        weights, config: the files to write.
         checkpoint: with its architecture, normalisation, and in `config` the size of its clips.
         n_features: inputs of the last layer.
-
-    Raises:
-        InputError: if the package safetensors is not installed.
-        OSError: if they cannot be written.
+        digest: of the weights.
     """
     architecture = checkpoint.architecture
     assert architecture is not None
-    state_dict = {
-        name: value.detach().contiguous() for name, value in checkpoint.state_dict.items()
-    }
-    description = _describe(checkpoint, architecture, n_features)
-    description["r3d"] |= {"digest": digest(state_dict), "version": version("r3d")}
-    weights.write_bytes(safetensors().save(state_dict, metadata={"format": "pt"}))
-    config.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-
-
-def digest(state_dict: Mapping[str, Tensor]) -> str:
-    """What tells weights from any others."""
-    return tensors_digest(state_dict).hex()
-
-
-def _describe(
-    checkpoint: "Checkpoint", architecture: Architecture, n_features: int
-) -> dict[str, Any]:
     options, normalisation = checkpoint.config or {}, checkpoint.normalisation or {}
     size, scale = options["sample_size"], normalisation["value_scale"]
     layers = FAMILIES[architecture.model]
@@ -203,7 +151,10 @@ def _describe(
         "r3d": {
             "config": checkpoint.config,
             "normalisation": normalisation,
+            "frames": checkpoint.frames,
             "epoch": checkpoint.epoch,
+            "digest": digest,
+            "version": version("r3d"),
         },
     }
     if checkpoint.labels is None:
@@ -211,47 +162,59 @@ def _describe(
     return description
 
 
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    try:
-        with file.open("rb") as opened:
-            n_bytes = os.fstat(opened.fileno()).st_size
-            start = opened.read(8)
-    except OSError as error:
-        raise InputError(f"checkpoint {file}: cannot be read ({reason_of(error)})") from None
-    (header,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
-    if not 2 <= header <= min(_HEADER_BYTES, n_bytes - 8):
-        raise InputError(
-            f"checkpoint {file}: is cut short or no safetensors file; accepted: weights as "
-            "safetensors or `r3d export` writes them"
-        )
-    try:
-        # Copies, for what is mapped from a file changes and goes with it.
-        return {
-            name: value.clone() for name, value in safetensors().load_file(os.fspath(file)).items()
-        }
-    except InputError:
-        raise
-    except Exception as error:
-        # Bytes that safetensors did not write raise its own errors, and torch's.
-        raise InputError(
-            f"checkpoint {file}: is damaged or no safetensors file "
-            f"({reason_of(error)[:_SHOWN_CHARACTERS]})"
-        ) from None
-
-
-def safetensors() -> Any:
-    """The module `safetensors.torch`, which need not be installed.
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """The object in a `config.json`; None if there is no such file.
 
     Raises:
-        InputError: if it is not.
+        InputError: if it cannot be read, or is no JSON object.
     """
     try:
-        from safetensors import torch
-    except ModuleNotFoundError:
+        n_bytes = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason_of(error)}") from None
+    if not path.is_file() or n_bytes > _CONFIG_BYTES:
         raise InputError(
-            "model.safetensors needs the package safetensors: pip install 'r3d[export]'"
-        ) from None
-    return torch
+            f"{path}: is no file, or larger than {_CONFIG_BYTES >> 20} MB; accepted: a JSON that "
+            "describes the model"
+        )
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: holds a {type(config).__name__}; accepted: an object")
+    return config
+
+
+def _stated(config: Mapping[str, Any], digest: Callable[[], str] | None) -> dict[str, Any]:
+    """What a `config.json` states, under the names of a checkpoint.
+
+    Raises:
+        ValueError: naming the key that is broken.
+    """
+    ours = _section(config, "r3d")
+    cfg = _section(config, "pretrained_cfg")
+    labels = config.get("label_names", cfg.get("label_names"))
+    if labels is not None and config.get("num_classes", len(labels)) != len(labels):
+        raise ValueError(
+            f"num_classes: {_shown(config['num_classes'])}, and label_names are {len(labels)}; "
+            "accepted: as many"
+        )
+    if digest is not None and ours.get("digest") is not None and ours["digest"] != digest():
+        raise ValueError(
+            f"{WEIGHTS} beside it is damaged or of another model: its digest is not r3d.digest; "
+            "copy or export both files again, or remove r3d.digest if the weights are as you want "
+            "them"
+        )
+    known = {
+        "epoch": ours.get("epoch"),
+        "architecture": _architecture(config),
+        "config": _options(ours, cfg),
+        "labels": labels,
+        "normalisation": _normalisation(ours, cfg),
+        "frames": ours.get("frames"),
+        "version": ours.get("version"),
+    }
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -273,20 +236,14 @@ def _architecture(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**arguments, "n_classes": config["num_classes"]}
 
 
-def _options(
-    architecture: Mapping[str, Any] | None, ours: Mapping[str, Any], cfg: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _options(ours: Mapping[str, Any], cfg: Mapping[str, Any]) -> dict[str, Any] | None:
     """The options behind the weights, which have the size of clips that is stated."""
     options, size = ours.get("config"), cfg.get("input_size")
     if size is not None and not (isinstance(size, list) and len(size) == 4 and size[2] == size[3]):
         raise ValueError(f"pretrained_cfg.input_size: {_shown(size)}; accepted: [c, t, s, s]")
     clip = {} if size is None else {"sample_duration": size[1], "sample_size": size[2]}
     if options is None:
-        if architecture is None:
-            return None
-        network = {name: architecture[name] for name in architecture.keys() - _COUNTED}
-        flow = architecture.get("n_input_channels") == 2
-        return {**network, "input_type": "flow" if flow else "rgb", **clip}
+        return clip or None
     if not isinstance(options, dict):
         raise ValueError(f"r3d.config: a {type(options).__name__}; accepted: an object")
     for name, value in clip.items():

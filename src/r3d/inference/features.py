@@ -84,7 +84,7 @@ def features(
         n_cores: cores to use; all by default.
 
     Raises:
-        InputError: if the checkpoint does not fit the options that are given, or the output cannot be
+        InputError: if the checkpoint does not fit the options that are given; if the output cannot be
             written.
     """
     annotation = Path(annotation)

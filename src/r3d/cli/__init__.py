@@ -21,7 +21,9 @@ _COMMANDS = {
     "predict": ("predict",),
     "evaluation": ("evaluate", "videos"),
     "report": ("curves", "confusion", "summary"),
-    "models": ("released",),
+    "exporting": ("export",),
+    "features": ("features",),
+    "models": ("info", "released"),
     "tuning": ("tune",),
 }
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -26,6 +27,8 @@ Run = Callable[[Tensor], Tensor]
 PT2_METADATA = "r3d.json"
 """The extra file of a .pt2 that holds its metadata."""
 
+_TALKATIVE = ("onnxscript", "onnx_ir")
+"""Packages that log each thing that they do."""
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _PROTOBUF_BYTES = 2**31 - 2**20  # that a file of it may have, less what is no weight
 
@@ -69,6 +72,8 @@ def need_onnx(program: ExportedProgram | None = None) -> None:
 def write_onnx(program: ExportedProgram, known: dict[str, Any], path: Path) -> None:
     """Write a graph as ONNX, its metadata in `metadata_props`."""
     need_onnx(program)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     onnx_program = torch.onnx.export(
         program,
         dynamo=True,

@@ -84,8 +84,8 @@ def features(
         n_cores: cores to use; all by default.
 
     Raises:
-        InputError: if the checkpoint does not fit the options that are given; if the output cannot be
-            written.
+        InputError: if the checkpoint does not fit the options that are given; if the output cannot
+            be written.
     """
     annotation = Path(annotation)
     need_writable(output)

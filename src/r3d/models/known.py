@@ -74,12 +74,21 @@ def read_known(path: AnyPath) -> Known:
     Raises:
         InputError: if it is no checkpoint, or holds no network of the families.
     """
+    return known_of(read_outline(path), path)
+
+
+def read_outline(path: AnyPath) -> Checkpoint:
+    """A checkpoint with a `Shape` in place of each tensor.
+
+    Raises:
+        InputError: if it is no checkpoint, or what it says of itself is broken.
+    """
     header = read_model_header(path) if is_safetensors(path) else read_header(path)
     content, weights = parts_of(header, path)
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Shape):
             raise no_weights(path, name, value)
-    return known_of(checkpoint_of(content, plain_names(weights), path), path)
+    return checkpoint_of(content, plain_names(weights), path)
 
 
 def known_of(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Known:

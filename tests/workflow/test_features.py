@@ -1,4 +1,4 @@
-"""The target `features`: a file for each experiment and split, made again only when it has to be."""
+"""The target `features`: a file for each experiment and split, made again when it has to be."""
 
 from pathlib import Path
 

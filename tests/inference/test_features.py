@@ -20,7 +20,6 @@ from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.inference.featurefile import FeatureFile, FeatureRow
 from r3d.inference.features import features
-from r3d.inference.predict import frames_of
 from r3d.inference.trained import TrainedModel, load_model
 from r3d.inference.videofeatures import video_features
 from r3d.models.base import head_name
@@ -97,7 +96,7 @@ def test_features_are_what_the_last_layer_gets(data: Path, tmp_path: Path, name:
     model = write_model(tmp_path / "model.pth", **NETWORKS[name])
     video = data / "a.mp4"
     expected = seen_by_the_head(model, model.video_input(video, short_side=36))
-    selection = frames_of(model, short_side=36)
+    selection = model.selection(short_side=36)
     for no_average in (False, True):
         options = model.options.model_copy(update={"inference_no_average": no_average})
         chosen = TrainedModel(model.network, model.labels, options)

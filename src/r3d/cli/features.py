@@ -96,7 +96,6 @@ def features_command(
         return
     from tqdm import tqdm
 
-    from r3d.inference.predict import frames_of
     from r3d.inference.records import shown
     from r3d.inference.sources import find_videos
     from r3d.inference.trained import load_model
@@ -104,6 +103,7 @@ def features_command(
 
     given = {name: options[name] for name in _OF_MODEL if options[name] not in (None, False)}
     trained = load_model(model, **given)
+    selection = trained.selection(short_side=short_side, fps=fps)
     found, problems = find_videos(videos)
     for problem in problems:
         click.echo(shown(problem), err=True)
@@ -115,7 +115,7 @@ def features_command(
         trained,
         found,
         output,
-        selection=frames_of(trained, short_side=short_side, fps=fps),
+        selection=selection,
         run=run,
         progress=sys.stderr.isatty(),
         tell=tell,

@@ -1,23 +1,25 @@
 """A trained network and videos -> what they show."""
 
 import io
+import math
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from r3d.cli.parameters import NEW_FOLDER, section_of, section_options
+from r3d.cli.parameters import NEW_FOLDER, PARALLEL, section_options
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.obstacles import need_writable
 
 _OF_MODEL = (
+    *("conv1_t_stride", "no_max_pool"),  # which the weights do not tell
     *("sample_size", "sample_duration", "sample_t_stride"),
     *("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale", "precision"),
     *("inference_stride", "inference_crop", "inference_clips", "class_order", "output_topk"),
 )
-_OF_RUN = ("n_threads", "no_cuda", "inference_batch_size")
 
 _STDOUT = Path("-")
 
@@ -41,6 +43,16 @@ class _Written(click.ParamType):
             self.fail(f"{value!r} does not end in {self.ending}", param, ctx)
         need_writable(path)
         return path
+
+
+class _Finite(click.FloatRange):
+    """A number in a range, which neither infinity nor what is no number is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
 
 
 _WRITTEN = {"--json": _Written(".json"), "--csv": _Written(".csv")}
@@ -84,9 +96,7 @@ class _PredictCommand(click.Command):
 @click.option(
     "--short_side", type=click.IntRange(min=0), help="Of the frames, in pixels; 0 keeps the size."
 )
-@click.option(
-    "--fps", type=click.FloatRange(min=0, min_open=True), help="Frames a second to select."
-)
+@click.option("--fps", type=_Finite(min=0, min_open=True), help="Frames a second to select.")
 @click.option(
     "--quality",
     type=click.IntRange(2, 31),
@@ -94,11 +104,22 @@ class _PredictCommand(click.Command):
     show_default=True,
     help="JPEG quantiser of the frames.",
 )
-@click.option("--start", type=click.FloatRange(min=0), help="Second of each video to begin at.")
+@click.option("--start", type=_Finite(min=0), help="Second of each video to begin at.")
+@click.option("--end", type=_Finite(min=0, min_open=True), help="Second of each video to end at.")
+@section_options(InferenceOptions, only=_OF_MODEL, has_defaults=False)
+@click.option("--no_cuda", is_flag=True, help="Use the CPU even where there is a GPU.")
 @click.option(
-    "--end", type=click.FloatRange(min=0, min_open=True), help="Second of each video to end at."
+    "--n_threads",
+    type=PARALLEL,
+    default=4,
+    show_default=True,
+    help="Videos that are decoded at a time.",
 )
-@section_options(InferenceOptions, RunOptions, only=(*_OF_MODEL, *_OF_RUN), has_defaults=False)
+@click.option(
+    "--inference_batch_size",
+    type=PARALLEL,
+    help="Clips that are computed at a time.  [default: 8, on a GPU 64]",
+)
 def predict_command(
     model: str,
     videos: tuple[str, ...],
@@ -112,6 +133,9 @@ def predict_command(
     quality: int,
     start: float | None,
     end: float | None,
+    no_cuda: bool,
+    n_threads: int,
+    inference_batch_size: int | None,
     **options: Any,
 ) -> None:
     """Tell what VIDEOs show, by a trained MODEL.
@@ -127,13 +151,10 @@ def predict_command(
         raise InputError("--captions: writes videos; say where with --output FOLDER")
     if json_file == csv_file == _STDOUT:
         raise InputError("--json and --csv: both to standard output; give one of them a file")
-    if end is not None and end <= (start or 0):
-        raise InputError(f"--end: {end:g} is refused; accepted: seconds after the start")
-
     from tqdm import tqdm
 
     from r3d.inference.outputs import Outputs
-    from r3d.inference.predict import frames_of, predict
+    from r3d.inference.predict import predict
     from r3d.inference.records import shown, table
     from r3d.inference.sources import find_videos
     from r3d.inference.trained import load_model
@@ -141,8 +162,8 @@ def predict_command(
 
     given = {name: options[name] for name in _OF_MODEL if options[name] not in (None, False)}
     trained = load_model(model, **given)
-    selection = frames_of(
-        trained, short_side=short_side, fps=fps, quality=quality, start=start, end=end
+    selection = trained.selection(
+        short_side=short_side, fps=fps, start=start, end=end, quality=quality
     )
     found, problems = find_videos(videos)
     for problem in problems:
@@ -153,19 +174,25 @@ def predict_command(
         found,
         selection=selection,
         timeline=timeline,
-        run=section_of(RunOptions, options),
+        run=RunOptions(
+            no_cuda=no_cuda, n_threads=n_threads, inference_batch_size=inference_batch_size or 0
+        ),
         progress=sys.stderr.isatty(),
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    with Outputs(
-        selection=selection,
-        json_file=sys.stdout if json_file == _STDOUT else json_file,
-        csv_file=sys.stdout if csv_file == _STDOUT else csv_file,
-        folder=output,
-        captions=captions,
-        draw=plot_timeline,
-    ) as outputs:
+    # What decodes ends with the block, however it ends.
+    with (
+        closing(predictions),
+        Outputs(
+            selection=selection,
+            json_file=sys.stdout if json_file == _STDOUT else json_file,
+            csv_file=sys.stdout if csv_file == _STDOUT else csv_file,
+            folder=output,
+            captions=captions,
+            draw=plot_timeline,
+        ) as outputs,
+    ):
         for prediction in predictions:
             # `tqdm.write` goes around the bar.
             if not prediction.error and _STDOUT not in (json_file, csv_file):

@@ -8,9 +8,10 @@ from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal, Protocol, TypeVar
 
-from r3d.errors import InputError
+from r3d.errors import InputError, reason_of
 from r3d.frames.ffmpeg import JpegStream, KilledError, ffmpeg_binary, first_shown, jpeg_command
 from r3d.frames.probing import VideoError, VideoInfo, probe
 from r3d.frames.selection import Plan, Selection, clearly_fewer, plan
@@ -169,8 +170,16 @@ def decode_file(
         VideoError, InputError, CancelledError: as `probe` and `decode` do.
     """
     path = Path(path)
-    if not path.is_file():
-        raise VideoError("missing", "no such file")
+    try:
+        state = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise VideoError("missing", "no such file") from None
+    except (OSError, ValueError) as error:
+        raise VideoError("missing", f"cannot be read: {reason_of(error)}") from None
+    if not S_ISREG(state.st_mode):
+        raise VideoError("missing", "no ordinary file")
+    if not state.st_size:
+        raise VideoError("empty", "the file has no bytes")
     info = probe(
         path,
         start=selection.start,

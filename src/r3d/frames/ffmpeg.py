@@ -32,6 +32,8 @@ BINARY_VARIABLE = "R3D_FFMPEG"
 MEMORY_BYTES = 4 << 30
 """What an ffmpeg may take: the reference frames of an 8k video of 10 bits have room."""
 
+_VIDEO = "file:video"  # stands for the video, whose name ffmpeg-python may be unable to take
+
 _POLL_SECONDS = 0.2
 _CHUNK_BYTES = 1 << 20
 _KEPT_COMPLAINT_BYTES = 10_000
@@ -97,11 +99,11 @@ def jpeg_command(
         # A simple graph: a complex one does not know the rate of its input, and ffmpeg then
         # repeats the first frame of a video that starts late.
         options["vf"] = ",".join(filters)
-    source = _input(path, {"loglevel": "repeat+error", **before})
+    source = _input({"loglevel": "repeat+error", **before})
     output = source[str(info.stream)].output(
         "pipe:1", format="image2pipe", vcodec="mjpeg", threads=1, **options
     )
-    return output.compile(cmd=binary)
+    return _compiled(output, binary, path)
 
 
 def first_shown(path: Path, info: VideoInfo, *, binary: str, timeout_seconds: float) -> Fraction:
@@ -110,12 +112,12 @@ def first_shown(path: Path, info: VideoInfo, *, binary: str, timeout_seconds: fl
     Raises:
         VideoError: if none is shown in time.
     """
-    source = _input(path, {"loglevel": "info", "copyts": None})
+    source = _input({"loglevel": "info", "copyts": None})
     filters = f"settb=expr={info.tick},showinfo"
     output = source[str(info.stream)].output("pipe:1", format="null", vf=filters, **{"frames:v": 1})
     try:
         done = subprocess.run(
-            output.compile(cmd=binary),
+            _compiled(output, binary, path),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -131,10 +133,15 @@ def first_shown(path: Path, info: VideoInfo, *, binary: str, timeout_seconds: fl
     return int(found[1]) * info.tick
 
 
-def _input(path: Path, options: dict[str, str | None]) -> ffmpeg.Stream:
+def _compiled(output: ffmpeg.Stream, binary: str, path: Path) -> list[str]:
+    command = output.compile(cmd=binary)
+    return [f"file:{path}" if part == _VIDEO else part for part in command]
+
+
+def _input(options: dict[str, str | None]) -> ffmpeg.Stream:
     # One thread for each stage: the videos of a shard run beside each other.
     return ffmpeg.input(
-        f"file:{path}",
+        _VIDEO,
         nostdin=None,
         protocol_whitelist=PROTOCOLS,
         format_whitelist=FORMATS,

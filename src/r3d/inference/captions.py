@@ -48,15 +48,16 @@ def write_captioned(
         raise InputError(f"{video}: no captions: {error}") from None
     rows = max(_LEAST_ROWS, round(_HEIGHT * min(height, width)))
     with atomic_path(output) as partial, tempfile.TemporaryFile() as complaints:
-        command = _command(video, info, (rows, width), partial, start=start, end=end)
+        graph = _graph(info.stream, is_odd=bool(height % 2 or width % 2))
+        command = _command(video, graph, f"{width}x{rows}", partial, start=start, end=end)
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
         )
         assert process.stdin is not None
         try:
-            with process.stdin as pictures:
+            with process.stdin as pipe:
                 for text in captions:
-                    pictures.write(_strip(text, rows, width))
+                    pipe.write(_strip(text, rows, width))
         except BrokenPipeError:  # the video is shorter, or cannot be written
             pass
         except BaseException:
@@ -98,27 +99,31 @@ def _size(video: Path, info: VideoInfo) -> tuple[int, int]:
     raise VideoError("empty", "no frame")
 
 
+def _graph(stream: int, *, is_odd: bool) -> str:
+    """The filters that lay the pictures of the second input over a stream of the first."""
+    shown = f"[0:{stream}]"
+    even = ""
+    if is_odd:  # the usual subsampling of colours needs even sides
+        even = f"{shown}format=yuv444p,pad=w=ceil(iw/2)*2:h=ceil(ih/2)*2[even];"
+        shown = "[even]"
+    return f"{even}{shown}[1:v]overlay=x=0:y=H-h:eof_action=repeat,format=yuv420p[shown]"
+
+
 def _command(
     video: Path,
-    info: VideoInfo,
-    strip: tuple[int, int],
+    graph: str,
+    pictures_size: str,
     output: Path,
     *,
     start: float | None,
     end: float | None,
 ) -> list[str]:
-    rows, width = strip
     part = [*(["-ss", f"{start:.6f}"] if start else []), *(["-to", f"{end:.6f}"] if end else [])]
-    # Even sides are what the usual subsampling of colours needs.
-    graph = (
-        f"[0:{info.stream}][1:v]overlay=x=0:y=H-h:eof_action=repeat,"
-        "pad=w=ceil(iw/2)*2:h=ceil(ih/2)*2,format=yuv420p[shown]"
-    )
     return [
         *(ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-y", *part),
         *("-protocol_whitelist", PROTOCOLS, "-format_whitelist", FORMATS, "-i", f"file:{video}"),
         *("-protocol_whitelist", "pipe", "-f", "rawvideo", "-pix_fmt", "rgba"),
-        *("-video_size", f"{width}x{rows}", "-framerate", "1", "-i", "pipe:0"),
+        *("-video_size", pictures_size, "-framerate", "1", "-i", "pipe:0"),
         *("-filter_complex", graph, "-map", "[shown]", "-map", "0:a:0?", "-c:a", "aac"),
         *("-f", "mp4", "-movflags", "+faststart", f"file:{output}"),
     ]

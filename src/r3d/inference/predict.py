@@ -1,10 +1,10 @@
 """From videos to answers: a trained network applied to video files as they are decoded."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from tqdm import tqdm
 from r3d.clips.datasets import InferenceClipOptions
 from r3d.compute.device import choose_device, choose_dtype, enough_memory, use_cores
 from r3d.config.options import RunOptions
-from r3d.errors import InputError
 from r3d.files import AnyPath
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.selection import Selection
@@ -60,7 +59,7 @@ def predict(
     timeline: bool = False,
     run: RunOptions = _DEFAULT_RUN,
     progress: bool = False,
-) -> Iterator[Prediction]:
+) -> Generator[Prediction, None, None]:
     """What a model says of videos, in their order, each as soon as it is known.
 
     Frames are decoded, scaled and sampled as extraction and inference do. Memory stays flat however
@@ -74,7 +73,8 @@ def predict(
 
     Args:
         model: which is put into its fastest form, and onto the GPU if there is one.
-        selection: which frames of each video; those that the model was trained on by default.
+        selection: which frames of each video (`TrainedModel.selection`); by default as in its
+            training.
         timeline: whether to give the scores over time, too.
         run: how to run, which changes no result beyond rounding: `n_threads` videos are decoded at
             a time.
@@ -84,23 +84,29 @@ def predict(
         InputError: if the model takes no videos, or its scores are no finite numbers.
     """
     options = model.options
-    ready = prepared(model, run)
+    ffmpeg_binary()
     if selection is None:
-        selection = frames_of(model)
+        selection = model.selection()
+    device = choose_device(no_cuda=run.no_cuda)
+    dtype = choose_dtype(options.precision, device)
+    use_cores()
+    batch_size = batch_rows(run, device)
     files = [Path(video) for video in videos]
     answers = _Answers(files, model, selection, timeline=timeline)
-    batches = VideoClips(
+    clips = VideoClips(
         files,
         selection,
         InferenceClipOptions.of(options),
-        batch_size=ready.batch_size,
+        batch_size=batch_size,
         n_threads=max(1, run.n_threads),
         begun=answers.begin,
         ended=answers.end,
     )
-    remedy = f"lower inference_batch_size (it is {ready.batch_size}) or sample_size"
-    with enough_memory(remedy), tqdm(unit="clip", disable=not progress) as bar:
-        for row in clip_scores(model.network, batches, options, *ready.how):
+    remedy = f"lower inference_batch_size (it is {batch_size}) or sample_size"
+    bar = tqdm(unit="clip", disable=not progress)
+    with enough_memory(remedy), bar, clips as batches:
+        layout = prepare(model.network, device, dtype, run.memory_format)
+        for row in clip_scores(model.network, batches, options, device, dtype, layout):
             answers.add(row)
             for answer in answers.complete():
                 bar.set_description(f"{answers.n_complete} of {len(files)} videos", refresh=False)
@@ -109,59 +115,10 @@ def predict(
         yield from answers.complete()
 
 
-class Ready(NamedTuple):
-    """How a network that is in its fastest form is computed with.
-
-    Attributes:
-        how: device, type and memory format.
-        batch_size: rows of a batch.
-    """
-
-    how: tuple[torch.device, torch.dtype, torch.memory_format]
-    batch_size: int
-
-
-def prepared(model: TrainedModel, run: RunOptions) -> Ready:
-    """Put the network of a model that is asked about videos into its fastest form.
-
-    Raises:
-        InputError: if the model takes no videos, or there is no ffmpeg.
-    """
-    options = model.options
-    if options.input_type != "rgb":
-        raise InputError(
-            "model: takes optical flow, which a video does not hold; accepted: networks of "
-            "input_type: rgb"
-        )
-    ffmpeg_binary()
-    device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
-    use_cores()
-    layout = prepare(model.network, device, dtype, run.memory_format)
+def batch_rows(run: RunOptions, device: torch.device) -> int:
+    """Rows of the batches that the clips of videos are computed in."""
     default_size = _CUDA_BATCH_SIZE if device.type == "cuda" else _BATCH_SIZE
-    return Ready((device, dtype, layout), run.inference_batch_size or default_size)
-
-
-def frames_of(
-    model: TrainedModel,
-    *,
-    short_side: int | None = None,
-    fps: float | None = None,
-    quality: int = 2,
-    start: float | None = None,
-    end: float | None = None,
-) -> Selection:
-    """Which frames of a video a model is asked about: by default those that it was trained on.
-
-    Args:
-        short_side: in pixels, 0 keeps the size; 240 where the model does not say.
-        fps: frames a second; all where the model does not say.
-        quality: JPEG quantiser, 2 (best) to 31.
-        start, end: seconds; the whole video by default.
-    """
-    if short_side is None:
-        short_side = 240
-    return Selection(short_side=short_side, quality=quality, fps=fps, start=start, end=end)
+    return run.inference_batch_size or default_size
 
 
 @dataclass

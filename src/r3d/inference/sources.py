@@ -27,7 +27,7 @@ def find_videos(given: Iterable[str]) -> tuple[list[Path], list[str]]:
         if not listed:
             problems.append("standard input: lists no video; accepted: a path a line")
         for path in (path for one in listed for path in _matches(one)):
-            if path.is_dir():
+            if _is_folder(path):
                 found = list(_in_folder(path, problems))
                 videos.update(dict.fromkeys(found))
                 if not found:
@@ -49,13 +49,28 @@ def _listed() -> list[str]:
 
 def _matches(text: str) -> list[Path]:
     """The path, or the paths that a pattern matches; a file of that very name comes first."""
-    try:
-        if os.path.lexists(text) or not glob.has_magic(text):
-            return [Path(text)]
-        names = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  (may be absolute)
-        return [Path(name) for name in names] or [Path(text)]
-    except ValueError:  # a null byte, which no file has in its name
+    if not glob.has_magic(text) or "\0" in text or os.path.lexists(text):
         return [Path(text)]
+    names = glob.glob(text, recursive=True)  # noqa: PTH207  (may be absolute)
+    return sorted(path for path in map(Path, names) if not _through_link(path, text)) or [
+        Path(text)
+    ]
+
+
+def _through_link(path: Path, pattern: str) -> bool:
+    """Whether `**` went through a link to a folder, which may lead round in circles."""
+    if "**" not in pattern:
+        return False
+    return any(
+        folder.is_symlink() and not pattern.startswith(f"{folder}/") for folder in path.parents
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long, say: whoever opens it says so
+        return False
 
 
 def _in_folder(folder: Path, problems: list[str]) -> Iterator[Path]:

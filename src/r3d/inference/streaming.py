@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Full, Queue
 from tempfile import SpooledTemporaryFile
 from threading import Event
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -204,7 +204,7 @@ class _Spool(MutableMapping[int, bytes]):
 
 
 class VideoClips:
-    """The batches of the clips of videos, to go through once.
+    """The batches of the clips of videos, to go through once, in a `with` block that decodes them.
 
     What becomes of the videos is told by calls between batches, in order: `begun` and `ended` of
     each. A clip that was in a batch before its try began anew is void.
@@ -236,28 +236,33 @@ class VideoClips:
         clip_bytes = options.sample_duration * options.sample_size**2 * 3 * self._n_views
         self._n_ahead = max(2, _AHEAD_BYTES // (clip_bytes * n_threads))
         self._cancelled = Event()
+        self._under_way: deque[Queue[_Event]] = deque()
+
+    def __enter__(self) -> Self:
+        self._pool = ThreadPoolExecutor(self._n_threads, "decoding", initializer=prepare_thread)
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cancelled.set()
+        self._pool.shutdown(cancel_futures=True)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        pool = ThreadPoolExecutor(self._n_threads, "decoding", initializer=prepare_thread)
-        try:
-            clips: list[Clip] = []
-            for clip in self._clips(pool):
-                if clips and clip.views[0].shape != clips[0].views[0].shape:
-                    yield collate_clips(clips)
-                    clips = []
-                clips.append(clip)
-                if len(clips) == self._clips_a_batch:
-                    yield collate_clips(clips)
-                    clips = []
-            if clips:
+        clips: list[Clip] = []
+        for clip in self._clips():
+            if clips and clip.views[0].shape != clips[0].views[0].shape:
                 yield collate_clips(clips)
-        finally:
-            self._cancelled.set()
-            pool.shutdown(cancel_futures=True)
+                clips = []
+            clips.append(clip)
+            if len(clips) == self._clips_a_batch:
+                yield collate_clips(clips)
+                clips = []
+        if clips:
+            yield collate_clips(clips)
 
-    def _clips(self, pool: ThreadPoolExecutor) -> Iterator[Clip]:
+    def _clips(self) -> Iterator[Clip]:
         tries = 0
-        for video, events in enumerate(self._in_order(pool)):
+        for video, events in enumerate(self._in_order()):
             rows = 0
             while True:
                 event = events.get()
@@ -279,17 +284,18 @@ class VideoClips:
             else:
                 raise event
 
-    def _in_order(self, pool: ThreadPoolExecutor) -> Iterator["Queue[_Event]"]:
-        """What happens to each video, the first ones of those that are not yet taken under way."""
-        ahead: deque[Queue[_Event]] = deque()
-        while True:
-            while len(ahead) < self._n_threads and (path := next(self._videos, None)):
-                events: Queue[_Event] = Queue(self._n_ahead)
-                pool.submit(self._decode, path, events)
-                ahead.append(events)
-            if not ahead:
-                return
-            yield ahead.popleft()
+    def _in_order(self) -> Iterator["Queue[_Event]"]:
+        """What happens to each video, the next ones under way."""
+        while self._under_way:
+            yield self._under_way.popleft()
+            self._start()
+
+    def _start(self) -> None:
+        """Decode as many videos as may be under way."""
+        while len(self._under_way) < self._n_threads and (path := next(self._videos, None)):
+            events: Queue[_Event] = Queue(self._n_ahead)
+            self._pool.submit(self._decode, path, events)
+            self._under_way.append(events)
 
     def _decode(self, path: Path, events: "Queue[_Event]") -> None:
         def put(event: _Event) -> None:

@@ -60,6 +60,51 @@ class TrainedModel:
     options: InferenceOptions
     frames: FrameForm | None = None
 
+    def selection(
+        self,
+        *,
+        short_side: int | None = None,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        quality: int = 2,
+    ) -> Selection:
+        """Which frames of a video to ask about: arguments as for `video_input`.
+
+        Args:
+            quality: JPEG quantiser of the frames on their way, 2 (best) to 31.
+
+        Raises:
+            InputError: if an argument is out of its range, or the network takes optical flow.
+        """
+        if self.options.input_type != "rgb":
+            raise InputError(
+                "model: takes optical flow, which a video does not hold; accepted: networks of "
+                "input_type: rgb"
+            )
+        frames = self.frames or FrameForm()
+        if short_side is None:
+            short_side = 240 if frames.short_side is None else int(frames.short_side)
+        if fps is None:
+            fps = frames.fps
+        for name, value, fits, accepted in (
+            ("short_side", short_side, short_side >= 0, "pixels, or 0 to keep the size"),
+            ("fps", fps, fps is None or fps > 0, "above 0, or None for all frames"),
+            ("start", start, start is None or start >= 0, "seconds from 0 on"),
+            ("end", end, end is None or end > (start or 0), "seconds after the start"),
+            ("quality", quality, 2 <= quality <= 31, "2 (best) to 31"),
+        ):
+            if not fits:
+                raise InputError(f"{name}: {value!r} is refused; accepted: {accepted}")
+        return Selection(
+            short_side=short_side,
+            quality=quality,
+            fps=fps,
+            start=start,
+            end=end,
+            colour="as_reference" if frames.colour == "as_reference" else "converted",
+        )
+
     def video_input(
         self,
         video: str | os.PathLike[str],
@@ -83,32 +128,7 @@ class TrainedModel:
             InputError: if no frame can be decoded, an argument is out of its range, or the network
                 takes optical flow.
         """
-        if self.options.input_type != "rgb":
-            raise InputError(
-                f"{video}: the network takes optical flow, which a video does not hold; accepted: "
-                "networks of input_type: rgb"
-            )
-        frames = self.frames or FrameForm()
-        if short_side is None:
-            short_side = 240 if frames.short_side is None else int(frames.short_side)
-        if fps is None:
-            fps = frames.fps
-        for name, value, fits, accepted in (
-            ("short_side", short_side, short_side >= 0, "pixels, or 0 to keep the size"),
-            ("fps", fps, fps is None or fps > 0, "above 0, or None for all frames"),
-            ("start", start, start is None or start >= 0, "seconds from 0 on"),
-            ("end", end, end is None or end > (start or 0), "seconds after the start"),
-        ):
-            if not fits:
-                raise InputError(f"{name}: {value!r} is refused; accepted: {accepted}")
-        selection = Selection(
-            short_side=short_side,
-            quality=2,
-            fps=fps,
-            start=start,
-            end=end,
-            colour="as_reference" if frames.colour == "as_reference" else "converted",
-        )
+        selection = self.selection(short_side=short_side, fps=fps, start=start, end=end)
         try:
             jpegs = read_jpegs(video, selection)
         except VideoError as error:

@@ -3,23 +3,22 @@
 import copy
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 from tqdm import tqdm
 
 from r3d.clips.datasets import InferenceClipOptions
-from r3d.compute.device import enough_memory
+from r3d.compute.device import choose_device, choose_dtype, enough_memory, use_cores
 from r3d.config.options import RunOptions
 from r3d.errors import InputError
 from r3d.files import AnyPath
+from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.selection import Selection
 from r3d.inference.featurefile import FeatureFile
 from r3d.inference.features import Source, feature_rows
-from r3d.inference.infer import clip_outputs
-from r3d.inference.predict import frames_of, prepared
+from r3d.inference.infer import clip_outputs, prepare
+from r3d.inference.predict import batch_rows
 from r3d.inference.streaming import Begun, Ended, VideoClips
 from r3d.inference.trained import TrainedModel
 from r3d.models.base import remove_head
@@ -60,10 +59,14 @@ def video_features(
     """
     need_writable(output)
     options, files = model.options, [Path(video) for video in videos]
-    selection = selection or frames_of(model)
-    model = replace(model, network=copy.deepcopy(model.network))
-    remove_head(model.network)
-    ready = prepared(model, run)
+    ffmpeg_binary()
+    selection = selection or model.selection()
+    network = copy.deepcopy(model.network)
+    remove_head(network)
+    device = choose_device(no_cuda=run.no_cuda)
+    dtype = choose_dtype(options.precision, device)
+    use_cores()
+    batch_size = batch_rows(run, device)
     tries: dict[int, Begun] = {}
     latest: dict[int, int] = {}
     failed: set[int] = set()
@@ -80,20 +83,21 @@ def video_features(
         elif decoded.status != "ok":
             tell(files[ended.video], f"{decoded.status}: {decoded.reason}")
 
-    batches = VideoClips(
+    clips = VideoClips(
         files,
         selection,
         InferenceClipOptions.of(options),
-        batch_size=ready.batch_size,
+        batch_size=batch_size,
         n_threads=max(1, run.n_threads),
         begun=begin,
         ended=end,
     )
     n_done = 0
     bar = tqdm(total=len(files), unit="video", disable=not progress)
-    views = clip_outputs(model.network, batches, options, *ready.how)
-    remedy = f"lower inference_batch_size (it is {ready.batch_size}) or sample_size"
-    with enough_memory(remedy), bar, closing(views), FeatureFile(output) as out:
+    remedy = f"lower inference_batch_size (it is {batch_size}) or sample_size"
+    with enough_memory(remedy), bar, FeatureFile(output) as out, clips as batches:
+        layout = prepare(network, device, dtype, run.memory_format)
+        views = clip_outputs(network, batches, options, device, dtype, layout)
         for number, of_try in groupby(views, key=lambda view: view.video):
             begun = tries.pop(number)
             source = Source(

@@ -1,18 +1,18 @@
 """Torchvision's weights of Kinetics-400 as a checkpoint of ours, fetched when first asked for."""
 
+import pickle
 import re
 from pathlib import Path
-from urllib.error import URLError
 
+import torch
 from torch import Tensor
 from torchvision.models import video
 
 from r3d.errors import InputError
 from r3d.models.checkpoint import write_checkpoint
 from r3d.models.contents import Checkpoint
-from r3d.models.torchvision_names import NETWORKS, torchvision_file
+from r3d.models.torchvision_names import CLIPS, NETWORKS, torchvision_file
 
-_CLIP = {"sample_duration": 16, "sample_t_stride": 1, "mean_dataset": "torchvision"}
 _FRAMES_PER_SECOND = 15.0  # as torchvision states beside the accuracies of its weights
 _NAMES = (
     (re.compile(r"^stem\.0\."), "conv1."),
@@ -36,12 +36,12 @@ def fetch(network: str) -> Path:
     weights = video.R3D_18_Weights.KINETICS400_V1
     try:
         state_dict = weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
+        place = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
         raise InputError(
-            f"model torchvision:{network}: its weights cannot be downloaded ({reason}); on a "
-            f"machine with a network, fetch {weights.url} and put it into the folder "
-            "hub/checkpoints of TORCH_HOME (~/.cache/torch if it is not set)"
+            f"model torchvision:{network}: its weights cannot be downloaded or read ({reason}); "
+            f"on a machine with a network, download {weights.url} and put it at {place}"
         ) from None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def converted(network: str, state_dict: dict[str, Tensor]) -> Checkpoint:
     return Checkpoint(
         state_dict=renamed,
         architecture=NETWORKS[network],
-        config={**_CLIP, "sample_size": shown.crop_size[0]},
+        config=CLIPS,
         labels=list(weights.meta["categories"]),
         normalisation={"mean": list(shown.mean), "std": list(shown.std), "value_scale": 1},
         frames={"short_side": shown.resize_size[0], "fps": _FRAMES_PER_SECOND},

@@ -1,7 +1,7 @@
 """Batch norms as part of the convolutions before them: less to compute in inference."""
 
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from r3d.models.base import BatchNorm3d, Conv3d, VideoModel
 from r3d.models.families.densenet import Transition
@@ -27,7 +27,17 @@ def fold_batch_norms(network: VideoModel) -> None:
         conv = _module(network, before)
         if not isinstance(conv, Conv3d) or len(before.users) > 1:
             continue
-        network.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight,
+            conv.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
         network.set_submodule(str(node.target), nn.Identity())
 
 

@@ -192,7 +192,9 @@ def _update(target: Any, items: list[Any]) -> None:
 def _called(made_by: Any, arguments: Any) -> Any:
     """What a call makes, which is not done: the tensors and dictionaries of `torch.save`."""
     make = _MADE.get(made_by) if isinstance(made_by, _Global) else None
-    return make(arguments) if make else Foreign(str(made_by))
+    if make is not None:
+        return make(arguments)
+    return Foreign(made_by.name if isinstance(made_by, Foreign) else str(made_by))
 
 
 def _rebuilt(arguments: Any) -> Any:
@@ -208,6 +210,8 @@ _MADE: dict[str, Callable[[Any], Any]] = {
     "torch._utils._rebuild_tensor_v2": _rebuilt,
     "torch._utils._rebuild_parameter": lambda arguments: arguments[0],
     "torch._utils._rebuild_parameter_with_state": lambda arguments: arguments[0],
+    # A tensor of a class of its own: how to make it, its class, the arguments, its attributes.
+    "torch._tensor._rebuild_from_type_v2": lambda arguments: _called(arguments[0], arguments[2]),
     "collections.OrderedDict": lambda arguments: dict(arguments[0]) if arguments else {},
     "collections.defaultdict": lambda arguments: {},
     "torch.Size": lambda arguments: tuple(arguments[0]),

@@ -27,6 +27,7 @@ from r3d.clips.loader import ClipLoader, EpochSampler, WorkerLost, make_loader
 from r3d.clips.modelinput import model_input
 from r3d.compute.device import autocast, choose_device, enough_memory, use_cores
 from r3d.compute.distributed import World, join_world
+from r3d.config.applying import with_network_of
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped, WriteError
 from r3d.files import AnyPath
@@ -35,6 +36,7 @@ from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
 from r3d.modelfiles import find_model
 from r3d.models.checkpoint import Checkpoint, not_finite, read_checkpoint, write_checkpoint
+from r3d.models.known import read_known
 from r3d.obstacles import need_writable
 from r3d.training.optim import step_scheduler
 from r3d.training.runfolder import RunFolder, TrainingLogs, fingerprint, tensorboard_writer
@@ -100,7 +102,9 @@ def train(
         Stopped: after SIGTERM or SIGINT, once the state is saved.
     """
     annotation = Path(annotation)
-    pretrained = None if pretrained is None else find_model(pretrained)
+    if pretrained is not None:
+        pretrained = find_model(pretrained)
+        options = with_network_of(options, read_known(pretrained))
     for output in (model, train_log, val_log):
         need_writable(output)
     need_writable(checkpoints, folder=True)

@@ -7,6 +7,12 @@ rule infer:
     localrule: True
 
 
+rule features:
+    input:
+        to_features(runs()),
+    localrule: True
+
+
 rule infer_subset:
     input:
         annotation=experiment_annotation,
@@ -38,3 +44,38 @@ rule infer_subset:
         code=code_version("inference.infer"),
     script:
         "../workflow/scripts/infer_subset.py"
+
+
+# `snakemake features` makes NumPy's files; for Parquet ask for the file itself.
+rule features_subset:
+    input:
+        annotation=experiment_annotation,
+        frames=frames_digests,
+        model=trained_model,
+    output:
+        f"{EXPERIMENT}/{{subset}}.features.{{form}}",
+    log:
+        f"{LOGS}/features_subset/{{experiment}}_{{split}}_{{subset}}_{{form}}.log",
+    benchmark:
+        f"{BENCHMARKS}/features_subset/{{experiment}}_{{split}}_{{subset}}_{{form}}.tsv"
+    wildcard_constraints:
+        form="npz|parquet",
+    conda:
+        "../environment.yml"
+    threads: cores
+    resources:
+        nodes=asked("nodes"),
+        gpu=asked_gpus,
+        mem_mb=asked_memory,
+        runtime=asked("runtime"),
+        mpi=slurm_mpi,
+        tasks=slurm_tasks,
+        tasks_per_gpu=0,
+        slurm_extra=slurm_extra,
+    params:
+        experiment=lambda wildcards: experiment_of(wildcards).options(InferenceOptions),
+        frames=option(dataset_of, "frames"),
+        file_type=option(dataset_of, "file_type"),
+        code=code_version("inference.features"),
+    script:
+        "../workflow/scripts/features_subset.py"

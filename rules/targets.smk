@@ -72,6 +72,15 @@ def to_results(runs):
     )
 
 
+def to_features(runs):
+    """Every output of the steps to the features of these runs."""
+    return unique(
+        to_annotations_of(runs),
+        to_trainings(runs),
+        of_subsets(runs, "features.npz"),
+    )
+
+
 def to_evaluations():
     """Every output of the steps to what became of all videos, and with labels to accuracies."""
     evaluated = runs(evaluated=True)

@@ -20,7 +20,15 @@ CONDA_NAMES = {
 def project_requirements() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return {*project["dependencies"], *extras["tensorboard"], *extras["dev"]} - {"r3d[tensorboard]"}
+    own = {f"r3d[{name}]" for name in extras}
+    return {*project["dependencies"], *(part for extra in extras.values() for part in extra)} - own
+
+
+def test_the_tests_have_all_extras():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert {f"r3d[{name}]" for name in extras} - {"r3d[dev]"} <= set(extras["dev"])
 
 
 def to_conda(requirement: str) -> str:

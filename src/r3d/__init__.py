@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
     from r3d.errors import InputError
     from r3d.evaluation.evaluate import evaluate
+    from r3d.exporting.export import export
     from r3d.frames.stores import open_store
+    from r3d.inference.features import features
     from r3d.inference.infer import infer
     from r3d.inference.trained import TrainedModel, load_model
+    from r3d.inference.videofeatures import video_features
     from r3d.models.building import create_model
     from r3d.training.train import train
 
@@ -38,12 +41,15 @@ _MODULES = {
     "collate_clips": "clips.loader",
     "create_model": "models.building",
     "evaluate": "evaluation.evaluate",
+    "export": "exporting.export",
+    "features": "inference.features",
     "infer": "inference.infer",
     "load_model": "inference.trained",
     "model_input": "clips.modelinput",
     "open_store": "frames.stores",
     "read_annotation": "annotations.reading",
     "train": "training.train",
+    "video_features": "inference.videofeatures",
 }
 
 __all__ = [
@@ -61,12 +67,15 @@ __all__ = [
     "collate_clips",
     "create_model",
     "evaluate",
+    "export",
+    "features",
     "infer",
     "load_model",
     "model_input",
     "open_store",
     "read_annotation",
     "train",
+    "video_features",
 ]
 
 

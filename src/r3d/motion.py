@@ -143,6 +143,22 @@ def render_motion(
     )
 
 
+def render_clips(
+    n_clips: int, *, n_frames: int, size: tuple[int, int], seed: int = 1
+) -> list[NDArray[np.uint8]]:
+    """Clips as those of the data set, each (frames, height, width, 3), without any file.
+
+    Args:
+        n_clips: how many; each has a scene of its own, and the next class's motion.
+        n_frames: frames a clip.
+        size: width and height in pixels.
+    """
+    settings = _Settings(n_clips, n_frames, *size, seed)
+    return [
+        _Scene(index, settings).frames(CLASSES[index % len(CLASSES)]) for index in range(n_clips)
+    ]
+
+
 def _check(good: bool, name: str, value: object, accepted: str) -> None:
     if not good:
         raise InputError(f"motion data set: {name} is {value}; accepted: {accepted}")

@@ -24,9 +24,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from r3d.compute import distributed
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.inference.features import features
 from r3d.inference.infer import infer
 from r3d.models.building import build_model
-from r3d.models.checkpoint import read_checkpoint
+from r3d.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from r3d.training import train as train_module
 from r3d.training.step import TrainStep
 from r3d.training.train import train
@@ -137,6 +138,33 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path):
         assert [(c["label"], pytest.approx(c["score"], rel=1e-5)) for c in classes] == [
             (c["label"], c["score"]) for c in results[both][name]
         ]
+
+
+def test_two_processes_give_the_features_of_one(data: Path, tmp_path: Path):
+    options = InferenceOptions(**NETWORK, inference_stride=2, inference_no_average=True)
+    network = build_model(n_classes=2, **options.network())
+    write_checkpoint(tmp_path / "model.pth", Checkpoint(state_dict=network.state_dict()))
+    found = {}
+    for name in ("alone", "both"):
+        output = tmp_path / f"{name}.npz"
+        arguments: dict[str, Any] = {
+            "options": options,
+            "annotation": data / "annotation.json",
+            "subset": "val",
+            "frames": data / "jpg",
+            "model": tmp_path / "model.pth",
+            "output": output,
+            "run": ALONE,
+        }
+        if name == "alone":
+            features(**arguments, n_cores=1)
+        else:
+            assert start(features, arguments, tmp_path / "log").wait(timeout=300) == 0
+        with np.load(output, allow_pickle=False) as file:
+            found[name] = dict(file)
+    for column in ("ids", "labels", "segments"):
+        assert np.array_equal(found["both"][column], found["alone"][column])
+    np.testing.assert_allclose(found["both"]["features"], found["alone"]["features"], rtol=1e-4)
 
 
 def unusual_lines(log: Path) -> list[str]:

@@ -45,6 +45,7 @@ class Annotation:
     targets: class indices, -1 where unknown.
     begins, ends: frames begin <= i < end as the store numbers them.
     n_without_frames: how many more samples the file lists.
+    rates: frames a second, NaN where the file does not say it; None if it never does.
 
     >>> import r3d
     >>> len(r3d.read_annotation("annotation.json", subset="training"))
@@ -59,6 +60,7 @@ class Annotation:
     begins: np.ndarray
     ends: np.ndarray
     n_without_frames: int
+    rates: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -126,6 +128,7 @@ class _Samples:
         self.keys: list[str] = []
         self.video_paths: list[str] = []
         self.targets, self.begins, self.ends = array("i"), array("i"), array("i")
+        self.rates = array("d")
         self.n_without_frames = 0
 
     def add(
@@ -152,6 +155,8 @@ class _Samples:
         self.targets.append(self.class_index[label] if label else -1)
         self.begins.append(begin)
         self.ends.append(end)
+        rate: Any = entry.get("fps")
+        self.rates.append(float(rate) if is_rate(rate) else math.nan)
 
     def annotation(self) -> Annotation:
         text = np.dtypes.StringDType()
@@ -164,6 +169,7 @@ class _Samples:
             begins=np.array(self.begins, dtype=np.int32),
             ends=np.array(self.ends, dtype=np.int32),
             n_without_frames=self.n_without_frames,
+            rates=None if all(map(math.isnan, self.rates)) else np.array(self.rates),
         )
 
 

@@ -16,6 +16,9 @@ from r3d.workflow.jobs import one_line_errors, show_messages
 _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Use a model": {
         "predict": ("predict", "Say what happens in videos"),
+        "features": ("features", "Write what the last layer sees of videos"),
+        "export": ("exporting", "Hand a model on: torch.export, ONNX, safetensors"),
+        "info": ("models", "Say what a model file is"),
         "released": ("models", "List the released weight files, and what fits them"),
     },
     "Steps of the workflow, in their order": {

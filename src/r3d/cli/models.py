@@ -1,5 +1,7 @@
 """What is known of networks and weight files."""
 
+import json
+
 import click
 
 from r3d.cli.commands import command
@@ -11,3 +13,22 @@ def released_command() -> None:
     from r3d.models.released import released_table
 
     click.echo(released_table())
+
+
+@command("info", example="r3d info run/model.pth")
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print all that is known, as JSON.")
+def info_command(model: str, as_json: bool) -> None:
+    """Tell what a MODEL is: a file, a folder of model.safetensors, or a name."""
+    from r3d.config.modelnames import model_file
+    from r3d.errors import InputError
+    from r3d.inference.info import describe_file, lines
+
+    file = model_file(model)
+    if not file.is_file():  # of torchvision's
+        raise InputError(f"model {model}: {file} is not there yet; r3d predict fetches it")
+    description = describe_file(file)
+    if as_json:
+        click.echo(json.dumps(description, indent=1, default=str))
+    else:
+        click.echo("\n".join(lines(description)))

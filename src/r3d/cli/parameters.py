@@ -100,7 +100,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def section_options(
-    *sections: "type[Section]", only: Collection[str] | None = None, of_model: bool = False
+    *sections: "type[Section]", only: Collection[str] | None = None, has_defaults: bool = True
 ) -> Callable[[_Command], _Command]:
     """Give a command the options of config sections, under the names of the config.
 
@@ -108,7 +108,7 @@ def section_options(
 
     Args:
         only: the names of the options to give it; all by default.
-        of_model: whether an option that is not given is as in the training of a model.
+        has_defaults: whether the defaults are the config's, to be told, and not a model's.
     """
     from r3d.config.options import ClipOptions, InferOptions, ModelOptions, RunOptions, TrainOptions
 
@@ -134,14 +134,14 @@ def section_options(
         in_order += [name for name in known if name not in groups]
         for name in reversed(in_order):
             group = groups.get(name, FIRST_GROUP)
-            command = _option(name, known[name], group, of_model=of_model)(command)
+            command = _option(name, known[name], group, has_defaults=has_defaults)(command)
         return command
 
     return decorate
 
 
 def _option(
-    name: str, field: "FieldInfo", group: str, *, of_model: bool
+    name: str, field: "FieldInfo", group: str, *, has_defaults: bool
 ) -> Callable[[_Command], _Command]:
     text = " ".join((field.description or "").split())
     if field.annotation is bool:
@@ -151,7 +151,7 @@ def _option(
     default = field.default
     if isinstance(default, list):
         default = ",".join(map(str, default))
-    if default not in (None, "") and not of_model:
+    if default not in (None, "") and has_defaults:
         text += f"  [default: {default}]"
     return click.option(f"--{name}", cls=Option, group=group, metavar=metavar, help=text)
 

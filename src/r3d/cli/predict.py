@@ -116,7 +116,7 @@ r3d predict run/model.pth motion/videos --timeline --output answers""",
 )
 @click.option("--start", type=_Finite(min=0), help="Second of each video to begin at.")
 @click.option("--end", type=_Finite(min=0, min_open=True), help="Second of each video to end at.")
-@section_options(InferenceOptions, only=_OF_MODEL, of_model=True)
+@section_options(InferenceOptions, only=_OF_MODEL, has_defaults=False)
 @click.option("--configfile", type=FOUND, help="Config whose experiment MODEL may name.")
 @click.option("--no_cuda", is_flag=True, help="Use the CPU even where there is a GPU.")
 @click.option(

@@ -7,7 +7,7 @@ and however many there are.
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,7 +181,14 @@ class ViewScore(NamedTuple):
     score: Tensor
 
 
-@torch.inference_mode()
+class ViewOutput(NamedTuple):
+    """What a network gives for one view of a clip (n,)."""
+
+    video: int
+    segment: tuple[int, int]
+    output: Tensor
+
+
 def clip_scores(
     network: VideoModel,
     loader: Iterable[ClipBatch],
@@ -191,14 +198,31 @@ def clip_scores(
     layout: torch.memory_format,
 ) -> Iterator[ViewScore]:
     """What a network says of the views of clips, batch by batch, in their order."""
+
+    def scores(inputs: Tensor) -> Tensor:
+        return network(inputs).float().softmax(1)
+
+    views = clip_outputs(scores, loader, options, device, dtype, layout)
+    return map(ViewScore._make, views)
+
+
+@torch.inference_mode()
+def clip_outputs(
+    network: Callable[[Tensor], Tensor],
+    loader: Iterable[ClipBatch],
+    options: InferenceOptions,
+    device: torch.device,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+) -> Generator[ViewOutput, None, None]:
+    """What a network gives for the views of clips, in fp32, batch by batch, in their order."""
     for batch in loader:
         with autocast(device, dtype):
-            logits = network(model_input(batch, options, device, layout))
-        scores = logits.float().softmax(1).cpu()
-        for video, segment, score in zip(
-            batch.videos.tolist(), batch.segments.tolist(), scores, strict=True
+            outputs = network(model_input(batch, options, device, layout))
+        for video, segment, output in zip(
+            batch.videos.tolist(), batch.segments.tolist(), outputs.float().cpu(), strict=True
         ):
-            yield ViewScore(video, (segment[0], segment[1]), score)
+            yield ViewOutput(video, (segment[0], segment[1]), output)
 
 
 def finite(rows: Iterable[ViewScore], model: Path, video: str) -> Iterator[ViewScore]:

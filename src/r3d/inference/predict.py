@@ -90,9 +90,7 @@ def predict(
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
     use_cores()
-    default_size = _CUDA_BATCH_SIZE if device.type == "cuda" else _BATCH_SIZE
-    batch_size = run.inference_batch_size or default_size
-
+    batch_size = batch_rows(run, device)
     files = [Path(video) for video in videos]
     answers = _Answers(files, model, selection, timeline=timeline)
     clips = VideoClips(
@@ -115,6 +113,12 @@ def predict(
                 yield answer
             bar.update()
         yield from answers.complete()
+
+
+def batch_rows(run: RunOptions, device: torch.device) -> int:
+    """Rows of the batches that the clips of videos are computed in."""
+    default_size = _CUDA_BATCH_SIZE if device.type == "cuda" else _BATCH_SIZE
+    return run.inference_batch_size or default_size
 
 
 @dataclass

@@ -256,9 +256,11 @@ def load_model(
     32
 
     Args:
-        path: a checkpoint of ours or of the reference; the name of one in the folder `models`, such
-            as the released `r3d50_K_200ep`; `torchvision:r3d_18`, which is downloaded; or an
-            experiment of a config, with the split where it has several, as `scratch/01`.
+        path: a checkpoint of ours or of the reference; a folder of `model.safetensors` and
+            `config.json` as `r3d export` writes it; the name of a checkpoint in the folder
+            `models`, such as the released `r3d50_K_200ep`; `torchvision:r3d_18`, which is
+            downloaded; or an experiment of a config, with the split where it has several, as
+            `scratch/01`.
         device: where the network is to compute, in fp32.
         configfile: the config whose experiment is meant; `config/config.yaml` by default.
         options: options of the config, under their names: how clips are taken from a video, and

@@ -101,6 +101,14 @@ def replace_head(model: VideoModel, n_classes: int) -> None:
     model.architecture = architecture
 
 
+def remove_head(model: VideoModel) -> int:
+    """Leave out the last layer: the network then gives what went into it, (b, n); return n."""
+    weight = model.get_submodule(head_name(model)).weight
+    assert isinstance(weight, Tensor)
+    setattr(model, head_name(model), nn.Identity())
+    return weight.shape[1]
+
+
 def freeze_before(model: VideoModel, ft_begin_module: str) -> None:
     """Let only the parameters from a module on train, in the order of definition.
 

@@ -4,7 +4,8 @@
     architecture, config, labels, normalisation,        read by us
     frames, training, version
 
-Only tensors and plain values are ever loaded from a file, never other Python objects.
+Only tensors and plain values are ever loaded from a file, never other Python objects. A folder of
+`model.safetensors` and `config.json` is read as such a file is (see `r3d.models.modelfolder`).
 """
 
 import dataclasses
@@ -31,11 +32,14 @@ from r3d.models.contents import (
     plain_names,
 )
 from r3d.models.describing import describe
+from r3d.models.modelfolder import is_safetensors, weights_file
 from r3d.models.released import released_weights
+from r3d.models.safetensorfiles import read_model_folder
 
 __all__ = [
     "NORMALISATION_2018",
     "Checkpoint",
+    "as_checkpoint",
     "load_weights",
     "not_finite",
     "read_checkpoint",
@@ -47,7 +51,7 @@ _UNFOLDED_BYTES = 2**30
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint of ours or of the reference, or a bare state dict.
+    """Read a checkpoint of ours or of the reference, a bare state dict, or a folder of safetensors.
 
     Weights of the reference's code of 2018 come in their present form. What the file says of itself
     has the right types and fits its weights; what a training makes of its state is not checked.
@@ -56,7 +60,17 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         InputError: if the file cannot be read, is damaged, is no checkpoint, holds other Python
             objects than tensors and plain values, or weights that are not finite.
     """
-    content, state_dict = parts_of(load_archive(path), path)
+    content = read_model_folder(path) if is_safetensors(path) else load_archive(path)
+    return as_checkpoint(content, weights_file(path))
+
+
+def as_checkpoint(content: Any, path: str | os.PathLike[str]) -> Checkpoint:
+    """What the content of a checkpoint file means, checked as `read_checkpoint` says.
+
+    Args:
+        path: the file, for its size and for messages.
+    """
+    content, state_dict = parts_of(content, path)
     weights = _weights(state_dict, path)
     _check_values(weights, path)
     return checkpoint_of(content, weights, path)

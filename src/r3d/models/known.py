@@ -22,6 +22,7 @@ from r3d.models.contents import (
 from r3d.models.describing import describe
 from r3d.models.header import Shape
 from r3d.models.headercache import cached_header
+from r3d.models.modelfolder import is_safetensors, read_model_header
 from r3d.models.released import KINETICS_400, released_weights, weights_of_2018
 
 OPTIONS_2018: dict[str, Any] = {
@@ -74,11 +75,22 @@ def read_known(path: AnyPath) -> Known:
     Raises:
         InputError: if it is no checkpoint, or holds no network of the families.
     """
-    content, weights = parts_of(cached_header(path), path)
+    return known_of(read_outline(path), path)
+
+
+def read_outline(path: AnyPath) -> Checkpoint:
+    """A checkpoint with a `Shape` in place of each tensor.
+
+    Raises:
+        InputError: if it is no checkpoint, or what it says of itself is broken.
+    """
+    # Two files, of which the cache sees one; they are read as fast as it is.
+    header = read_model_header(path) if is_safetensors(path) else cached_header(path)
+    content, weights = parts_of(header, path)
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Shape):
             raise no_weights(path, name, value)
-    return known_of(checkpoint_of(content, plain_names(weights), path), path)
+    return checkpoint_of(content, plain_names(weights), path)
 
 
 def known_of(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Known:

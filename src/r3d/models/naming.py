@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from r3d.errors import InputError
+from r3d.models.modelfolder import weights_file
 from r3d.models.released import MODELS_FOLDER, RELEASED
 from r3d.models.torchvision_names import NETWORKS, PREFIX, torchvision_file, torchvision_network
 
@@ -11,9 +12,10 @@ from r3d.models.torchvision_names import NETWORKS, PREFIX, torchvision_file, tor
 def find_file(name: str | os.PathLike[str]) -> Path | None:
     """The file that a name stands for; None if there is none.
 
-    A file is taken as it is, and any other name without a folder is looked for in `models`, so that
-    `r3d50_K_200ep` is `models/r3d50_K_200ep.pth`. That of `torchvision:r3d_18` may have to be
-    fetched yet (`r3d.models.fetching`).
+    A file is taken as it is, and so is that in a folder of `model.safetensors`. Any other name
+    without a folder is looked for in `models`, so that `r3d50_K_200ep` is
+    `models/r3d50_K_200ep.pth`. That of `torchvision:r3d_18` may have to be fetched yet
+    (`r3d.models.fetching`).
 
     Raises:
         InputError: if torchvision has no such network, or it fits no family.
@@ -21,8 +23,9 @@ def find_file(name: str | os.PathLike[str]) -> Path | None:
     text, file = os.fspath(name), Path(name)
     if text.startswith(PREFIX):
         return torchvision_file(text)
-    if file.is_file() or torchvision_network(file):
-        return file
+    weights = weights_file(file)
+    if weights.is_file() or torchvision_network(weights):
+        return weights
     named = _in_models(file)
     return named if file.name == text and named.is_file() else None
 

@@ -1,0 +1,60 @@
+"""A trained model -> a file for other programs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from r3d.cli.commands import command
+from r3d.cli.parameters import FOUND, section_options
+from r3d.config.options import InferenceOptions
+
+_OF_MODEL = (
+    *("sample_size", "sample_duration", "sample_t_stride", "class_order"),
+    *("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale"),
+    *("conv1_t_stride", "no_max_pool"),
+)
+
+
+@command("export", example="r3d export run/model.pth --output exported")
+@click.argument("model")
+@click.option(
+    "--output",
+    required=True,
+    metavar="NAME.pt2|NAME.onnx|FOLDER",
+    help="What to write: for torch.export.load, ONNX, or model.safetensors and config.json.",
+)
+@click.option(
+    "--video",
+    "videos",
+    type=FOUND,
+    multiple=True,
+    help="Compare on clips of this video, and of more if given again; else on rendered clips.",
+)
+@click.option(
+    "--pixels",
+    type=click.Choice(["uint8", "float32"]),
+    default="uint8",
+    show_default=True,
+    help="Type of the pixels that a .pt2 or .onnx takes.",
+)
+@section_options(InferenceOptions, only=_OF_MODEL, has_defaults=False)
+def export_command(
+    model: str, output: str, videos: tuple[Path, ...], pixels: Any, **options: Any
+) -> None:
+    """Write a MODEL for other programs.
+
+    A .pt2 or .onnx takes pixels (b, t, h, w, c) from 0 to 255 and normalises them itself; a folder
+    follows timm's convention. What is written is compared with the checkpoint before it is handed
+    over. Options say what a file of the reference does not.
+    """
+    from r3d.exporting.export import export, output_format
+    from r3d.inference.trained import load_model
+    from r3d.modelfiles import find_model
+    from r3d.models.checkpoint import read_checkpoint
+
+    kind = output_format(output)
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    trained = load_model(model, **given)
+    checkpoint = read_checkpoint(find_model(model)) if kind == "folder" else None
+    click.echo(export(trained, output, videos=videos, pixels=pixels, checkpoint=checkpoint))

@@ -1,0 +1,146 @@
+"""Exporting a trained model: to .pt2, to ONNX, or to a folder in timm's convention."""
+
+import copy
+import dataclasses
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from r3d.config.normalisation import input_normalisation
+from r3d.errors import InputError
+from r3d.exporting.checking import Sample, draw_sample, need_agreement
+from r3d.exporting.formats import (
+    need_onnx,
+    run_model_files,
+    run_onnx,
+    run_pt2,
+    write_onnx,
+    write_pt2,
+)
+from r3d.exporting.graph import Pixels, clip_shape, exported_program, metadata
+from r3d.files import AnyPath, atomic_path
+from r3d.inference.trained import TrainedModel
+from r3d.models.base import head_name
+from r3d.models.checkpoint import Checkpoint
+from r3d.models.modelfolder import CONFIG, WEIGHTS
+from r3d.models.safetensorfiles import safetensors, write_model_files
+from r3d.obstacles import need_writable
+
+Format = Literal["pt2", "onnx", "folder"]
+
+
+def output_format(path: AnyPath) -> Format:
+    """The format that a path stands for: `.pt2`, `.onnx`, else a folder.
+
+    Raises:
+        InputError: if it has the extension of anything else.
+    """
+    text, path = str(path), Path(path)
+    if path.is_dir() or text.endswith("/") or not path.suffix:
+        return "folder"
+    if path.suffix == ".pt2":
+        return "pt2"
+    if path.suffix == ".onnx":
+        return "onnx"
+    raise InputError(
+        f"output {text}: {path.suffix} is no format to export to; accepted: NAME.pt2, NAME.onnx, "
+        f"or a folder for {WEIGHTS} and {CONFIG} (without an extension, or with / at its end)"
+    )
+
+
+def export(
+    model: TrainedModel,
+    output: AnyPath,
+    *,
+    videos: Iterable[AnyPath] = (),
+    pixels: Pixels = "uint8",
+    checkpoint: Checkpoint | None = None,
+) -> str:
+    """Write a trained model for other programs, if what is written computes what the model does.
+
+    `NAME.pt2` (for `torch.export.load`) and `NAME.onnx` take pixels (b, t, h, w, c) from 0 to 255,
+    any number of clips at a time, to class scores before the softmax (b, classes). A folder gets
+    `model.safetensors` and `config.json` in timm's convention, which `r3d.load_model` reads.
+
+    >>> import r3d
+    >>> model = r3d.load_model("model.pth")
+    >>> r3d.export(model, "model.pt2", videos=["video.avi"]).split(";")[0]
+    'model.pt2: resnet-10 of 2 classes, takes uint8 pixels (b, 16, 32, 32, 3)'
+
+    Args:
+        model: as `r3d.load_model` gives it.
+        output: file or folder to write.
+        videos: files whose first seconds are compared on; rendered clips by default.
+        pixels: the type of the pixels that a .pt2 or .onnx takes.
+        checkpoint: what else a folder is to say of the model: epochs, options of its training.
+
+    Returns:
+        What was made, in a line.
+
+    Raises:
+        InputError: if a package is missing, the output cannot be written, or its scores differ.
+    """
+    kind = output_format(output)
+    path = Path(output)
+    need_writable(path, folder=kind == "folder")
+    if kind == "onnx":
+        need_onnx()
+    elif kind == "folder":
+        safetensors()
+    if next(model.network.parameters()).device.type != "cpu":
+        model = dataclasses.replace(model, network=copy.deepcopy(model.network).cpu())
+    sample = draw_sample(model, map(Path, videos))
+    if kind == "folder":
+        agreement = _write_folder(model, path, sample, checkpoint)
+    else:
+        agreement = _write_graph(model, path, sample, pixels, kind)
+    return f"{output}: {_what(model, kind, pixels)}; {agreement}"
+
+
+def _write_graph(
+    model: TrainedModel, path: Path, sample: Sample, pixels: Pixels, kind: Format
+) -> str:
+    program = exported_program(model, pixels)
+    write, run = (write_onnx, run_onnx) if kind == "onnx" else (write_pt2, run_pt2)
+    with atomic_path(path) as partial:
+        write(program, metadata(model, pixels), partial)
+        return need_agreement(run(partial), sample, str(path), as_floats=pixels == "float32")
+
+
+def _write_folder(
+    model: TrainedModel, folder: Path, sample: Sample, checkpoint: Checkpoint | None
+) -> str:
+    head = model.network.get_submodule(head_name(model.network))
+    assert isinstance(head, torch.nn.Linear)
+    said = checkpoint or Checkpoint(state_dict={})
+    said = dataclasses.replace(
+        said,
+        state_dict=model.network.state_dict(),
+        architecture=model.network.architecture,
+        config=said.config or model.options.model_dump(),
+        labels=model.labels,
+        normalisation=input_normalisation(model.options),
+    )
+    was_there = folder.is_dir()
+    try:
+        with (
+            atomic_path(folder / WEIGHTS, durable=True) as weights,
+            atomic_path(folder / CONFIG, durable=True) as config,
+        ):
+            write_model_files(weights, config, said, n_features=head.in_features)
+            return need_agreement(run_model_files(weights, config), sample, str(folder))
+    finally:
+        if not was_there:
+            with suppress(OSError):  # it is not empty: all went well
+                folder.rmdir()
+
+
+def _what(model: TrainedModel, kind: Format, pixels: Pixels) -> str:
+    architecture = model.network.architecture
+    what = f"{architecture.name} of {architecture.n_classes} classes"
+    if kind == "folder":
+        return f"{what} as {WEIGHTS} and {CONFIG}"
+    return f"{what}, takes {pixels} pixels (b, {', '.join(map(str, clip_shape(model)))})"

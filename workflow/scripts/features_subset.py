@@ -1,0 +1,26 @@
+from pathlib import Path
+
+from r3d.compute.launch import launch
+from r3d.config.loading import load_config
+from r3d.config.options import InferenceOptions
+from r3d.inference.features import features
+from r3d.workflow.jobs import job
+
+with job(snakemake.log[0]):
+    # From the config and not the params: how a job runs must not cause it to run again.
+    run = load_config(snakemake.config).experiments[snakemake.wildcards.experiment]
+    launch(
+        features,
+        resources=run.resources,
+        log=snakemake.log[0],
+        n_cores=snakemake.threads,
+        options=InferenceOptions(**snakemake.params.experiment),
+        annotation=Path(snakemake.input.annotation),
+        subset=snakemake.wildcards.subset,
+        frames=Path(snakemake.params.frames),
+        file_type=snakemake.params.file_type,
+        model=Path(snakemake.input.model),
+        output=Path(snakemake.output[0]),
+        run=run,
+        batch_size=run.batch_size,
+    )

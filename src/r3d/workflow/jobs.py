@@ -76,20 +76,49 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
         append: whether the process is one of several that write to the log.
     """
     show_messages()
-    with one_line_errors():
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        if not append:
-            Path(log).unlink(missing_ok=True)
-        show_messages(_LogFile(log, encoding="utf-8"))
-    _die_with_parent()
     try:
         with one_line_errors():
+            _let_interrupts_in()
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            if not append:
+                Path(log).unlink(missing_ok=True)
+            show_messages(_LogFile(log, encoding="utf-8"))
+            _die_with_parent()
             yield
     except Exception:
         logging.exception("a bug, please report it with this traceback")
         sys.exit(1)
     finally:
+        end_quietly_from_now_on()
         logging.shutdown()
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Have the processes that this thread starts in the block hold Ctrl-C back until they are jobs.
+
+    The terminal sends it to all processes, also to those in which Python is still importing, and
+    which would say where in an import they were.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _let_interrupts_in() -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def end_quietly_from_now_on() -> None:
+    """Let Ctrl-C end this process without a word: what follows is the end of Python."""
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def export_package() -> None:

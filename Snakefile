@@ -1,6 +1,12 @@
 from snakemake.utils import min_version
 
+from r3d.workflow.jobs import end_at_interrupts, raise_interrupts
+
 min_version("9.5")
+
+# Until there are jobs, Snakemake answers Ctrl-C with a traceback.
+if workflow.is_main_process and not workflow.modifier.is_module:
+    end_at_interrupts()
 
 
 # A config file on the command line replaces the embedded default instead of being merged into it.
@@ -25,6 +31,7 @@ include: "rules/report.smk"
 
 
 onstart:
+    raise_interrupts()
     check_gpus()
     globals()["FOLDER_LOCKS"] = hold_filled_folders()
     bring_back_preempted_jobs(workflow.workdir_init)

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 from typing import NoReturn
 
 from r3d.errors import InputError, Stopped
 from r3d.obstacles import obstacle, obstacle_line
 
 _PR_SET_PDEATHSIG = 1
+_AGAIN_SECONDS = 0.05
 _LINE = 4000  # characters: a file may hold labels and numbers of any length
 
 
@@ -34,6 +36,7 @@ def one_line_errors() -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
         with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, interrupt)
+            sys.unraisablehook = _interrupt_again
     try:
         yield
     except InputError as error:
@@ -52,6 +55,16 @@ def one_line_errors() -> Iterator[None]:
         if not interrupts:
             raise
         sys.exit(128 + signal.SIGINT)
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Have Ctrl-C come once more in a moment: a destructor swallows it, and would show where."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        timer = Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True
+        timer.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _say(error: InputError) -> NoReturn:
@@ -89,7 +102,7 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
         logging.exception("a bug, please report it with this traceback")
         sys.exit(1)
     finally:
-        end_quietly_from_now_on()
+        end_at_interrupts()  # what follows is the end of Python
         logging.shutdown()
 
 
@@ -115,10 +128,18 @@ def _let_interrupts_in() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def end_quietly_from_now_on() -> None:
-    """Let Ctrl-C end this process without a word: what follows is the end of Python."""
+def end_at_interrupts() -> None:
+    """Let Ctrl-C end this process without a word: there is nothing to be brought to an end."""
     with suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def raise_interrupts() -> None:
+    """Let Ctrl-C be a KeyboardInterrupt again, after `end_at_interrupts`."""
+    with suppress(ValueError):
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def export_package() -> None:

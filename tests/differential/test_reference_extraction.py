@@ -1,7 +1,6 @@
 """Frames of the same videos: the reference's scripts run for real, and ours."""
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -51,12 +50,6 @@ def encode(path: Path, options: list[str], *, picture: str = "testsrc2") -> None
     sound = SOUND if "sound" in path.stem else []
     command = [ffmpeg_binary(), "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", source]
     subprocess.run([*command, *sound, *options, str(path)], check=True)
-
-
-@pytest.fixture(scope="session")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
-    root = Path(os.environ["R3D_REFERENCE"]).resolve()
-    return Scripts(root, tmp_path_factory.mktemp("scripts") / "bin")
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,8 @@
 from snakemake.utils import min_version
 
-from r3d.workflow.jobs import end_at_interrupts, raise_interrupts
+from r3d.workflow.jobs import raise_interrupts
 
 min_version("9.5")
-
-# Until there are jobs, Snakemake answers Ctrl-C with a traceback.
-if workflow.is_main_process and not workflow.modifier.is_module:
-    end_at_interrupts()
 
 
 # A config file on the command line replaces the embedded default instead of being merged into it.

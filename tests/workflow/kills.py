@@ -198,8 +198,8 @@ def _wait_for(
 
     def begun() -> bool:
         nonlocal job
-        if kill.stage == "start":  # when it reads our profile: before, there is nothing of ours
-            job = process.pid if output.stat().st_size else None
+        if kill.stage == "start":  # when our profile is read: before, there is nothing of ours
+            job = process.pid if "Assuming" in output.read_text() else None
         else:
             job = job_of(process.pid, kill.stage)
         return job is not None or process.poll() is not None or stages.passed(kill.stage)

@@ -9,7 +9,7 @@ from importlib import import_module
 
 import click
 
-from r3d.workflow.jobs import one_line_errors, show_messages
+from r3d.workflow.jobs import end_at_interrupts, one_line_errors, show_messages
 
 _COMMANDS = {
     "doctor": ("doctor",),
@@ -58,5 +58,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; bad input ends it with one line."""
     show_messages()
-    with one_line_errors():
-        cli()
+    try:
+        with one_line_errors():
+            cli()
+    finally:
+        end_at_interrupts()  # what follows is the end of Python

@@ -1,5 +1,7 @@
 from snakemake.utils import min_version
 
+from r3d.workflow.jobs import raise_interrupts
+
 min_version("9.5")
 
 
@@ -25,6 +27,7 @@ include: "rules/report.smk"
 
 
 onstart:
+    raise_interrupts()
     check_gpus()
     globals()["FOLDER_LOCKS"] = hold_filled_folders()
     bring_back_preempted_jobs(workflow.workdir_init)

@@ -19,7 +19,7 @@ from r3d.motion import SPLITS, list_names
 from r3d.workflow.arraytask import become_own_job
 from r3d.workflow.codeversion import code_version
 from r3d.workflow.folderlocks import hold_folders
-from r3d.workflow.jobs import export_package
+from r3d.workflow.jobs import export_package, interrupts_held
 from r3d.workflow.patterns import (
     check_input_names,
     check_output_files,
@@ -30,6 +30,15 @@ from r3d.workflow.preemption import bring_back_preempted_jobs
 become_own_job()
 # With `--software-deployment-method conda`, environment.yml brings all but the library itself.
 export_package()
+
+run_script = script
+
+
+def script(*arguments):
+    """What Snakemake calls for the `script:` of a rule, with Ctrl-C held until it is under way."""
+    with interrupts_held():
+        run_script(*arguments)
+
 
 try:
     for file in map(Path, workflow.configfiles):

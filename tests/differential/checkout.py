@@ -61,6 +61,11 @@ class Reference:
         with self._importable(), _arguments(module, *arguments):
             runpy.run_module(module, run_name="__main__", alter_sys=True)
 
+    def defaults(self) -> dict[str, Any]:
+        """The options of main.py and their values where nothing is given."""
+        with _arguments("main"):
+            return vars(self.module("opts").parse_opts())
+
     def options(self, result_path: Path, *arguments: object) -> Namespace:
         """The options of a run of main.py on one CPU, with what its main function adds."""
         result_path.mkdir(exist_ok=True)

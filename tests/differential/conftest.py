@@ -9,6 +9,7 @@ import pytest
 import torch
 from checkout import Reference, missing_files
 from samples import DataSet, make_data_set
+from scripts import Scripts
 
 VARIABLE = "R3D_REFERENCE"
 
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems() -> None:
 @pytest.fixture(scope="session")
 def reference() -> Reference:
     return Reference(Path(os.environ[VARIABLE]).resolve())
+
+
+@pytest.fixture(scope="session")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
+    root = Path(os.environ[VARIABLE]).resolve()
+    return Scripts(root, tmp_path_factory.mktemp("scripts") / "bin")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,24 @@ Every test that meets such a place takes its reason from here; all else has to a
 """
 
 DEVIATIONS = {
+    "colour": (
+        "sources of BT.709 and BT.2020 keep their matrix in the reference's JPEGs, which mean that "
+        "of BT.601; here they are converted, unless colour: as_reference is asked for"
+    ),
+    "rotation": "the reference takes the short side before it turns a video upright; here after",
+    "interpolation": (
+        "the reference makes up frames where more a second are asked for than there are; here "
+        "frames are only selected"
+    ),
+    "gap": "the reference fills a jump of time stamps with copies; here each frame comes once",
+    "broken video": (
+        "the reference leaves an empty folder, or none, and says nothing; here it is a row with a "
+        "status and a reason"
+    ),
+    "extension": (
+        "the reference reads .mp4 files of some data sets and .avi files of the others, and passes "
+        "over all else; here any usual extension is read"
+    ),
     "broken family": (
         "preresnet, resnext and densenet cannot be built through the reference's own entry: wrong "
         "argument names, and the class count given as width factor; here all six families build"
@@ -56,6 +74,10 @@ DEVIATIONS = {
     "large k": (
         "the reference understates top-k where fewer classes than k are stored; here that is "
         "refused"
+    ),
+    "frozen statistics": (
+        "layers that are frozen in fine-tuning go on changing their batch-norm statistics in the "
+        "reference; here they keep them, and are computed with them"
     ),
     "late schedule": (
         "the reference saves before the learning rate goes on to the next epoch, so that it trains "

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from running import ROOT
 
+from r3d.workflow.jobs import interrupts_held
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -130,3 +132,35 @@ def test_scripts_of_rules_import_the_library_where_a_signal_is_handled():
             node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)
         ]
         assert {node.module for node in top} <= {"pathlib", "r3d.workflow.jobs"}, path.name
+
+
+def test_ctrl_c_that_a_destructor_swallows_ends_the_job(tmp_path: Path):
+    step = (
+        "import os, signal, time\\n"
+        "class Thing:\\n"
+        "    def __del__(self): os.kill(os.getpid(), signal.SIGINT); time.sleep(1)\\n"
+        "del [Thing()][0]\\n"
+        "time.sleep(60)"
+    )
+    done = run(tmp_path, f"exec('{step}')")
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr == ""
+
+
+def test_ctrl_c_waits_until_the_job_is_under_way(tmp_path: Path):
+    """As the terminal sends it to all processes, also to those that still import."""
+    script = SCRIPT.format(step="print('not reached')")
+    slow = "import time; print('importing', flush=True); time.sleep(0.5)\n"
+    with interrupts_held():
+        process = subprocess.Popen(
+            [sys.executable, "-c", slow + script, str(tmp_path / "log")],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 128 + signal.SIGINT

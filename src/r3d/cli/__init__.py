@@ -10,7 +10,7 @@ from importlib import import_module
 import click
 
 from r3d.cli.commands import Overview, with_underscores
-from r3d.workflow.jobs import one_line_errors, show_messages
+from r3d.workflow.jobs import end_at_interrupts, one_line_errors, show_messages
 
 # Group -> command -> its module, and what it does in a line.
 _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
@@ -90,5 +90,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; bad input ends it with one line."""
     show_messages()
-    with one_line_errors():
-        cli(prog_name="r3d")
+    try:
+        with one_line_errors():
+            cli(prog_name="r3d")
+    finally:
+        end_at_interrupts()  # what follows is the end of Python

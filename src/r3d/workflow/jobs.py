@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 from typing import NoReturn
 
 from r3d.errors import InputError, Stopped, shown
 from r3d.obstacles import obstacle, obstacle_line
 
 _PR_SET_PDEATHSIG = 1
+_AGAIN_SECONDS = 0.05
 _LINE = 4000  # characters: a file may hold labels and numbers of any length
 
 
@@ -35,6 +37,7 @@ def one_line_errors() -> Iterator[None]:
     if before in (signal.default_int_handler, signal.SIG_DFL):
         with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, interrupt)
+            sys.unraisablehook = _interrupt_again
     try:
         yield
     except InputError as error:
@@ -56,6 +59,16 @@ def one_line_errors() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:  # a block that comes after has its own
             signal.signal(signal.SIGINT, before)
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Have Ctrl-C come once more in a moment: a destructor swallows it, and would show where."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        timer = Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True
+        timer.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _say(error: InputError) -> NoReturn:
@@ -80,20 +93,57 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
         append: whether the process is one of several that write to the log.
     """
     show_messages()
-    with one_line_errors():
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        if not append:
-            Path(log).unlink(missing_ok=True)
-        show_messages(_LogFile(log, encoding="utf-8", errors="backslashreplace"))
-    _die_with_parent()
     try:
         with one_line_errors():
+            _let_interrupts_in()
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            if not append:
+                Path(log).unlink(missing_ok=True)
+            show_messages(_LogFile(log, encoding="utf-8", errors="backslashreplace"))
+            _die_with_parent()
             yield
     except Exception:
         logging.exception("a bug, please report it with this traceback")
         sys.exit(1)
     finally:
+        end_at_interrupts()  # what follows is the end of Python
         logging.shutdown()
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Have the processes that this thread starts in the block hold Ctrl-C back until they are jobs.
+
+    The terminal sends it to all processes, also to those in which Python is still importing, and
+    which would say where in an import they were.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _let_interrupts_in() -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def end_at_interrupts() -> None:
+    """Let Ctrl-C end this process without a word: there is nothing to be brought to an end."""
+    with suppress(ValueError):  # not in the main thread
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def raise_interrupts() -> None:
+    """Let Ctrl-C be a KeyboardInterrupt again, after `end_at_interrupts`."""
+    with suppress(ValueError):
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def export_package() -> None:

@@ -9,8 +9,8 @@ rule infer:
 
 rule infer_subset:
     input:
-        annotation=experiment_annotation,
-        frames=frames_digests,
+        annotation=ancient(experiment_annotation),
+        digest=digest_of_part(),
         model=trained_model,
         class_order=class_order_file,
     output:

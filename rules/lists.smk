@@ -49,6 +49,7 @@ rule list_split:
         folder=option(dataset_of, "lists"),
         format=option(dataset_of, "format"),
         n_classes=option(dataset_of, "n_classes"),
+        trained=is_trained_on,
         split_options=lambda wildcards: dataset_of(wildcards).split_options,
         code=code_version("lists"),
     script:

@@ -9,8 +9,10 @@ rule train:
 
 rule train_model:
     input:
-        annotation=experiment_annotation,
-        frames=frames_digests,
+        annotation=ancient(experiment_annotation),
+        digest=digest_of_part(TRAINING),
+        # What told one training from another before there was a digest of the part.
+        frames=ancient(frames_digests),
         pretrained=pretrained_model,
     output:
         model=f"{EXPERIMENT}/model.pth",

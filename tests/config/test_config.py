@@ -176,9 +176,6 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
         (lambda raw: (set_at("datasets.ucf.n_classes", 101)(raw),
                       set_at("experiments.tuned.n_pretrain_classes", 400)(raw)),
          ["experiments.tuned.n_pretrain_classes", "400", "101"]),
-        (lambda raw: (both(n_classes=51)(raw), raw["experiments"].update(
-            applied={"dataset": "ucf", "pretrain": "base", "no_train": True})),
-         ["experiments.applied.no_train", "101", "152"]),
         (set_at("experiments.base", {"batchnorm_sync": True, "no_cuda": True,
                                      "resources": {"processes": 2}}), ["batchnorm_sync",
                                                                        "no_cuda"]),
@@ -394,7 +391,7 @@ def test_inputs_that_are_not_there(inputs, path: str, value: Any, parts: list[st
         ({"model": "resnext", "model_depth": 50}, ["model: resnext", "model: resnet"]),
         ({"model_depth": 50, "n_pretrain_classes": 339}, ["n_classes: 339", "n_classes: 700"]),
         ({"model_depth": 50, "input_type": "rgb", "conv1_t_size": 3}, ["conv1_t_size: 3"]),
-        ({"model_depth": 50, "no_train": True}, ["n_classes: 2", "n_classes: 700"]),
+        ({"model_depth": 50, "no_train": True}, []),
         ({"model_depth": 50, "n_pretrain_classes": 700}, []),
         ({"model_depth": 50}, []),
     ],

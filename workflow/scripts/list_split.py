@@ -10,5 +10,6 @@ with job(snakemake.log[0]):
         snakemake.wildcards.split,
         SplitOptions(**snakemake.params.split_options),
         n_classes=snakemake.params.n_classes,
+        trained=snakemake.params.trained,
     )
     save_list(videos, Path(snakemake.output.table), Path(snakemake.output.labels))

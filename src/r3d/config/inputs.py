@@ -31,7 +31,7 @@ def list_files(dataset: Dataset, split: str) -> list[Path]:
 
 
 def has_labels(dataset: Dataset | MergedDataset, subset: str) -> bool | None:
-    """Whether a subset (train, val or test) can be evaluated; None if it has no videos.
+    """Whether any video of a subset (train, val or test) has a label; None if it has no videos.
 
     Raises:
         InputError: if the lists have to be read for this and cannot be.
@@ -41,7 +41,7 @@ def has_labels(dataset: Dataset | MergedDataset, subset: str) -> bool | None:
     if isinstance(dataset, MergedDataset):
         parts = [has_labels(part, subset) for part in dataset.parts.values()]
         known = [labelled for labelled in parts if labelled is not None]
-        return all(known) if known else None
+        return any(known) if known else None
     if dataset.render:
         return None
     return _format(dataset).testing_has_labels(Path(dataset.lists))
@@ -82,7 +82,7 @@ def missing_inputs(config: Config) -> Iterator[str]:
         if experiment.dataset not in (*config.datasets, *config.merged):
             continue
         dataset = config.dataset(experiment.dataset)
-        yield from _check_released(f"experiments.{name}", experiment, dataset)
+        yield from _check_released(f"experiments.{name}", experiment)
         with suppress(InputError):  # of the lists, which are checked above
             if has_labels(dataset, experiment.inference_subset) is None:
                 yield (
@@ -91,18 +91,14 @@ def missing_inputs(config: Config) -> Iterator[str]:
                 )
 
 
-def _check_released(
-    where: str, experiment: Experiment, dataset: Dataset | MergedDataset
-) -> Iterator[str]:
+def _check_released(where: str, experiment: Experiment) -> Iterator[str]:
     """What the name of a released file says of its network; the file itself is not opened."""
     released = experiment.pretrain_path and released_weights(experiment.pretrain_path)
     if not released:
         return
     options = experiment.network()
-    # Without a training the last layer stays, and its outputs are the classes of the data set.
-    n_classes = dataset.n_classes if experiment.no_train else experiment.n_pretrain_classes
-    if n_classes:
-        options["n_classes"] = n_classes
+    if experiment.n_pretrain_classes:
+        options["n_classes"] = experiment.n_pretrain_classes
     if misfit := released.misfit(options):
         yield (
             f"{where}.pretrain_path: {experiment.pretrain_path!r} is by its name {released}: "

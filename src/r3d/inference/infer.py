@@ -73,10 +73,11 @@ def infer(
 ) -> None:
     """Write the result JSON of a network on a subset of an annotation.
 
-        {"results": {<id>: [{"label": ..., "score": ...}, ...]}}
+        {"labels": [...], "results": {<id>: [{"label": ..., "score": ...}, ...]}}
 
-    with the `output_topk` best classes of each video, scored by the softmax averaged over its
-    clips; with `inference_no_average` `{<id>: [{"segment": [begin, end], "result": [...]}, ...]}`.
+    with the classes of the network, be they those of the annotation or others, and the
+    `output_topk` best ones of each video, scored by the softmax averaged over its clips; with
+    `inference_no_average` `{<id>: [{"segment": [begin, end], "result": [...]}, ...]}`.
 
     >>> import r3d
     >>> options = r3d.InferenceOptions(model_depth=10, resnet_widen_factor=0.25, sample_size=32)
@@ -103,7 +104,7 @@ def infer(
         n_cores: cores to use; all by default.
 
     Raises:
-        InputError: if the checkpoint does not fit the options or the annotation.
+        InputError: if the checkpoint does not fit the options, or nothing names its classes.
     """
     annotation, model = Path(annotation), Path(model)
     need_writable(output)
@@ -115,9 +116,8 @@ def infer(
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
         checkpoint = read_checkpoint(model)
-        n_classes = len(checkpoint.labels or samples.labels)
-        network = load_network(options, checkpoint, n_classes, model)
         labels = output_classes(checkpoint, samples.labels, options.class_order, model)
+        network = load_network(options, checkpoint, len(labels), model)
         layout = prepare(network, device, dtype, run.memory_format)
 
         clips = InferenceClips(samples, store, options)
@@ -147,7 +147,7 @@ def infer(
         lines = (f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results)
         with enough_memory(f"lower inference_batch_size (it is {batch_size}) or sample_size"):
             if world.is_main:
-                _write_results(output, chain(lines, world.receive_lines()))
+                _write_results(output, labels, chain(lines, world.receive_lines()))
             else:
                 world.send_lines(lines)
 
@@ -227,10 +227,10 @@ def _best(rows: Iterable[ViewScore], labels: list[str], k: int) -> list[dict[str
     return [{"label": labels[index], "score": score} for index, score in best]
 
 
-def _write_results(output: AnyPath, results: Iterable[str]) -> None:
+def _write_results(output: AnyPath, labels: list[str], results: Iterable[str]) -> None:
     """Write the results as they come, one line a video."""
     with atomic_path(output) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write('{"results": {')
+        file.write(f'{{"labels": {json.dumps(labels)},\n"results": {{')
         separator = "\n"
         for result in results:
             file.write(separator + result)

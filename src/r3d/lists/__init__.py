@@ -68,6 +68,7 @@ def read_list(
     options: SplitOptions = _DEFAULT_OPTIONS,
     *,
     n_classes: int | None = None,
+    trained: bool = False,
 ) -> VideoList:
     """Read and check one split of a data set.
 
@@ -89,5 +90,10 @@ def read_list(
         raise InputError(
             f"n_classes: {n_classes} does not match the {len(checked.labels)} classes of "
             f"{chosen.class_source} ({folder}); give {len(checked.labels)} or leave it out"
+        )
+    if trained and not (checked.videos["subset"] == "training").any():
+        raise InputError(
+            f"{folder}: no video of subset training; expected one or more, or experiments that "
+            "only apply a model (no_train: true with pretrain_path or pretrain)"
         )
     return checked

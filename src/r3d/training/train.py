@@ -118,7 +118,7 @@ def train(
                 f"{annotation}: {len(training_clips)} training videos are too few for "
                 f"{world.size} processes"
             )
-        validation_clips = None
+        validation_clips = validation = None
         if not options.no_val:
             validation = read_annotation(annotation, subset="validation", store=store)
             validation_clips = ValidationClips(validation, store, options)
@@ -130,10 +130,13 @@ def train(
                 f"resume_path: {options.resume_path!r} is no file; give the path of a checkpoint"
             )
         started = [state.start] if state.start else []
-        folder = _run_folder(checkpoints, fingerprint(options, [annotation, *resumed], started))
-        # Before it counted where a training goes on from, and pretrained weights by their file.
+        contents = [part.digest(store) for part in (samples, validation) if part is not None]
+        folder = _run_folder(checkpoints, fingerprint(options, resumed, [*contents, *started]))
+        # Earlier versions told trainings apart by the whole file of the annotation, and the first
+        # ones by the file of pretrained weights, too, and not by where a training goes on from.
         files = [annotation, *([pretrained] if pretrained else [])]
-        earlier = _run_folder(checkpoints, fingerprint(options, files))
+        of_files = _run_folder(checkpoints, fingerprint(options, [annotation, *resumed], started))
+        earliest = _run_folder(checkpoints, fingerprint(options, files))
         training = Training(
             state,
             training_clips,
@@ -146,8 +149,9 @@ def train(
         )
         with folder.lock() if world.is_main else nullcontext():
             if world.is_main:
-                if earlier != folder:
-                    _take_over(folder, earlier, options)
+                folder.adopt(of_files)
+                if earliest != of_files:
+                    _take_over(folder, earliest, options)
                 folder.set_aside_finished(options.n_epochs, training.code)
                 folder.path.mkdir(exist_ok=True)
             world.barrier()

@@ -73,7 +73,9 @@ def test_videos_of_training_and_validation_train_again(run: SmallRun, row: str, 
     jobs = run.jobs("infer")
     assert jobs["annotate_split"] == 1
     assert ("train_model" in jobs) == trained
-    assert "Nothing to be done" in run.run("infer")
+    output = run.run("infer")
+    print(output)
+    assert "Nothing to be done" in output
 
 
 def test_another_label_trains_again(run: SmallRun):

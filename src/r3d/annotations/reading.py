@@ -80,6 +80,14 @@ class Annotation:
             digest.update(numbers.astype("<i4").tobytes())
         return digest.digest()
 
+    def places(self, store: FrameStore, n: int) -> list[str | Path]:
+        """Where the frames of at most n samples are, evenly spaced over all."""
+        step = -(-len(self) // n)
+        return [
+            str(self.video_paths[i]) or store.path(str(self.keys[i]))
+            for i in range(0, len(self), step)
+        ]
+
 
 def read_annotation(
     path: AnyPath, *, subset: str, untrimmed: bool = False, store: FrameStore | None = None

@@ -126,7 +126,8 @@ def _check_start(config: Config, where: str, experiment: Experiment, start: str)
         names += ["no_mean_norm", "no_std_norm", "value_scale"]
         if not (experiment.no_mean_norm and experiment.no_std_norm):
             names.append("mean_dataset")
-    for name in names:
+    given = experiment.model_fields_set  # what is not given comes from that model
+    for name in (name for name in names if name in given):
         here, there = getattr(experiment, name), getattr(source, name)
         if here != there:
             yield (

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from r3d.errors import InputError
 from r3d.files import read_json, read_text
-from r3d.models.checkpoint import Checkpoint
-from r3d.models.describing import describe
-from r3d.models.released import released_weights
+from r3d.models.known import Known
 
 _log = logging.getLogger(__name__)
 
@@ -17,55 +15,66 @@ OF_ANNOTATION = "annotation"
 
 
 def output_classes(
-    checkpoint: Checkpoint, annotated: list[str], class_order: str | None, model: Path
-) -> list[str]:
-    """The class of each output, in the file's own order.
-
-    They need not be those of the annotation: a model gives its own classes to any videos.
+    known: Known, class_order: str | None, annotated: list[str] | None = None
+) -> list[str] | None:
+    """The class of each output, in the order of the model's own; None if nothing tells.
 
     Args:
-        annotated: the classes in the order of the annotation.
-        class_order: a file that lists the classes, `annotation`, or None if the checkpoint says it.
+        known: what its file says, and what is known of files of its name.
+        class_order: a file that lists the classes, `annotation`, or None if none is given.
+        annotated: the classes in the order of the annotation that it is applied to.
 
     Raises:
-        InputError: if nothing says the order, or what says it does not fit the checkpoint.
+        InputError: if the class order cannot be read, or does not fit the model.
     """
-    labels = checkpoint.labels
-    if class_order is not None:
-        given = annotated if class_order == OF_ANNOTATION else read_classes(class_order)
-        if labels is not None and labels != given:
-            raise InputError(
-                f"class_order: {class_order}: {_difference(given, labels)} of checkpoint {model}, "
-                "which states its classes; leave class_order out"
-            )
-        labels = given
-    n_outputs = _n_outputs(checkpoint, model)
-    if labels is None:
-        if len(annotated) == n_outputs == 1:
-            return annotated
+    if class_order is None:
+        return known.labels
+    if class_order != OF_ANNOTATION:
+        labels = read_classes(class_order)
+    elif annotated is not None:
+        labels = annotated
+    else:
         raise InputError(
-            f"checkpoint {model}: does not say the order of its {n_outputs} classes"
-            f"{_remedy(model, fits=len(annotated) == n_outputs)}"
+            f"class_order: {OF_ANNOTATION}: there is no annotation here; accepted: a file that "
+            "lists the classes"
         )
+    if known.states_labels and known.labels is not None and known.labels != labels:
+        raise InputError(
+            f"class_order: {class_order}: {_difference(labels, known.labels)} of checkpoint "
+            f"{known.file}, which states its classes; leave class_order out"
+        )
+    n_outputs = known.architecture.n_classes
     if len(labels) != n_outputs:
         raise InputError(
-            f"class_order: {class_order}: {len(labels)} classes, and checkpoint {model} has "
+            f"class_order: {class_order}: {len(labels)} classes, and checkpoint {known.file} has "
             f"{n_outputs} outputs; give a file that lists those of its training"
-        )
-    n_shared = len(set(labels).intersection(annotated))
-    if n_shared < len(annotated):
-        _log.info(
-            "the %d classes of %s are its own: %d of the %d that the annotation has are among them",
-            *(n_outputs, model, n_shared, len(annotated)),
         )
     return labels
 
 
-def _n_outputs(checkpoint: Checkpoint, model: Path) -> int:
-    try:
-        return (checkpoint.architecture or describe(checkpoint.state_dict)).n_classes
-    except InputError as error:
-        raise InputError(f"checkpoint {model}: {error}") from None
+def named_classes(known: Known, labels: list[str] | None, annotated: list[str]) -> list[str]:
+    """The classes of the outputs, for results that name them.
+
+    They need not be those of the annotation: a model gives its own classes to any videos.
+
+    Raises:
+        InputError: if nothing says the order.
+    """
+    n_outputs = known.architecture.n_classes
+    if labels is None:
+        if n_outputs == len(annotated) == 1:
+            return annotated
+        raise InputError(
+            f"checkpoint {known.file}: does not say the order of its {n_outputs} classes"
+            f"{_remedy(known, fits=len(annotated) == n_outputs)}"
+        )
+    n_shared = len(set(labels).intersection(annotated))
+    if n_shared < len(annotated):
+        _log.info(
+            "checkpoint %s gives its own %d classes: %d of the %d of the annotation are among them",
+            *(known.file, n_outputs, n_shared, len(annotated)),
+        )
+    return labels
 
 
 def read_classes(path: str | os.PathLike[str]) -> list[str]:
@@ -96,17 +105,13 @@ def read_classes(path: str | os.PathLike[str]) -> list[str]:
     return labels
 
 
-def _remedy(model: Path, *, fits: bool) -> str:
-    released = released_weights(model)
-    known = ""
-    if released is not None:
-        orders = ", then ".join(part.order for part in released.class_lists)
-        known = f"; by its name it is {released}: {orders}"
+def _remedy(known: Known, *, fits: bool) -> str:
+    title = f"; by its name it is {known.title}, whose order nobody knows" if known.title else ""
     same = (
         f", or class_order: {OF_ANNOTATION} if it was trained on classes in the order of this "
         "annotation"
     )
-    return f"{known}; set class_order: to a file that lists them, one a line{same if fits else ''}"
+    return f"{title}; set class_order: to a file that lists them, one a line{same if fits else ''}"
 
 
 def _difference(one: list[str], other: list[str]) -> str:

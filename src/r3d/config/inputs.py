@@ -68,17 +68,8 @@ def missing_inputs(config: Config) -> Iterator[str]:
     for name, part in config.datasets.items():
         yield from _check_dataset(f"datasets.{name}", part)
     for name, experiment in config.experiments.items():
-        if experiment.pretrain_path is not None:
-            try:
-                model_file(experiment.pretrain_path)
-            except InputError as error:
-                yield f"experiments.{name}.pretrain_path: {error}"
-        path = experiment.resume_path
-        if path is not None and not Path(path).is_file():
-            yield (
-                f"experiments.{name}.resume_path: {path!r} is no file; give the path of a "
-                "checkpoint"
-            )
+        for key, problem in wrong_starts(experiment):
+            yield f"experiments.{name}.{key}: {problem}"
         order = experiment.class_order
         if order not in (None, "annotation") and not Path(order).is_file():
             yield (
@@ -95,6 +86,18 @@ def missing_inputs(config: Config) -> Iterator[str]:
                     f"experiments.{name}.inference_subset: 'test' has no videos in the lists of "
                     f"{experiment.dataset}; accepted: train, val"
                 )
+
+
+def wrong_starts(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """The keys that name a checkpoint which is not there, and what is wrong with each."""
+    if experiment.pretrain_path is not None:
+        try:
+            model_file(experiment.pretrain_path)
+        except InputError as error:
+            yield "pretrain_path", str(error)
+    path = experiment.resume_path
+    if path is not None and not Path(path).is_file():
+        yield "resume_path", f"{path!r} is no file; give the path of a checkpoint"
 
 
 def _check_released(where: str, experiment: Experiment) -> Iterator[str]:

@@ -10,13 +10,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from r3d.annotations.format import load_annotation
 from r3d.files import atomic_path, read_text
 from r3d.frames.identity import joint_digest, video_digests
-from r3d.lists.base import subset_name
-from r3d.lists.tables import load_labels, load_list
+from r3d.lists.base import SUBSETS, subset_name
+from r3d.lists.tables import load_labels
 from r3d.tables import read_columns
 
 TRAINING = "trainval"
@@ -48,18 +46,28 @@ def write_part_digests(
     """
     digests, rest = video_digests(frames), joint_digest(frames)
     known = read_columns(ledger, ("id", "frames"))
-    with_frames = known.loc[~known["frames"].isin(["", "0"]), "id"]
-    videos = load_list(list_table)
-    videos = videos[videos["id"].isin(with_frames)]
-    ids = videos["id"].tolist()
-    frame_digests = [digests.get(name, rest) for name in ids]
-    videos = videos.assign(frames=frame_digests)
-    if official is not None:
-        entries = load_annotation(official)["database"]
-        videos["official"] = [json.dumps(entries.get(name), sort_keys=True) for name in ids]
-    classes = load_labels(labels)
+    with_frames = {
+        name for name, n in zip(known["id"], known["frames"], strict=True) if n not in ("", "0")
+    }
+    entries = load_annotation(official)["database"] if official is not None else {}
+    said: dict[str, list[str]] = {subset: [] for subset in SUBSETS}  # of each subset's videos
+    named: dict[str, list[str]] = {subset: [] for subset in SUBSETS}  # the same with their ids
+    columns = ("id", "subset", "label", "path", "start", "end")
+    videos = read_columns(list_table, columns)
+    for name, subset, *about in zip(*(videos[column].tolist() for column in columns), strict=True):
+        if name in with_frames:
+            if entries:
+                about.append(json.dumps(entries.get(name), sort_keys=True))
+            text = "\t".join([*about, digests.get(name, rest)])
+            said[subset].append(text)
+            named[subset].append(f"{name}\t{text}")
+    classes = json.dumps(load_labels(labels))
     for part, output in outputs.items():
-        _write(_digest(part, classes, videos), output)
+        if part == TRAINING:
+            texts = ["training", *said["training"], "validation", *said["validation"]]
+        else:
+            texts = named[subset_name(part)]
+        _write(_of_texts([classes, *texts]), output)
 
 
 def merge_part_digests(
@@ -73,16 +81,6 @@ def merge_part_digests(
     for part, output in outputs.items():
         lines = [f"{name} {read_text(files[part]).strip()}" for name, files in sources.items()]
         _write(_of_texts(lines), output)
-
-
-def _digest(part: str, classes: list[str], videos: pd.DataFrame) -> str:
-    subsets = ["training", "validation"] if part == TRAINING else [subset_name(part)]
-    ignored = ["key", "subset", *(["id"] if part == TRAINING else [])]
-    texts = [json.dumps(classes)]
-    for subset in subsets:
-        rows = videos[videos["subset"] == subset].drop(columns=ignored)
-        texts += [subset, *map("\t".join, rows.itertuples(index=False, name=None))]
-    return _of_texts(texts)
 
 
 def _of_texts(texts: Iterable[str]) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 from r3d.annotations.parts import PARTS, TRAINING
 from r3d.config.config import NAME_PATTERN
 from r3d.config.inputs import check_inputs, has_labels, list_files
-from r3d.config.modelnames import model_file
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.config.yamlfile import read_yaml
 from r3d.errors import InputError
 from r3d.frames.shards import shard_name
 from r3d.frames.videofiles import videos_state
+from r3d.models.naming import find_file
 from r3d.models.released import MODELS_FOLDER
 from r3d.models.torchvision_names import NETWORKS, PREFIX
 from r3d.motion import SPLITS, list_names
@@ -39,7 +39,7 @@ try:
     for name, experiment in CONFIG.experiments.items():
         if experiment.pretrain_path:
             where = f"config: experiments.{name}.pretrain_path"
-            check_input_names(where, [str(model_file(experiment.pretrain_path))])
+            check_input_names(where, [str(find_file(experiment.pretrain_path))])
 except InputError as error:
     sys.exit("\n".join(f"error: {problem}" for problem in str(error).splitlines()))
 
@@ -244,7 +244,7 @@ def pretrained_model(wildcards):
 
 def model_path(model):
     """A model as a path, be it that of an experiment or the name of a file."""
-    return str(model_file(model) if isinstance(model, str) else model)
+    return str(find_file(model) if isinstance(model, str) else model)
 
 
 def fetched_models(runs):

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from weights import write_hollow
 
 from r3d.config.inputs import check_inputs
 from r3d.config.loading import load_config, read_config
@@ -170,9 +172,7 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
         (set_at("experiments.tuned.model", "preresnet"), ["experiments.tuned.model:", "'preresnet'",
                                                           "'resnet'"]),
         (set_at("experiments.tuned.no_max_pool", True), ["experiments.tuned.no_max_pool", "True"]),
-        (lambda raw: (set_at("experiments.base.conv1_t_stride", 2)(raw),
-                      set_at("experiments.tuned.conv1_t_stride", 1)(raw)),
-         ["experiments.tuned.conv1_t_stride", "2"]),
+        (set_at("experiments.tuned.conv1_t_stride", 2), ["experiments.tuned.conv1_t_stride", "2"]),
         (set_at("experiments.tuned", {"pretrain": "base", "no_train": True, "value_scale": 255}),
          ["experiments.tuned.value_scale", "255", "'base'"]),
         (lambda raw: (set_at("datasets.ucf.n_classes", 101)(raw),
@@ -386,36 +386,98 @@ def test_inputs_that_are_not_there(inputs, path: str, value: Any, parts: list[st
         assert part in str(caught.value)
 
 
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A released file, but for the values of its weights."""
+    path = tmp_path_factory.mktemp("weights") / "r3d50_K_200ep.pth"
+    return write_hollow(path, model_depth=50, n_classes=700)
+
+
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
         ({}, []),
-        (
-            {"model_depth": 18},
-            ["model_depth: 18", "released resnet-50 of Kinetics-700", "model_depth: 50"],
-        ),
-        ({"model": "resnext", "model_depth": 50}, ["model: resnext", "model: resnet"]),
-        ({"model_depth": 50, "n_pretrain_classes": 339}, ["n_classes: 339", "n_classes: 700"]),
-        ({"model_depth": 50, "input_type": "rgb", "conv1_t_size": 3}, ["conv1_t_size: 3"]),
-        ({"model_depth": 50, "no_train": True}, []),
         ({"model_depth": 50, "n_pretrain_classes": 700}, []),
-        ({"model_depth": 50}, []),
+        ({"no_train": True}, []),
+        ({"no_train": True, "sample_size": 64, "inference_clips": 10}, []),
+        ({"model_depth": 18}, ["model_depth: 18 ", "depth: 50", "released resnet-50 of Kinetics"]),
+        ({"model": "resnext", "model_depth": 50}, ["model: resnext", "model: resnet"]),
+        ({"n_pretrain_classes": 339}, ["n_pretrain_classes: 339", "has 700"]),
+        ({"conv1_t_size": 3}, ["conv1_t_size: 3 does not fit", "conv1_t_size: 7"]),
+        ({"no_train": True, "model_depth": 34}, ["model_depth: 34", "leave model_depth out"]),
+        ({"ft_begin_module": "denseblock1"}, ["ft_begin_module"]),
     ],
 )
 def test_options_that_do_not_fit_a_released_file(
-    inputs, tmp_path: Path, options: dict[str, Any], parts: list[str]
+    inputs, released: Path, options: dict[str, Any], parts: list[str]
 ):
-    (tmp_path / "r3d50_K_200ep.pth").touch()
-    base = {"dataset": "ucf", "pretrain_path": "r3d50_K_200ep.pth", **options}
+    base = {"dataset": "ucf", "pretrain_path": str(released), **options}
     set_at("experiments.base", base)(inputs)
     if not parts:
         check_inputs(inputs)
         return
-    with pytest.raises(InputError, match=r"experiments\.base\.pretrain_path") as caught:
+    with pytest.raises(InputError, match=r"experiments\.base\.(pretrain_path|ft_)") as caught:
         check_inputs(inputs)
     assert "\n" not in str(caught.value)
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_the_network_is_that_of_the_start(inputs, released: Path):
+    """What is not given is that of the model, all along a chain of experiments."""
+    inputs["experiments"] = {
+        "base": {"dataset": "ucf", "pretrain_path": str(released)},
+        "tuned": {"dataset": "ucf", "pretrain_path": "base"},
+        "tv": {"dataset": "ucf", "pretrain_path": "torchvision:r3d_18"},
+        "scratch": {"dataset": "ucf"},
+    }
+    config = check_inputs(inputs)
+    assert [config.experiments[name].model_depth for name in ("base", "tuned")] == [50, 50]
+    assert config.experiments["tuned"].pretrain == "base"
+    assert config.experiments["tuned"].pretrain_path is None
+    there = config.experiments["tv"]
+    assert (there.model_depth, there.conv1_t_size, there.no_max_pool) == (18, 3, True)
+    assert config.experiments["scratch"].model_depth == 18
+
+
+def test_what_checkpoints_hold_is_said_before_any_job(inputs, tmp_path: Path):
+    """All at once, a line each: no checkpoint, a foreign network, other classes, too far."""
+    (tmp_path / "text.pth").write_text("no weights")
+    torch.save({"module.weight": torch.zeros(2, 3)}, tmp_path / "foreign.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    write_hollow(tmp_path / "three.pth", n_classes=3)
+    write_hollow(tmp_path / "turned.pth", {"labels": ["Run", "Walk"]})
+    write_hollow(tmp_path / "right.pth", {"labels": ["Walk", "Run"]})
+    starts = {
+        "text": {"pretrain_path": "text.pth"},
+        "foreign": {"pretrain_path": "foreign.pth", "no_train": True},
+        "list": {"pretrain_path": "list.pth"},
+        "mc3": {"pretrain_path": "torchvision:mc3_18"},
+        "absent": {"pretrain_path": "r3d34_K_200ep"},
+        "three": {"resume_path": "three.pth"},
+        "turned": {"resume_path": "turned.pth"},
+        "deeper": {"resume_path": "right.pth", "model_depth": 34},
+        "far": {"resume_path": "right.pth", "n_epochs": 100},
+        "right": {"resume_path": "right.pth"},
+    }
+    inputs["experiments"] = {name: {"dataset": "ucf", **start} for name, start in starts.items()}
+    with pytest.raises(InputError) as caught:
+        check_inputs(inputs)
+    told = {line.split(".")[1]: line for line in str(caught.value).splitlines()}
+    expected = {
+        "text": "text.pth: is empty, cut short or no checkpoint",
+        "foreign": "holds no network of resnet",
+        "list": "holds a list",
+        "mc3": "accepted: torchvision:r3d_18",
+        "three": "its 3 classes are not the 2",
+        "turned": "another order",
+        "deeper": "model_depth: 34 does not fit, its network has model_depth: 18",
+        "far": "has done 200 epochs",
+    }
+    assert told.keys() == {*expected, "absent"}
+    for name, part in expected.items():
+        assert part in told[name]
+    assert "r3d released" in told["absent"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.stem)

@@ -9,15 +9,12 @@ from r3d.workflow.jobs import job
 with job(snakemake.log[0]):
     # From the config and not the params: how a job runs must not cause it to run again.
     run = load_config(snakemake.config).experiments[snakemake.wildcards.experiment]
-    # What is not given comes from the model.
-    values = snakemake.params.experiment
-    given = {name: values[name] for name in values if name in run.model_fields_set}
     launch(
         infer,
         resources=run.resources,
         log=snakemake.log[0],
         n_cores=snakemake.threads,
-        options=InferenceOptions(**given),
+        options=InferenceOptions(**snakemake.params.experiment),
         annotation=Path(snakemake.input.annotation),
         subset=snakemake.wildcards.subset,
         frames=Path(snakemake.params.frames),

@@ -12,9 +12,6 @@ from r3d.workflow.trainingstates import folder_of_states
 with job(snakemake.log[0]):
     # From the config and not the params: how a job runs must not cause it to run again.
     run = load_config(snakemake.config).experiments[snakemake.wildcards.experiment]
-    # What is not given may come from the model that is started from.
-    values = snakemake.params.experiment
-    given = {name: values[name] for name in values if name in run.model_fields_set}
     states = folder_of_states(
         Path(snakemake.params.checkpoints),
         read_text(Path(snakemake.input.digest)).strip(),
@@ -25,7 +22,7 @@ with job(snakemake.log[0]):
         resources=run.resources,
         log=snakemake.log[0],
         n_cores=snakemake.threads,
-        options=TrainingOptions(**given),
+        options=TrainingOptions(**snakemake.params.experiment),
         annotation=Path(snakemake.input.annotation),
         frames=Path(snakemake.params.frames),
         file_type=snakemake.params.file_type,

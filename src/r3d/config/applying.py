@@ -4,25 +4,21 @@ The one place that decides it, for the commands, the workflow and `r3d.load_mode
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from r3d.config.messages import one_line
 from r3d.config.normalisation import NORMALISATION, input_normalisation
-from r3d.config.options import (
-    ClipOptions,
-    InferenceOptions,
-    ModelOptions,
-    Section,
-    TrainingOptions,
-)
+from r3d.config.options import ClipOptions, InferenceOptions, ModelOptions, Section
 from r3d.errors import InputError
 from r3d.models.contents import NORMALISATION_2018
 from r3d.models.describing import same_widths
 from r3d.models.known import OPTIONS_2018, Known
+
+_Options = TypeVar("_Options", bound=ModelOptions)
 
 NORMALISING = ("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale")
 """The options of the normalisation."""
@@ -33,7 +29,7 @@ _VIEWED = ("sample_size", "sample_duration", "sample_t_stride", "frozen")
 
 def given_options(options: Section) -> dict[str, Any]:
     """The options that were given, be it at their defaults: those of a config or a command."""
-    return options.model_dump(include=options.model_fields_set)
+    return {name: getattr(options, name) for name in options.model_fields_set}
 
 
 def applied_options(known: Known, given: Mapping[str, Any]) -> tuple[InferenceOptions, list[str]]:
@@ -69,27 +65,10 @@ def applied_options(known: Known, given: Mapping[str, Any]) -> tuple[InferenceOp
         if others:
             reason += f"; leave {', '.join(others)} out: its network is a {known.architecture.name}"
         raise InputError(f"checkpoint {known.file}: {reason}") from None
-    _refuse_another_network(known, own, options, given)
+    if different := misfit(known, options):
+        raise InputError(different)
     options = _normalised(known, own, options, given)
     return options, list(_differences(known, own, options))
-
-
-def started_options(options: TrainingOptions, known: Known) -> TrainingOptions:
-    """The options of a training that starts from a model.
-
-    What is not given of the network is the model's, and so is the normalisation if nothing is given
-    of it. What is given and does not fit is refused as the weights are loaded.
-    """
-    given = given_options(options)
-    trained = _trained_options(known)
-    names = _network_options(known)
-    if not given.keys() & {*NORMALISING}:
-        names += NORMALISING
-    own = {name: trained[name] for name in names if name in trained}
-    try:
-        return TrainingOptions.model_validate({**own, **given})
-    except ValidationError:
-        return options
 
 
 def _network_options(known: Known) -> list[str]:
@@ -103,9 +82,7 @@ def _trained_options(known: Known) -> dict[str, Any]:
     stated = {**known.assumed, **known.config}
     names = [name for name in ClipOptions.model_fields if name != "precision"]
     options = {name: stated[name] for name in names if name in stated}
-    network = asdict(known.architecture)
-    options |= {name: network[name] for name in ModelOptions.model_fields if name in network}
-    options["input_type"] = "flow" if known.architecture.n_input_channels == 2 else "rgb"
+    options |= network_of(known)
     if known.normalisation is not None and not options.keys() & {*NORMALISING}:
         options |= _normalising_options(known)
     return options
@@ -139,23 +116,60 @@ def _same_normalisation(one: Mapping[str, Any], other: Mapping[str, Any] | None)
         return False
 
 
-def _refuse_another_network(
-    known: Known, own: InferenceOptions, options: InferenceOptions, given: Mapping[str, Any]
-) -> None:
+def misfit(known: Known, options: ModelOptions) -> str:
+    """Which of the options of a network that were given differ from those of a model; "" if none.
+
+    >>> misfit(read_known("model.pth"), TrainingOptions(model_depth=50))
+    'checkpoint model.pth: model_depth: 50 does not fit, its network has model_depth: 18; ...'
+    """
+    own = ModelOptions(**network_of(known))
     different = [
         name
         for name in _network_options(known)
-        if name in given and getattr(options, name) != getattr(own, name)
+        if name in options.model_fields_set and getattr(options, name) != getattr(own, name)
     ]
     if different == ["resnet_widen_factor"]:
-        wanted = {**options.network(), "n_classes": known.architecture.n_classes}
-        if same_widths(type(known.architecture)(**wanted), known.architecture):
-            return
-    if different:
-        raise InputError(
-            f"checkpoint {known.file}: {_settings(options, different)} does not fit, its network "
-            f"has {_settings(own, different)}; leave {', '.join(different)} out"
-        )
+        wanted = replace(known.architecture, resnet_widen_factor=options.resnet_widen_factor)
+        if same_widths(wanted, known.architecture):
+            return ""
+    if not different:
+        return ""
+    also = f"; it is {known.title}" if known.title else ""
+    return (
+        f"checkpoint {known.file}: {_settings(options, different)} does not fit, its network "
+        f"has {_settings(own, different)}; leave {', '.join(different)} out{also}"
+    )
+
+
+def with_network_of(options: _Options, known: Known) -> _Options:
+    """Options of which those of the network that were not given are those of a model.
+
+    A network that is not that of the model is left as it is: `misfit` tells of it.
+
+    Raises:
+        InputError: if what is given does not go with its network.
+    """
+    return options if misfit(known, options) else with_network(options, network_of(known))
+
+
+def with_network(options: _Options, network: Mapping[str, Any]) -> _Options:
+    """Options of which those of the network that were not given are as `network` has them.
+
+    Raises:
+        InputError: if what is given does not go with them.
+    """
+    missing = {name: network[name] for name in network.keys() - options.model_fields_set}
+    try:
+        return type(options).model_validate({**missing, **given_options(options)})
+    except ValidationError as error:
+        raise InputError(one_line(error).removeprefix("config: ")) from None
+
+
+def network_of(known: Known) -> dict[str, Any]:
+    """The network of a model as options of `ModelOptions`."""
+    network = asdict(known.architecture)
+    options = {name: network[name] for name in ModelOptions.model_fields if name in network}
+    return {**options, "input_type": "flow" if network["n_input_channels"] == 2 else "rgb"}
 
 
 def _normalised(

@@ -184,8 +184,11 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
         return [k for k in (1, 5) if self.output_topk <= 0 or k <= self.output_topk]
 
     def options(self, group: type[Section]) -> dict[str, Any]:
-        """The plain values of a group of options, as the params of a rule."""
-        return self.model_dump(include=set(group.model_fields))
+        """The plain values of a group of options, as the params of a rule.
+
+        With `no_train` those only that are given: the model brings those of its training.
+        """
+        return self.model_dump(include=set(group.model_fields), exclude_unset=self.no_train)
 
 
 class Config(Section):

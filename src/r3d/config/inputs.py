@@ -9,12 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from r3d.config.config import Config, Dataset, Experiment, MergedDataset
+from r3d.config.config import Config, Dataset, MergedDataset
 from r3d.config.loading import examine
-from r3d.config.modelnames import model_file
+from r3d.config.starts import check_starts
 from r3d.errors import InputError, reason_of
 from r3d.lists import ListFormat, list_format
-from r3d.models.released import released_weights
 from r3d.motion import CLASSES, list_names
 from r3d.obstacles import need_writable
 
@@ -68,18 +67,18 @@ def missing_inputs(config: Config) -> Iterator[str]:
     for name, part in config.datasets.items():
         yield from _check_dataset(f"datasets.{name}", part)
     for name, experiment in config.experiments.items():
-        for key, problem in wrong_starts(experiment):
-            yield f"experiments.{name}.{key}: {problem}"
         order = experiment.class_order
         if order not in (None, "annotation") and not Path(order).is_file():
             yield (
                 f"experiments.{name}.class_order: {order!r} is no file; give a file that "
                 "lists the classes, or the word annotation"
             )
-        if experiment.dataset not in (*config.datasets, *config.merged):
+        known = experiment.dataset in (*config.datasets, *config.merged)
+        dataset = config.dataset(experiment.dataset) if known else None
+        classes = None if dataset is None else _classes(dataset)
+        yield from check_starts(f"experiments.{name}", experiment, classes)
+        if dataset is None:
             continue
-        dataset = config.dataset(experiment.dataset)
-        yield from _check_released(f"experiments.{name}", experiment)
         with suppress(InputError):  # of the lists, which are checked above
             if has_labels(dataset, experiment.inference_subset) is None:
                 yield (
@@ -88,32 +87,15 @@ def missing_inputs(config: Config) -> Iterator[str]:
                 )
 
 
-def wrong_starts(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """The keys that name a checkpoint which is not there, and what is wrong with each."""
-    if experiment.pretrain_path is not None:
-        try:
-            model_file(experiment.pretrain_path)
-        except InputError as error:
-            yield "pretrain_path", str(error)
-    path = experiment.resume_path
-    if path is not None and not Path(path).is_file():
-        yield "resume_path", f"{path!r} is no file; give the path of a checkpoint"
-
-
-def _check_released(where: str, experiment: Experiment) -> Iterator[str]:
-    """What the name of a released file says of its network; the file itself is not opened."""
-    released = experiment.pretrain_path and released_weights(experiment.pretrain_path)
-    if not released:
-        return
-    given = experiment.model_fields_set  # what is not given comes from the file
-    options = {name: value for name, value in experiment.network().items() if name in given}
-    if experiment.n_pretrain_classes:
-        options["n_classes"] = experiment.n_pretrain_classes
-    if misfit := released.misfit(options):
-        yield (
-            f"{where}.pretrain_path: {experiment.pretrain_path!r} is by its name {released}: "
-            f"{misfit} (rename the file if it is another)"
-        )
+def _classes(dataset: Dataset | MergedDataset) -> list[str] | int | None:
+    """The classes of a data set, or how many; None if that takes more than a look."""
+    if isinstance(dataset, MergedDataset):
+        return dataset.n_classes
+    with suppress(InputError, OSError):  # of the lists, which are checked by themselves
+        labels = CLASSES if dataset.render else _format(dataset).labels(Path(dataset.lists))
+        if labels is not None:
+            return list(labels)
+    return dataset.n_classes
 
 
 def _check_dataset(where: str, dataset: Dataset) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from r3d.config.checks import misfits
 from r3d.config.config import Config, Experiment
 from r3d.config.messages import problems, unknown_key
+from r3d.config.starts import with_networks
 from r3d.config.yamlfile import read_yaml
 from r3d.errors import InputError
 
@@ -56,7 +57,7 @@ def examine(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
             config = Config.model_validate(_without_faults(plain, error))
         except ValidationError:
             return None, found
-    return config, found + [f"config: {misfit}" for misfit in misfits(config)]
+    return with_networks(config), found + [f"config: {misfit}" for misfit in misfits(config)]
 
 
 def _name_starts(raw: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from r3d.config.config import Config, Dataset, Experiment, MergedDataset
-from r3d.config.inputs import wrong_starts
+from r3d.config.starts import check_starts
 from r3d.doctor.findings import Report
 from r3d.doctor.folders import Present, look_for
 from r3d.doctor.forecast import SAMPLED_VIDEOS, Forecast, forecast, room, shortage
@@ -370,9 +370,9 @@ def _hashes(examined: _Examined, ids: pd.Index) -> tuple[list[str], list[FrameHa
 def _check_experiments(config: Config, examined: Mapping[str, _Examined], report: Report) -> None:
     """What experiments start from, and what they are applied to."""
     for name, experiment in config.experiments.items():
-        for key, problem in wrong_starts(experiment):
-            text, _, remedy = f"{key}: {problem}".partition("; ")
-            report.add("error", "checkpoint", f"experiment {name}", text, remedy)
+        for problem in check_starts("", experiment, None):
+            what, _, remedy = problem.removeprefix(".").rpartition("; ")
+            report.add("error", "checkpoint", f"experiment {name}", what, remedy)
         subset = subset_name(experiment.inference_subset)
         for split in config.experiment_splits(name):
             parts = [p for p in _parts(config, experiment.dataset, split) if p[0] in examined]

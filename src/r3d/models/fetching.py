@@ -10,9 +10,8 @@ from torchvision.models import video
 from r3d.errors import InputError
 from r3d.models.checkpoint import write_checkpoint
 from r3d.models.contents import Checkpoint
-from r3d.models.torchvision_names import NETWORKS, torchvision_file
+from r3d.models.torchvision_names import CLIPS, NETWORKS, torchvision_file
 
-_CLIP = {"sample_duration": 16, "sample_t_stride": 1, "mean_dataset": "torchvision"}
 _FRAMES_PER_SECOND = 15.0  # as torchvision states beside the accuracies of its weights
 _NAMES = (
     (re.compile(r"^stem\.0\."), "conv1."),
@@ -63,7 +62,7 @@ def converted(network: str, state_dict: dict[str, Tensor]) -> Checkpoint:
     return Checkpoint(
         state_dict=renamed,
         architecture=NETWORKS[network],
-        config={**_CLIP, "sample_size": shown.crop_size[0]},
+        config=CLIPS,
         labels=list(weights.meta["categories"]),
         normalisation={"mean": list(shown.mean), "std": list(shown.std), "value_scale": 1},
         frames={"short_side": shown.resize_size[0], "fps": _FRAMES_PER_SECOND},

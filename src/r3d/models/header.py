@@ -208,6 +208,8 @@ _MADE: dict[str, Callable[[Any], Any]] = {
     "torch._utils._rebuild_tensor_v2": _rebuilt,
     "torch._utils._rebuild_parameter": lambda arguments: arguments[0],
     "torch._utils._rebuild_parameter_with_state": lambda arguments: arguments[0],
+    # A tensor of a class of its own: how to make it, its class, the arguments, its attributes.
+    "torch._tensor._rebuild_from_type_v2": lambda arguments: _called(arguments[0], arguments[2]),
     "collections.OrderedDict": lambda arguments: dict(arguments[0]) if arguments else {},
     "collections.defaultdict": lambda arguments: {},
     "torch.Size": lambda arguments: tuple(arguments[0]),

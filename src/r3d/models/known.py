@@ -4,7 +4,7 @@ Known without torch and without loading weights, so that a workflow can look bef
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from r3d.models.contents import (
     plain_names,
 )
 from r3d.models.describing import describe
-from r3d.models.header import Shape, read_header
+from r3d.models.header import Shape
+from r3d.models.headercache import cached_header
 from r3d.models.released import KINETICS_400, released_weights, weights_of_2018
 
 OPTIONS_2018: dict[str, Any] = {
@@ -56,15 +57,15 @@ class Known:
     file: Path
     architecture: Architecture
     states_architecture: bool
-    labels: list[str] | None
-    states_labels: bool
-    config: dict[str, Any]
-    assumed: dict[str, Any]
-    normalisation: dict[str, Any] | None
-    frames: dict[str, Any] | None
-    epoch: int
-    version: str | None
-    title: str
+    labels: list[str] | None = None
+    states_labels: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+    assumed: dict[str, Any] = field(default_factory=dict)
+    normalisation: dict[str, Any] | None = None
+    frames: dict[str, Any] | None = None
+    epoch: int = 0
+    version: str | None = None
+    title: str = ""
 
 
 def read_known(path: AnyPath) -> Known:
@@ -73,7 +74,7 @@ def read_known(path: AnyPath) -> Known:
     Raises:
         InputError: if it is no checkpoint, or holds no network of the families.
     """
-    content, weights = parts_of(read_header(path), path)
+    content, weights = parts_of(cached_header(path), path)
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Shape):
             raise no_weights(path, name, value)
@@ -91,18 +92,20 @@ def known_of(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Known:
     except InputError as error:
         raise InputError(f"checkpoint {path}: {error}") from None
     n_classes = architecture.n_classes
-    labels, assumed, title = checkpoint.labels, {}, ""
+    labels, title = checkpoint.labels, ""
+    assumed: dict[str, Any] = {}
     released = released_weights(path)
     if labels is not None and len(labels) != n_classes:
         raise InputError(
             f"checkpoint {path}: has {n_classes} outputs, and names {len(labels)} classes"
         )
     if released is not None and released.architecture == architecture:
-        labels = labels or released.labels
-        title = str(released)
+        labels, title = labels or released.labels, str(released)
+        assumed = {"sample_size": 112, "sample_duration": 16, "sample_t_stride": 1}
     elif _is_of_2018(checkpoint, architecture, path):
         named = weights_of_2018(path)
-        assumed = {**OPTIONS_2018, "sample_duration": named.sample_duration if named else 16}
+        assumed = {**OPTIONS_2018, "sample_size": 112}
+        assumed["sample_duration"] = named.sample_duration if named else 16
         title = f"a {architecture.name} of 2018"
         if n_classes == KINETICS_400.n_classes:
             labels = labels or KINETICS_400.labels(merged=False)

@@ -4,9 +4,11 @@ Their weights, of Kinetics-400, are fetched and written as checkpoints in `fetch
 """
 
 from pathlib import Path
+from typing import Any
 
 from r3d.errors import InputError
 from r3d.models.architectures import Architecture
+from r3d.models.known import Known
 from r3d.models.released import MODELS_FOLDER
 
 PREFIX = "torchvision:"
@@ -16,6 +18,14 @@ NETWORKS: dict[str, Architecture] = {
         model="resnet", model_depth=18, n_classes=400, conv1_t_size=3, no_max_pool=True
     )
 }
+
+CLIPS: dict[str, Any] = {
+    "sample_size": 112,
+    "sample_duration": 16,
+    "sample_t_stride": 1,
+    "mean_dataset": "torchvision",
+}
+"""The options of their clips."""
 
 _REFUSED = {
     "mc3_18": "its later convolutions have no extent in time, which those of no family here lack",
@@ -40,3 +50,13 @@ def torchvision_file(name: str) -> Path:
 def torchvision_network(file: Path) -> str | None:
     """The network whose checkpoint this file is by its name; None if it is another file."""
     return next((name for name in NETWORKS if torchvision_file(name) == file), None)
+
+
+def known_of_torchvision(network: str) -> Known:
+    """What is known of a network of torchvision's before it was fetched."""
+    return Known(
+        file=torchvision_file(network),
+        architecture=NETWORKS[network],
+        states_architecture=True,
+        config=CLIPS,
+    )

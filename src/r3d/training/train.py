@@ -27,7 +27,7 @@ from r3d.clips.loader import ClipLoader, EpochSampler, WorkerLost, make_loader
 from r3d.clips.modelinput import model_input
 from r3d.compute.device import autocast, choose_device, enough_memory, use_cores
 from r3d.compute.distributed import World, join_world
-from r3d.config.applying import started_options
+from r3d.config.applying import with_network_of
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped, WriteError
 from r3d.files import AnyPath
@@ -91,7 +91,7 @@ def train(
         frames: folder of the frame store.
         file_type: the kind of the frame store.
         pretrained: checkpoint to start from, or its name (`r3d.load_model`); the head is replaced
-            by a fresh one. What `options` are not given of network and normalisation is its.
+            by a fresh one. What `options` are not given of the network is its.
         checkpoints: folder of the run folders.
         model, train_log, val_log: files to write.
         run: how to run, which changes no result beyond rounding.
@@ -104,7 +104,7 @@ def train(
     annotation = Path(annotation)
     if pretrained is not None:
         pretrained = find_model(pretrained)
-        options = started_options(options, read_known(pretrained))
+        options = with_network_of(options, read_known(pretrained))
     for output in (model, train_log, val_log):
         need_writable(output)
     need_writable(checkpoints, folder=True)

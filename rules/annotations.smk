@@ -51,6 +51,7 @@ checkpoint merge_annotations:
     input:
         **{part: of_merged(digest) for part, digest in PART_DIGESTS.items()},
         annotations=of_merged(ANNOTATION),
+        digest=frames_digests,
     output:
         **PART_DIGESTS,
         annotation=ANNOTATION,

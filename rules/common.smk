@@ -211,6 +211,30 @@ def frames_digests(wildcards):
     ]
 
 
+def checkpoints_behind(wildcards):
+    """Results of the checkpoints behind a job's inputs, beside that of its own annotation.
+
+    After a checkpoint, Snakemake asks only those jobs anew that depend on it themselves: others run
+    because of what was expected before, though their inputs stayed as they were.
+    """
+    own = experiment_of(wildcards).dataset, wildcards.split
+    run = wildcards.experiment, wildcards.split
+    before = [
+        (CONFIG.experiments[name].dataset, split) for name, split in trainings([run])
+    ]
+    files = []
+    for dataset, split in dict.fromkeys([own, *before]):
+        annotations = [(dataset, split)] if (dataset, split) != own else []
+        for part in CONFIG.merged.get(dataset, [dataset]):
+            files.append(FRAMES_DIGEST.format(dataset=part))
+            if part != dataset:
+                annotations.append((part, CONFIG.datasets[part].all_splits[0]))
+        for name, part_split in annotations:
+            file = PART_DIGESTS[TRAINING].format(dataset=name, split=part_split)
+            files.append(file)
+    return files
+
+
 def parts_of(wildcards):
     """The data sets that a job's experiment is about, one or those that are merged, and splits."""
     name = experiment_of(wildcards).dataset

@@ -13,6 +13,7 @@ rule infer_subset:
         digest=digest_of_part(),
         model=trained_model,
         class_order=class_order_file,
+        behind=ancient(checkpoints_behind),
     output:
         f"{EXPERIMENT}/{{subset}}.json",
     log:

@@ -15,9 +15,9 @@ rule fetch_torchvision:
         f"{LOGS}/fetch_torchvision/{{network}}.log",
     wildcard_constraints:
         network=one_of(NETWORKS),
+    localrule: True
     conda:
         "../environment.yml"
-    localrule: True
     script:
         "../workflow/scripts/fetch_torchvision.py"
 
@@ -29,6 +29,7 @@ rule train_model:
         # What told one training from another before there was a digest of the part.
         frames=ancient(frames_digests),
         pretrained=pretrained_model,
+        behind=ancient(checkpoints_behind),
     output:
         model=f"{EXPERIMENT}/model.pth",
         train_log=f"{EXPERIMENT}/train.log",

@@ -18,11 +18,17 @@ APPLY = {"no_train": True, "inference_subset": "test"}
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    """A model is trained, and applied to one video without a label."""
+    """A model is trained, and applied to one video without a label, and to one in a folder."""
     folder = tmp_path_factory.mktemp("unlabelled")
     run = SmallRun(folder / "done")
     run.fill(folder / "encoded")
-    Videos(folder / "more").put(run.folder / "videos/new/a.mp4", seconds=1)
+    videos = Videos(folder / "more")
+    for name in ("videos/new/a.mp4", "elsewhere/x.mp4"):
+        videos.put(run.folder / name, seconds=1)
+    places = {"lists": "elsewhere", "videos": "elsewhere", "frames": "jpg_elsewhere"}
+    other = {**run.own, **places, "format": "folders", "shards": 1}
+    run.config["datasets"]["other"] = other
+    run.config["experiments"]["named"] = {"dataset": "other", "pretrain": "base", **APPLY}
     run.list_videos("new/a.mp4,,test")
     run.config["experiments"]["apply"] = {"pretrain": "base", **APPLY}
     run.run()
@@ -41,6 +47,7 @@ def results(run: SmallRun, experiment: str, subset: str = "test") -> dict[str, A
 
 def test_unlabelled_videos_train_nothing(run: SmallRun):
     assert list(results(run, "apply")["results"]) == ["a"]
+    assert list(results(run, "named")["results"]) == ["x"]
     model = (run.folder / MODEL).stat().st_mtime_ns
     shutil.copy(run.video("walk1"), run.folder / "videos/new/b.mp4")
     # Of the name of a training video, which is called by its whole path from now on.

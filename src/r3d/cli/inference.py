@@ -19,6 +19,7 @@ from r3d.frames.layouts import FileType
     help="The trained model: a file, the name of one in models/ (r3d released), an experiment of a "
     "config (scratch/01), or torchvision:r3d_18.",
 )
+@click.option("--configfile", type=FOUND, help="Config whose experiment --model_path may name.")
 @click.option("--result_path", type=NEW_FILE, required=True, help="Result JSON to write.")
 @click.option("--file_type", type=FILE_TYPE, default="jpg", show_default=True)
 @click.option("--inference_subset", type=SUBSET, default="val", show_default=True)
@@ -27,6 +28,7 @@ def infer_command(
     annotation_path: Path,
     video_path: Path,
     model_path: str,
+    configfile: Path | None,
     result_path: Path,
     file_type: FileType,
     inference_subset: str,
@@ -34,6 +36,7 @@ def infer_command(
 ) -> None:
     """Apply a trained network to the videos of a subset: the top-k classes of each."""
     from r3d.inference.infer import infer
+    from r3d.modelfiles import find_model
 
     infer(
         section_of(InferenceOptions, options),
@@ -41,7 +44,7 @@ def infer_command(
         subset=inference_subset,
         frames=video_path,
         file_type=file_type,
-        model=model_path,
+        model=find_model(model_path, configfile=configfile),
         output=result_path,
         run=section_of(RunOptions, options),
     )

@@ -192,7 +192,9 @@ def _update(target: Any, items: list[Any]) -> None:
 def _called(made_by: Any, arguments: Any) -> Any:
     """What a call makes, which is not done: the tensors and dictionaries of `torch.save`."""
     make = _MADE.get(made_by) if isinstance(made_by, _Global) else None
-    return make(arguments) if make else Foreign(str(made_by))
+    if make is not None:
+        return make(arguments)
+    return Foreign(made_by.name if isinstance(made_by, Foreign) else str(made_by))
 
 
 def _rebuilt(arguments: Any) -> Any:

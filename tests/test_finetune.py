@@ -106,7 +106,7 @@ def test_its_commands_run(folder: Path):
     run(folder, doctor)
     run(folder, train)
     shown = run(folder, summary).splitlines()
-    assert shown[1].startswith("folders\tall\tval\t2\t2\t")
+    assert shown[1].startswith("folders\tall\tvalidation\t2\t2\t")
 
     added = {key: {**TRAINED[key], **NEW[key]} for key in ("datasets", "experiments")}
     config.write_text(tiny({**TRAINED, **added}))
@@ -118,5 +118,5 @@ def test_its_commands_run(folder: Path):
     run(folder, apply)
     table = pd.read_csv(folder / "results/applied/summary.tsv", sep="\t")
     assert table[["listed", "found", "left_out"]].to_numpy().tolist() == [[1, 1, 1]]
-    assert run(folder, applied).splitlines()[1].startswith("kinetics\tall\ttest\t1\t1\t1\t")
+    assert run(folder, applied).splitlines()[1].startswith("kinetics\tall\ttesting\t1\t1\t1\t")
     assert "r3d50_KM_200ep.pth" in run(folder, released)

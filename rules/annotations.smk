@@ -13,16 +13,20 @@ rule annotations:
     localrule: True
 
 
-rule annotate_split:
+# Checkpoints, because only their results tell which parts of an annotation have changed: what
+# depends on the others is not made again.
+checkpoint annotate_split:
     input:
         table=LISTS,
         labels=LABELS,
         # The digest tells of each change that counts.
         ledger=ancient(LEDGER),
+        frames=ancient(of_shards(MANIFEST_DIGEST)),
         digest=frames_digests,
         official=official_json,
     output:
-        ANNOTATION,
+        **PART_DIGESTS,
+        annotation=ANNOTATION,
     log:
         f"{LOGS}/annotate_split/{{dataset}}_{{split}}.log",
     benchmark:
@@ -38,16 +42,19 @@ rule annotate_split:
         frames=option(dataset_of, "frames"),
         file_type=option(dataset_of, "file_type"),
         code=code_version("annotations.writing"),
+        parts_code=code_version("annotations.parts"),
     script:
         "../workflow/scripts/annotate_split.py"
 
 
-rule merge_annotations:
+checkpoint merge_annotations:
     input:
-        annotations=part_annotations,
+        **{part: of_merged(digest) for part, digest in PART_DIGESTS.items()},
+        annotations=of_merged(ANNOTATION),
         digest=frames_digests,
     output:
-        ANNOTATION,
+        **PART_DIGESTS,
+        annotation=ANNOTATION,
     log:
         f"{LOGS}/merge_annotations/{{dataset}}_{{split}}.log",
     benchmark:
@@ -63,5 +70,6 @@ rule merge_annotations:
         frames=part_frames,
         file_type=option(dataset_of, "file_type"),
         code=code_version("annotations.merging"),
+        parts_code=code_version("annotations.parts"),
     script:
         "../workflow/scripts/merge_annotations.py"

@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+from r3d.annotations.parts import PARTS, TRAINING
 from r3d.config.config import NAME_PATTERN
 from r3d.config.inputs import check_inputs, has_labels, list_files
 from r3d.config.options import InferenceOptions, TrainingOptions
@@ -69,6 +70,8 @@ MANIFEST_DIGEST = f"{RESULTS}/datasets/{{dataset}}/manifests/{{shard}}.sha256"
 LEDGER = f"{RESULTS}/datasets/{{dataset}}/ledger.tsv"
 FRAMES_DIGEST = f"{RESULTS}/datasets/{{dataset}}/frames.sha256"
 ANNOTATION = CONFIG.annotation("{dataset}", "{split}")
+PART_DIGEST = f"{ANNOTATION.removesuffix('.json')}.{{part}}.sha256"
+PART_DIGESTS = {part: PART_DIGEST.replace("{part}", part) for part in PARTS}
 EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}/{{split}}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
@@ -208,12 +211,11 @@ def official_json(wildcards):
     return file
 
 
-def part_annotations(wildcards):
-    """The annotations of the data sets that a merged one consists of."""
-    parts = dataset_of(wildcards).parts.items()
-    return [
-        ANNOTATION.format(dataset=name, split=part.all_splits[0])
-        for name, part in parts
+def of_merged(pattern):
+    """An input function: a file of each of the data sets that a merged one consists of."""
+    return lambda wildcards: [
+        pattern.format(dataset=name, split=part.all_splits[0])
+        for name, part in dataset_of(wildcards).parts.items()
     ]
 
 
@@ -229,6 +231,30 @@ def frames_digests(wildcards):
     ]
 
 
+def checkpoints_behind(wildcards):
+    """Results of the checkpoints behind a job's inputs, beside that of its own annotation.
+
+    After a checkpoint, Snakemake asks only those jobs anew that depend on it themselves: others run
+    because of what was expected before, though their inputs stayed as they were.
+    """
+    own = experiment_of(wildcards).dataset, wildcards.split
+    run = wildcards.experiment, wildcards.split
+    before = [
+        (CONFIG.experiments[name].dataset, split) for name, split in trainings([run])
+    ]
+    files = []
+    for dataset, split in dict.fromkeys([own, *before]):
+        annotations = [(dataset, split)] if (dataset, split) != own else []
+        for part in CONFIG.merged.get(dataset, [dataset]):
+            files.append(FRAMES_DIGEST.format(dataset=part))
+            if part != dataset:
+                annotations.append((part, CONFIG.datasets[part].all_splits[0]))
+        for name, part_split in annotations:
+            file = PART_DIGESTS[TRAINING].format(dataset=name, split=part_split)
+            files.append(file)
+    return files
+
+
 def parts_of(wildcards):
     """The data sets that a job's experiment is about, one or those that are merged, and splits."""
     name = experiment_of(wildcards).dataset
@@ -241,6 +267,17 @@ def parts_of(wildcards):
 def experiment_annotation(wildcards):
     dataset = experiment_of(wildcards).dataset
     return ANNOTATION.format(dataset=dataset, split=wildcards.split)
+
+
+def digest_of_part(part=None):
+    """An input function: what changes with a part of an annotation, by default with a subset.
+
+    Steps that take long have the annotation itself as an ancient input: it changes with each video
+    that is listed, whatever for.
+    """
+    return lambda wildcards: PART_DIGESTS[part or wildcards.subset].format(
+        dataset=experiment_of(wildcards).dataset, split=wildcards.split
+    )
 
 
 def pretrained_model(wildcards):
@@ -302,6 +339,15 @@ def runs(evaluated=False):
         or has_labels(CONFIG.dataset(experiment.dataset), experiment.inference_subset)
         for split in CONFIG.experiment_splits(name)
     ]
+
+
+def is_trained_on(wildcards):
+    """Whether an experiment trains on a data set, by itself or as a part of a merged one."""
+    return any(
+        wildcards.dataset in CONFIG.merged.get(experiment.dataset, [experiment.dataset])
+        for experiment in CONFIG.experiments.values()
+        if not experiment.no_train
+    )
 
 
 def trainings(runs):

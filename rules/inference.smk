@@ -15,10 +15,11 @@ rule features:
 
 rule infer_subset:
     input:
-        annotation=experiment_annotation,
-        frames=frames_digests,
+        annotation=ancient(experiment_annotation),
+        digest=digest_of_part(),
         model=trained_model,
         class_order=class_order_file,
+        behind=ancient(checkpoints_behind),
     output:
         f"{EXPERIMENT}/{{subset}}.json",
     log:

@@ -50,6 +50,7 @@ rule list_split:
         format=option(dataset_of, "format"),
         n_classes=option(dataset_of, "n_classes"),
         videos=videos_of_paths,
+        trained=is_trained_on,
         split_options=lambda wildcards: dataset_of(wildcards).split_options,
         code=code_version("lists"),
     script:

@@ -44,7 +44,11 @@ def to_annotations(wanted):
     wanted = unique(merged_from, wanted)
     return unique(
         to_frames(unique([name for name, _ in wanted if name in CONFIG.datasets])),
-        [ANNOTATION.format(dataset=name, split=split) for name, split in wanted],
+        [
+            file.format(dataset=name, split=split)
+            for name, split in wanted
+            for file in (ANNOTATION, *PART_DIGESTS.values())
+        ],
     )
 
 

@@ -24,9 +24,12 @@ rule fetch_torchvision:
 
 rule train_model:
     input:
-        annotation=experiment_annotation,
-        frames=frames_digests,
+        annotation=ancient(experiment_annotation),
+        digest=digest_of_part(TRAINING),
+        # What told one training from another before there was a digest of the part.
+        frames=ancient(frames_digests),
         pretrained=pretrained_model,
+        behind=ancient(checkpoints_behind),
     output:
         model=f"{EXPERIMENT}/model.pth",
         train_log=f"{EXPERIMENT}/train.log",

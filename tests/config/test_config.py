@@ -186,9 +186,6 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
         (lambda raw: (set_at("datasets.ucf.n_classes", 101)(raw),
                       set_at("experiments.tuned.n_pretrain_classes", 400)(raw)),
          ["experiments.tuned.n_pretrain_classes", "400", "101"]),
-        (lambda raw: (both(n_classes=51)(raw), raw["experiments"].update(
-            applied={"dataset": "ucf", "pretrain": "base", "no_train": True})),
-         ["experiments.applied.no_train", "101", "152"]),
         (set_at("experiments.base", {"batchnorm_sync": True, "no_cuda": True,
                                      "resources": {"processes": 2}}), ["batchnorm_sync",
                                                                        "no_cuda"]),

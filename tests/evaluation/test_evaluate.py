@@ -11,6 +11,8 @@ from oddities import accepts_or_says_why, odd_files
 from r3d.errors import InputError
 from r3d.evaluation.challenge import avg_hit_at_k, hit_at_k, mean_average_precision
 from r3d.evaluation.evaluate import Evaluation, evaluate
+from r3d.report.plots import plot_confusion
+from r3d.report.summary import write_summary
 
 LABELS = ["cut", "jump", "run"]
 
@@ -42,12 +44,17 @@ def run(tmp_path: Path):
     """Evaluate an annotation and results that are given as Python objects."""
 
     def run(
-        results: object = RESULTS, annotation: object = None, subset: str = "val", **options: Any
+        results: object = RESULTS,
+        annotation: object = None,
+        subset: str = "val",
+        labels: object = None,
+        **options: Any,
     ) -> Evaluation:
         truth_file, result_file = tmp_path / "truth.json", tmp_path / "val.json"
         annotation = annotation_of(TRUTH) if annotation is None else annotation
         truth_file.write_text(json.dumps(annotation))
-        result_file.write_text(json.dumps({"results": results}))
+        content = {"results": results} if labels is None else {"labels": labels, "results": results}
+        result_file.write_text(json.dumps(content))
         return evaluate(truth_file, result_file, subset=subset, **options)
 
     return run
@@ -105,6 +112,66 @@ def test_a_class_that_a_clip_does_not_store_counts_nothing_there(run) -> None:
         {"segment": [33, 49], "result": [{"label": "run", "score": 0.3}]},
     ]
     assert run({"e": clips}, ks=[1]).confusion[2].tolist() == [0, 0, 1, 0]
+
+
+def test_a_model_of_other_classes_is_right_or_wrong_where_names_match(
+    run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of `cut` it knows nothing, and videos without a label say nothing either."""
+    annotation = annotation_of(TRUTH | {"f": "run", "g": ""})
+    results = {
+        "a": scored("fly", "run", "jump"),
+        "c": scored("jump", "fly", "run"),
+        "e": scored("fly", "run", "jump"),
+        "f": scored("run", "fly", "jump"),
+        "g": scored("run", "fly", "jump"),
+    }
+    labels = ["run", "fly", "jump"]
+    evaluation = run(results, annotation, labels=labels, ks=(1, 2))
+    assert evaluation.labels == labels
+    assert evaluation.listed.tolist() == [2, 0, 2]
+    assert evaluation.left_out == 3
+    # Correct at 1: c, f. At 2: e too. d has no result.
+    assert [evaluation.accuracy(k) for k in (1, 2)] == [2 / 4, 3 / 4]
+    assert evaluation.accuracy_found(1) == 2 / 3
+    assert evaluation.confusion.tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]]
+    assert evaluation.unlisted == 0
+    assert "3 of 7 videos are left out of the accuracy, the first: a;" in caplog.text
+    known = run(results, annotation, labels=labels[::-1], ks=(1, 2))
+    assert known.accuracy(1) == evaluation.accuracy(1)
+
+
+def test_a_model_that_knows_no_label_has_no_accuracy(run, tmp_path: Path) -> None:
+    evaluation = run({"a": scored("fly")}, labels=["fly"], ks=(1,))
+    assert evaluation.left_out == 5
+    assert evaluation.accuracy(1) is evaluation.accuracy_found(1) is None
+    names = {"classes": tmp_path / "classes.tsv", "confusion": tmp_path / "confusion.tsv"}
+    evaluation.save(tmp_path / "accuracy.json", experiment="e", split="all", **names)
+    plot_confusion(names["confusion"], tmp_path / "confusion.svg")
+    write_summary([tmp_path / "accuracy.json"], tmp_path / "summary.tsv")
+    assert (tmp_path / "summary.tsv").read_text().splitlines() == [
+        "experiment\tsplit\tsubset\tlisted\tfound\tleft_out\tmean_class",
+        "e\tall\tvalidation\t0\t0\t5\t",
+    ]
+
+
+def test_the_same_classes_in_another_order_are_those_of_the_annotation(run) -> None:
+    evaluation = run(labels=LABELS[::-1], ks=(1, 2))
+    assert evaluation.labels == LABELS
+    assert evaluation.confusion.tolist() == run(ks=(1, 2)).confusion.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["cut", "jump"], "'run' is none of the 2 classes of the model"),
+        ("cut", "expected 'labels', a list of texts"),
+        (["cut", "cut"], "'cut' occurs twice"),
+    ],
+)
+def test_bad_classes_of_a_result_are_named(run, labels: object, message: str) -> None:
+    with pytest.raises(InputError, match=f"val.json: .*{message}|{message}"):
+        run(labels=labels, ks=(1,))
 
 
 def test_listed_videos_without_frames_count_as_listed(run) -> None:
@@ -179,7 +246,7 @@ ENTRY = annotation_of({"a": "cut"})["database"]["a"]
         (
             {"labels": LABELS, "database": {"a": UNLABELLED, "b": UNLABELLED}},
             "test",
-            r"2 of the 2 videos of subset testing have no label \(the first: 'a'\)",
+            "none of the 2 videos of subset testing has a label",
         ),
         ({"labels": LABELS, "database": {"a": {}}}, "val", "'a' is not as expected: KeyError"),
         (
@@ -217,6 +284,7 @@ def test_saved_tables(run, tmp_path: Path) -> None:
         "classes": 4,
         "listed": 5,
         "found": 4,
+        "left_out": 0,
         "unlisted": 0,
         "accuracy": {"1": 0.4, "2": 0.6},
         "accuracy_found": {"1": 0.5, "2": 0.75},

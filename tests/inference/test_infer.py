@@ -151,10 +151,39 @@ def test_options_act(data: Path, tmp_path: Path, options: dict[str, Any]):
     )
 
 
-def test_a_model_of_other_classes_is_refused(data: Path, tmp_path: Path):
-    write_model(tmp_path / "model.pth", labels=["down", "sideways"])
-    with pytest.raises(InputError, match="class 1 is 'sideways' there and 'up' here"):
-        results(data, tmp_path / "out", model=tmp_path / "model.pth")
+def test_a_model_of_other_classes_gives_its_own(data: Path, tmp_path: Path):
+    expected = results(data, tmp_path / "expected")
+    write_model(tmp_path / "model.pth", labels=["sideways", "up"])
+    found = results(data, tmp_path / "out", model=tmp_path / "model.pth")
+    assert json.loads((tmp_path / "out").read_text())["labels"] == ["sideways", "up"]
+    for video, result in expected.items():
+        assert {item["label"] for item in found[video]} == {"sideways", "up"}
+        assert sorted(i["score"] for i in found[video]) == sorted(i["score"] for i in result)
+
+
+def test_a_model_is_applied_where_no_class_is_known(data: Path, tmp_path: Path):
+    content = json.loads((data / "annotation.json").read_text())
+    for name, entry in content["database"].items():
+        label = entry["annotations"].pop("label")
+        entry["subset"] = "testing"
+        entry["video_path"] = str(data / "jpg" / label / name)
+    content["labels"] = []
+    (tmp_path / "annotation.json").write_text(json.dumps(content))
+    expected = results(data, tmp_path / "expected")
+    infer(
+        InferenceOptions(**TINY),
+        annotation=tmp_path / "annotation.json",
+        subset="test",
+        frames=data / "jpg",
+        model=data / "model.pth",
+        output=tmp_path / "out",
+        run=RunOptions(n_threads=0, no_cuda=True),
+        n_cores=1,
+    )
+    found = json.loads((tmp_path / "out").read_text())
+    assert found["labels"] == LABELS
+    for video, result in expected.items():
+        assert scores(found["results"][video]) == pytest.approx(scores(result), abs=1e-5)
 
 
 def test_a_model_with_more_outputs_than_classes_is_refused(data: Path, tmp_path: Path):
@@ -194,7 +223,7 @@ def test_a_model_that_names_no_classes_is_asked_for_their_order(data: Path, tmp_
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("down\nsideways\n", "class 1 is 'sideways' there and 'up' here"),
+        ("down\nsideways\nup\n", "3 classes, and checkpoint .* has 2 outputs"),
         ("down\nup\nup\n", "'up' is listed twice"),
         ("", "one class a line"),
         ("down\n\nup\n", "one class a line"),

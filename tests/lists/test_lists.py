@@ -532,7 +532,11 @@ OWN = "path,label,subset\na.mp4,run,train\n"
         ("csv", {"list.csv": "path,label\na.mp4,run\n"}, None),
         ("csv", {"list.csv": OWN}, None),
         ("csv", {"list.csv": f"{OWN}b.mp4,run,test\n"}, True),
-        ("csv", {"list.csv": f"{OWN}b.mp4,run,test\nc.mp4,,test\n"}, False),
+        ("csv", {"list.csv": f"{OWN}b.mp4,run,test\nc.mp4,,test\n"}, True),
+        ("csv", {"list.csv": f"{OWN}c.mp4,,test\n"}, False),
+        ("folders", {"train/run/a.mp4": "", "test/b.mp4": ""}, False),
+        ("folders", {"train/run/a.mp4": "", "test/notes.txt": ""}, None),
+        ("folders", {"a.mp4": ""}, False),
     ],
 )
 def test_whether_testing_videos_have_labels(

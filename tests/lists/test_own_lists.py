@@ -19,7 +19,7 @@ def test_folders_with_subsets(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     write(tmp_path, dict.fromkeys(names, ""))
     files = FORMATS["folders"].files(tmp_path, "all")
     assert [file.relative_to(tmp_path).as_posix() for file in files] == [
-        *("train/run", "train/walk", "val/run", "test/walk")
+        *("train/run", "train/walk", "val/run", "test/walk", "test")
     ]
     assert FORMATS["folders"].labels(tmp_path) == ["run", "walk"]
     video_list = read_list("folders", tmp_path, "all")
@@ -61,11 +61,10 @@ def test_folders_without_subsets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "parts"),
     [
-        ([], ["no class folders"]),
-        (["a.mp4"], ["no class folders"]),
+        ([], ["no class folders, nor videos"]),
+        (["notes.txt"], ["no class folders, nor videos"]),
         (["run/notes.txt"], ["run: no videos", ".mp4"]),
         (["train/run/a.mp4", "training/run/b.mp4"], ["train, training", "one folder each"]),
-        (["val/run/a.mp4"], ["no video of subset training"]),
         (["train/run/a.mp4", "val/walk/b.mp4"], ["unknown class 'walk'", "'run'"]),
         (["run/a.mp4", "run/a.avi"], ["'run_a'", "run/a.avi", "run/a.mp4", "once"]),
         (["run/a.mp4", "walk/b.mp4"], ["no class has two groups", "group_pattern"]),
@@ -76,6 +75,36 @@ def test_bad_folders(tmp_path: Path, names: list[str], parts: list[str]) -> None
     write(tmp_path, dict.fromkeys(names, ""))
     message = refusal(lambda: read_list("folders", tmp_path, "all"))
     assert all(part in message for part in parts), message
+
+
+def test_videos_without_a_label_lie_in_the_folder_test(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["train/run/a.mp4", "test/run/b.mp4", "test/new.mp4", "test/a.MOV", "test/notes.txt"]
+    write(tmp_path, dict.fromkeys(names, ""))
+    videos = read_list("folders", tmp_path, "all", trained=True).videos
+    columns = ["id", "label", "subset", "key", "path"]
+    assert videos[columns].to_numpy().tolist() == [
+        ["train_run_a", "run", "training", "run/a", "train/run/a.mp4"],
+        ["b", "run", "testing", "run/b", "test/run/b.mp4"],
+        ["test_a", "", "testing", "test/a", "test/a.MOV"],
+        ["new", "", "testing", "test/new", "test/new.mp4"],
+    ]
+    assert "1 entries ignored" in caplog.text
+    assert "notes.txt" in caplog.text
+
+
+@pytest.mark.parametrize("folder", ["", "test/"])
+def test_a_folder_of_videos_alone(tmp_path: Path, folder: str) -> None:
+    write(tmp_path, {f"{folder}a.mp4": "", f"{folder}b.mp4": ""})
+    video_list = read_list("folders", tmp_path, "all")
+    assert video_list.labels == []
+    assert video_list.videos["path"].tolist() == [f"{folder}a.mp4", f"{folder}b.mp4"]
+    assert set(video_list.videos["subset"]) == {"testing"}
+    assert FORMATS["folders"].files(tmp_path, "all") == [tmp_path / folder]
+    message = refusal(lambda: read_list("folders", tmp_path, "all", trained=True))
+    assert "no video of subset training" in message
+    assert "no_train: true" in message
 
 
 def test_folder_name_that_is_not_text(tmp_path: Path) -> None:
@@ -216,6 +245,26 @@ def test_no_absolute_path_leads_out_by_dots(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rows", "labels"),
+    [
+        (["a,,test", "b,,test"], []),
+        (["a,y,test", "b,,test", "c,x,test"], ["x", "y"]),
+        (["a,y,val", "b,x,test"], ["x", "y"]),
+    ],
+)
+def test_a_list_without_training_videos(tmp_path: Path, rows: list[str], labels: list[str]) -> None:
+    text = "".join(f"{row}\n" for row in ["path,label,subset", *rows])
+    folder = write(tmp_path, {"list.csv": text})
+    video_list = read_list("csv", folder, "all")
+    assert video_list.labels == labels
+    assert len(video_list.videos) == len(rows)
+    save_list(video_list, tmp_path / "list.tsv", tmp_path / "labels.txt")
+    assert load_labels(tmp_path / "labels.txt") == labels
+    message = refusal(lambda: read_list("csv", folder, "all", trained=True))
+    assert "no video of subset training" in message
+
+
+@pytest.mark.parametrize(
     ("text", "parts"),
     [
         ("path|label\n", ["line 1", "'path|label'", "path, label", "subset, start, end"]),
@@ -234,7 +283,6 @@ def test_no_absolute_path_leads_out_by_dots(tmp_path: Path) -> None:
         ("path,label,subset\na,x,train\nb,y,val\n", ["line 3", "'y'", "labels of the training"]),
         ("path,label,subset\na,x,train\nb,,val\n", ["line 3", "empty label"]),
         ("path,label,subset\na,..,train\n", ["line 2", "label '..'", "accepted"]),
-        ("path,label,subset\na,x,val\nb,,test\n", ["no classes", "training videos"]),
         ("path,label,subset\na,x,train\na,x,val\n", ["line 3", "line 2", "'a'", "once"]),
         ("path,label,subset\na,x,train\na,y,train\n", ["line 3", "line 2", "'a'", "once"]),
         ("path,label,start,end\na,x,0:10,\n", ["line 2", "start '0:10'", "end ''", "or empty"]),

@@ -546,7 +546,8 @@ def test_a_state_of_an_earlier_version_that_followed_a_file_is_asked_about(
     with pytest.raises(InputError, match="leave resume_path out"):
         fit(data, tmp_path, resume_path=kept)
     assert_equal(fit(data, tmp_path), result)
-    assert run_folder(tmp_path) == earlier
+    assert not earlier.exists()  # its state was gone on from, under its present name
+    run_folder(tmp_path)
 
 
 def damage(path: Path, kind: str) -> None:
@@ -623,6 +624,56 @@ def test_a_fine_tuning_of_an_earlier_version_goes_on(data: Path, tmp_path: Path)
     assert run_folder(tmp_path / "tuned").name != name
     batches = pd.read_csv(run_folder(tmp_path / "tuned") / "train_batch.log", sep="\t")
     assert batches["epoch"].unique().tolist() == [1, 2]
+
+
+def test_a_training_that_is_named_after_its_annotation_goes_on(data: Path, tmp_path: Path):
+    fit(data, tmp_path, n_epochs=1)
+    name = fingerprint(TrainingOptions(**TINY), [data / "annotation.json"])
+    run_folder(tmp_path).rename(tmp_path / "checkpoints" / name)
+    fit(data, tmp_path, n_epochs=2)
+    assert run_folder(tmp_path).name != name
+    batches = pd.read_csv(run_folder(tmp_path) / "train_batch.log", sep="\t")
+    assert batches["epoch"].unique().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("change", ["testing", "renamed", "label", "fewer", "validation"])
+def test_a_training_depends_on_its_own_videos_only(data: Path, tmp_path: Path, change: str):
+    content = json.loads((data / "annotation.json").read_text())
+    database = content["database"]
+    first = next(iter(database))
+    match change:
+        case "testing":
+            place = str(data / "anywhere")
+            database["new"] = {"subset": "testing", "annotations": {}, "video_path": place}
+            database["new"]["annotations"]["segment"] = [1, 5]
+        case "renamed":  # as a video is that another of its name has come to
+            place = str(data / "jpg" / database[first]["annotations"]["label"] / first)
+            entry = {**database[first], "video_path": place}
+            renamed = {f"whole_{first}": entry, **database}
+            del renamed[first]
+            content["database"] = renamed
+        case "label":
+            other = next(name for name in LABELS if name != database[first]["annotations"]["label"])
+            place = str(data / "jpg" / database[first]["annotations"]["label"] / first)
+            database[first] |= {"video_path": place}
+            database[first]["annotations"]["label"] = other
+        case "fewer":
+            del database[first]
+        case "validation":
+            last = next(name for name in database if database[name]["subset"] == "validation")
+            database[last]["annotations"]["segment"][1] -= 1
+    other_data = tmp_path / "data"
+    other_data.mkdir()
+    (other_data / "annotation.json").write_text(json.dumps(content))
+    fit(data, tmp_path, n_epochs=1)
+    (other_data / "jpg").symlink_to(data / "jpg")
+    if change == "renamed":
+        place = str(other_data / "jpg" / Path(place).parent.name / first)
+        content["database"][f"whole_{first}"]["video_path"] = place
+        (other_data / "annotation.json").write_text(json.dumps(content))
+    fit(other_data, tmp_path, n_epochs=2)
+    folders = [path for path in (tmp_path / "checkpoints").iterdir() if path.is_dir()]
+    assert len(folders) == (1 if change in ("testing", "renamed") else 2)
 
 
 def fit_base(data: Path, folder: Path) -> Path:

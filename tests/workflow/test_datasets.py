@@ -12,6 +12,8 @@ from miniatures import HMDB51_NAMES, MINIATURES, RATE, Videos, flow
 from running import ROOT, snakemake
 
 from r3d.annotations.reading import read_annotation
+from r3d.models.building import build_model
+from r3d.models.checkpoint import Checkpoint, write_checkpoint
 
 # What makes a run small enough for a test, and nothing else.
 TINY_DATASET = {"short_side": 36, "shards": 1}
@@ -41,6 +43,15 @@ def shipped(name: str, places: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for experiment, options in raw["experiments"].items():
         raw["experiments"][experiment] = {**raw["defaults"], **(options or {}), **TINY}
     return raw
+
+
+def write_start(path: Path) -> None:
+    """What config/own.yaml starts from, as if it had been downloaded, of a network as tiny."""
+    names = ("model", "model_depth", "resnet_widen_factor")
+    network = build_model(n_classes=5, **{name: TINY[name] for name in names})
+    path.parent.mkdir()
+    content = {"state_dict": network.state_dict(), "architecture": network.architecture}
+    write_checkpoint(path, Checkpoint(**content))
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         experiments[f"{experiment}-test"] = {
             **experiments[experiment],
             **{"pretrain": experiment, "no_train": True, "inference_subset": "test"},
+            "pretrain_path": None,
         }
+    write_start(folder / "models/torchvision_r3d_18.pth")
     datasets["flow"] = {**flow(folder / "flow"), **TINY_DATASET}
     experiments["flow"] = {"dataset": "flow", "input_type": "flow", **TINY}
     merged = {"KM": ["kinetics700", "mit"]}

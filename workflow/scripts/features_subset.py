@@ -1,12 +1,13 @@
 from pathlib import Path
 
-from r3d.compute.launch import launch
-from r3d.config.loading import load_config
-from r3d.config.options import InferenceOptions
-from r3d.inference.features import features
 from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
+    from r3d.compute.launch import launch
+    from r3d.config.loading import load_config
+    from r3d.config.options import InferenceOptions
+    from r3d.inference.features import features
+
     # From the config and not the params: how a job runs must not cause it to run again.
     run = load_config(snakemake.config).experiments[snakemake.wildcards.experiment]
     launch(

@@ -12,5 +12,6 @@ with job(snakemake.log[0]):
         SplitOptions(**snakemake.params.split_options),
         n_classes=snakemake.params.n_classes,
         videos=Path(snakemake.params.videos) if snakemake.params.videos else None,
+        trained=snakemake.params.trained,
     )
     save_list(videos, Path(snakemake.output.table), Path(snakemake.output.labels))

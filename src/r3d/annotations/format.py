@@ -32,7 +32,10 @@ def load_annotation(path: Path) -> dict[str, Any]:
 
 
 def classes_of(data: dict[str, Any], path: Path) -> list[str]:
-    """The classes of an annotation in the order of the model's outputs."""
+    """The classes of an annotation in the order of the model's outputs.
+
+    None at all are those of videos of unknown class, to which a model can only be applied.
+    """
     if "taxonomy" in data:
         labels = leaf_labels(data, path)
     else:
@@ -41,7 +44,8 @@ def classes_of(data: dict[str, Any], path: Path) -> list[str]:
             raise InputError(
                 f"{path}: expected 'labels', a list of texts (or ActivityNet's 'taxonomy')"
             )
-    check_classes(labels, str(path))
+    if labels:
+        check_classes(labels, str(path))
     return labels
 
 

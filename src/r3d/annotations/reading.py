@@ -1,5 +1,7 @@
 """Annotation JSON -> the samples of one subset that have frames."""
 
+import hashlib
+import json
 import math
 import reprlib
 from array import array
@@ -64,6 +66,21 @@ class Annotation:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def digest(self, store: FrameStore) -> bytes:
+        """What tells these samples from others: classes, and of each its target, frames and place.
+
+        Neither ids count nor whether a place in the `store` is stated or follows from the label.
+        """
+        folder, ending = f"{store.folder}/", f".{store.file_type}"
+        places = [
+            place.removeprefix(folder).removesuffix(ending) or key
+            for place, key in zip(self.video_paths.tolist(), self.keys.tolist(), strict=True)
+        ]
+        digest = hashlib.sha256(json.dumps([self.labels, places]).encode())
+        for numbers in (self.targets, self.begins, self.ends):
+            digest.update(numbers.astype("<i4").tobytes())
+        return digest.digest()
 
     def places(self, store: FrameStore, n: int) -> list[str | Path]:
         """Where the frames of at most n samples are, evenly spaced over all."""

@@ -48,6 +48,12 @@ def evaluate_command(
     evaluation = evaluate(annotation, result, subset=subset, ks=ks)
     for k in ks:
         accuracy = evaluation.accuracy_found(k) if ignore else evaluation.accuracy(k)
+        if not evaluation.listed.any():
+            raise InputError(
+                f"{result}: none of the {evaluation.left_out} videos of {subset} has a label that "
+                f"is among the {len(evaluation.labels)} classes of the model; accepted: an "
+                "annotation of some of its classes"
+            )
         if accuracy is None:
             raise InputError(
                 f"{result}: has no result for any video of {subset}, and --ignore leaves those "

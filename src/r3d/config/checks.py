@@ -136,12 +136,6 @@ def _check_start(config: Config, where: str, experiment: Experiment, start: str)
                 f"whose {name} is {there!r}"
             )
     known = config.dataset(source.dataset).n_classes
-    own = config.dataset(experiment.dataset).n_classes
-    if experiment.no_train and None not in (known, own) and known != own:
-        yield (
-            f"{where}.no_train: true, but {experiment.dataset} has {own} classes and "
-            f"pretrain: {start!r} was trained on {known}"
-        )
     if experiment.n_pretrain_classes and known not in (None, experiment.n_pretrain_classes):
         yield (
             f"{where}.n_pretrain_classes: {experiment.n_pretrain_classes} does not fit "

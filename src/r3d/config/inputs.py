@@ -31,7 +31,7 @@ def list_files(dataset: Dataset, split: str) -> list[Path]:
 
 
 def has_labels(dataset: Dataset | MergedDataset, subset: str) -> bool | None:
-    """Whether a subset (train, val or test) can be evaluated; None if it has no videos.
+    """Whether any video of a subset (train, val or test) has a label; None if it has no videos.
 
     Raises:
         InputError: if the lists have to be read for this and cannot be.
@@ -41,7 +41,7 @@ def has_labels(dataset: Dataset | MergedDataset, subset: str) -> bool | None:
     if isinstance(dataset, MergedDataset):
         parts = [has_labels(part, subset) for part in dataset.parts.values()]
         known = [labelled for labelled in parts if labelled is not None]
-        return all(known) if known else None
+        return any(known) if known else None
     if dataset.render:
         return None
     return _format(dataset).testing_has_labels(Path(dataset.lists))

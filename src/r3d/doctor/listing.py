@@ -131,7 +131,11 @@ def _check_labels(where: str, dataset: Dataset, listed: Listed, report: Report) 
         )
     training = set(videos.loc[videos["subset"] == "training", "label"])
     untrained = [label for label in labels if label not in training]
-    if untrained:
+    if not training:
+        report.add(
+            "note", "labels", where, "there are no training videos: models can only be applied"
+        )
+    elif untrained:
         report.add(
             "warning",
             "labels",

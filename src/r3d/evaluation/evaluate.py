@@ -3,6 +3,9 @@
 A video is correct at k when its class is among the k best of its result. The reference goes through
 the videos that the annotation lists in a subset, so results of other videos do not count, and a
 listed video without a result is wrong, or left out if asked: both numbers are given here.
+
+A model may be applied to videos of classes that are not its own, or to some without a label. Right
+or wrong can be only what it knows: the others are left out, and counted.
 """
 
 import json
@@ -51,6 +54,8 @@ class Evaluation:
     correct: for each k, (classes,) those whose class is among the k best.
     confusion: (classes, classes + 1) videos by their class and by the best of their result; the
         last column counts videos without a result.
+    left_out: videos of the subset without a label, or with one that is no class of the model; they
+        count nowhere else.
     unlisted: results of videos that the subset does not list; they count nowhere else.
     challenge: only for an ActivityNet annotation.
     """
@@ -61,21 +66,28 @@ class Evaluation:
     found: np.ndarray
     correct: Mapping[int, np.ndarray]
     confusion: np.ndarray
+    left_out: int
     unlisted: int
     challenge: ChallengeScores | None
 
-    def accuracy(self, k: int) -> float:
-        """Top-k accuracy over the listed videos: one without a result is wrong."""
-        return float(self.correct[k].sum() / self.listed.sum())
+    def accuracy(self, k: int) -> float | None:
+        """Top-k accuracy over the listed videos: one without a result is wrong.
+
+        None if there are none, as all are left out.
+        """
+        listed = self.listed.sum()
+        return float(self.correct[k].sum() / listed) if listed else None
 
     def accuracy_found(self, k: int) -> float | None:
         """Top-k accuracy over the videos with a result; None if there are none."""
         found = self.found.sum()
         return float(self.correct[k].sum() / found) if found else None
 
-    def mean_class_accuracy(self) -> float:
-        """The mean of the top-1 accuracies of the classes with listed videos."""
+    def mean_class_accuracy(self) -> float | None:
+        """The mean of the top-1 accuracies of the classes with listed videos; None if all lack."""
         present = self.listed > 0
+        if not present.any():
+            return None
         return float(np.mean(self.confusion.diagonal()[present] / self.listed[present]))
 
     def save(
@@ -105,6 +117,7 @@ class Evaluation:
             "classes": len(self.labels),
             "listed": int(self.listed.sum()),
             "found": int(self.found.sum()),
+            "left_out": self.left_out,
             "unlisted": self.unlisted,
             "accuracy": {k: self.accuracy(k) for k in self.correct},
             "accuracy_found": {k: self.accuracy_found(k) for k in self.correct},
@@ -149,23 +162,33 @@ def evaluate(
             are stored: then top-k accuracy with more k than classes is 1 for every result.
 
     Of classes with equal scores the one that the file names first ranks first, as in the reference.
+    The classes are the model's, which the result states; those of the annotation if it does not.
 
     Raises:
-        InputError: a file that is not as described, a class that the annotation does not have, a
-            subset without videos or with unlabelled ones, a result that shares no video with it, a
-            k above what is stored.
+        InputError: a file that is not as described, a class of the result that is none of these, a
+            subset without videos or labels, a result that shares no video with it, a k above what
+            is stored.
     """
     annotation, result = Path(annotation), Path(result)
     ks = sorted(set(ks))
     if not ks or ks[0] < 1:
         raise InputError(f"top-k accuracy: k is {ks[0] if ks else 'missing'}; accepted: 1 or more")
-    labels, truth, is_activitynet = _read_truth(annotation, subset_name(subset))
-    ranking = read_ranking(result, labels, largest_k=ks[-1])
-    found_videos = truth.keys() & ranking.keys()
+    annotated, own_labels, is_activitynet = _read_truth(annotation, subset_name(subset))
+    labels, ranking = read_result(result, annotated, largest_k=ks[-1])
+    found_videos = own_labels.keys() & ranking.keys()
     if ranking and not found_videos:
         raise InputError(
             f"{result}: none of its {len(ranking)} videos (the first: {next(iter(ranking))!r}) is "
-            f"among the {len(truth)} that {annotation} lists as {subset_name(subset)}"
+            f"among the {len(own_labels)} that {annotation} lists as {subset_name(subset)}"
+        )
+    truth = _among(own_labels, labels)
+    left_out = len(own_labels) - len(truth)
+    if left_out:
+        first = next(video for video in own_labels if video not in truth)
+        _log.warning(
+            "%d of %d videos are left out of the accuracy, the first: %s; they have no label, or "
+            "one that is none of the %d classes of the model",
+            *(left_out, len(own_labels), first, len(labels)),
         )
 
     index = {label: i for i, label in enumerate(labels)}
@@ -182,7 +205,7 @@ def evaluate(
                 correct[k][target] += target in best[:k]
 
     challenge = None
-    if is_activitynet:
+    if is_activitynet and truth:
         challenge = ChallengeScores(
             mean_average_precision(truth, ranking),
             {k: hit_at_k(truth, ranking, k) for k in ks},
@@ -195,13 +218,17 @@ def evaluate(
         found=found,
         correct=correct,
         confusion=confusion,
+        left_out=left_out,
         unlisted=len(ranking) - len(found_videos),
         challenge=challenge,
     )
 
 
 def _read_truth(path: Path, subset: str) -> tuple[list[str], dict[str, list[str]], bool]:
-    """The classes, those of each video of the subset, and whether the file is ActivityNet's."""
+    """The classes, those of each video of the subset, and whether the file is ActivityNet's.
+
+    Videos of unknown class have none.
+    """
     data = load_annotation(path)
     labels, is_activitynet = classes_of(data, path), "taxonomy" in data
     known = set(labels)
@@ -226,22 +253,38 @@ def _read_truth(path: Path, subset: str) -> tuple[list[str], dict[str, list[str]
             )
     if not truth:
         raise InputError(f"{path}: no videos in subset {subset}; accuracy needs at least one")
-    unlabelled = [video for video, video_labels in truth.items() if not video_labels]
-    if unlabelled:
+    if not any(truth.values()):
         raise InputError(
-            f"{path}: {len(unlabelled)} of the {len(truth)} videos of subset {subset} have no "
-            f"label (the first: {unlabelled[0]!r}); accuracy needs the label of every video"
+            f"{path}: none of the {len(truth)} videos of subset {subset} has a label; accuracy "
+            "needs the label of one or more"
         )
     return labels, truth, is_activitynet
 
 
-def read_ranking(
-    path: Path, labels: list[str], *, largest_k: int
-) -> dict[str, list[tuple[str, float]]]:
-    """The scored classes of each video of a result JSON, best first."""
+def _among(own_labels: dict[str, list[str]], labels: list[str]) -> dict[str, list[str]]:
+    """The videos with a label among these classes, and which of theirs are."""
+    known = set(labels)
+    kept = {video: [name for name in own if name in known] for video, own in own_labels.items()}
+    return {video: own for video, own in kept.items() if own}
+
+
+def read_result(
+    path: Path, annotated: list[str], *, largest_k: int
+) -> tuple[list[str], dict[str, list[tuple[str, float]]]]:
+    """The classes of a result JSON, and the scored ones of each video, best first.
+
+    Args:
+        annotated: the classes of the annotation, in whose order they are given if they are the
+            same, or if the file does not state its own.
+        largest_k: how many of each video are needed.
+    """
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("results"), dict):
         raise InputError(f"{path}: no result JSON; expected an object with 'results'")
+    labels = annotated
+    if "labels" in data:
+        stated = classes_of(data, path)
+        labels = annotated if sorted(stated) == sorted(annotated) else stated
     known = set(labels)
     ranking = {}
     for video, entry in data["results"].items():
@@ -269,10 +312,10 @@ def read_ranking(
         if not known.issuperset(total):
             raise InputError(
                 f"{path}: result of {video!r}: {_first_other(total, known)!r} is none of the "
-                f"{len(labels)} classes of the annotation"
+                f"{len(labels)} classes of the {'model' if 'labels' in data else 'annotation'}"
             )
         ranking[video] = sorted(total.items(), key=lambda item: -item[1])
-    return ranking
+    return labels, ranking
 
 
 def _has_segments(entry: list[dict[str, Any]]) -> bool:

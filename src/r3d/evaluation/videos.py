@@ -10,7 +10,7 @@ import pandas as pd
 from r3d.annotations.format import classes_of, load_annotation
 from r3d.annotations.reading import read_annotation
 from r3d.errors import InputError
-from r3d.evaluation.evaluate import read_ranking
+from r3d.evaluation.evaluate import read_result
 from r3d.frames.ledger import USED
 from r3d.lists import load_list, subset_name
 from r3d.tables import read_columns, write_table
@@ -26,7 +26,7 @@ annotated: the annotation has its frames.
 trained_on: the experiment was trained on it; only for videos of the subset training.
 predicted: there is a result; only for the subset that the model was applied to.
 correct: the best class of the result is the video's; as `predicted`, and only for videos with a
-    label. Without a result it is "no", as accuracy counts it.
+    label that the model knows. Without a result it is "no", as accuracy counts it.
 """
 
 COLUMNS = ("id", "label", "subset", *STAGES, "status", "reason")
@@ -57,7 +57,7 @@ def write_videos(
     videos = pd.concat([_listed(name, *paths) for name, paths in sources.items()])
     videos = videos.sort_values("id", ignore_index=True)
     known = _read_annotation(annotation)
-    ranking = read_ranking(result, known.labels, largest_k=1)
+    labels, ranking = read_result(result, known.labels, largest_k=1)
     ids, status = videos["id"], videos["status"]
     applied = videos["subset"] == subset_name(subset)
     training = (videos["subset"] == "training") & trained
@@ -65,7 +65,8 @@ def write_videos(
     if known.has_segments and training.any():
         # A video may have frames, and none in the segments that are trained on.
         seen = set(read_annotation(annotation, subset="training").ids.tolist())
-    labelled = [video for video, own in known.classes.items() if own]
+    model_classes = set(labels)
+    labelled = [video for video, own in known.classes.items() if not model_classes.isdisjoint(own)]
     right = [
         video
         for video, ranked in ranking.items()

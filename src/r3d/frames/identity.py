@@ -15,20 +15,23 @@ from r3d.frames.ledger import MANIFEST_COLUMNS
 from r3d.frames.stores import open_store
 from r3d.tables import read_columns
 
+_VIDEO_DIGITS = 32
+
 
 def write_shard_digest(
     manifest: Path, frames: Path, output: Path, *, file_type: FileType = "jpg"
 ) -> None:
-    """Write a digest of the frames that a manifest tells of.
+    """Write a digest of the frames that a manifest tells of, and below it one of each video's.
 
-    It is over what they are and what they were made from: the size of the video, how they were
+    They are over what frames are and what they were made from: the size of the video, how they were
     selected and scaled. Videos without frames do not count, nor does when a video was changed: a
-    copy of the same video gives the same frames.
+    copy of the same video gives the same frames. The digest of a video says nothing of its name, so
+    it stays where other videos let it be called otherwise.
 
     Args:
         manifest: the table of a shard that was extracted.
         frames: the folder of the frame store.
-        output: the file to write, one line.
+        output: the file to write: a digest, then a line `<id> TAB <digest>` for each video.
         file_type: layout of the store.
     """
     store = open_store(frames, file_type)
@@ -36,12 +39,29 @@ def write_shard_digest(
     columns = [name for name in MANIFEST_COLUMNS if name not in ("status", "reason")]
     table = read_columns(manifest, columns)
     table = table[~table["frames"].isin(["", "0"])]
-    for key, row in zip(table["key"], table.itertuples(index=False, name=None), strict=True):
+    lines = []
+    for video, label, key, *values in table.itertuples(index=False, name=None):
         record = store.record(key)
         made_from = dict((record and record.made_from) or {})
         made_from.pop("mtime_ns", None)
-        digest.update(json.dumps([*row, made_from], sort_keys=True).encode() + b"\n")
-    _write(digest.hexdigest(), output)
+        row = [video, label, key, *values, made_from]
+        digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+        own = hashlib.sha256(json.dumps([*values, made_from], sort_keys=True).encode())
+        lines.append(f"\n{video}\t{own.hexdigest()[:_VIDEO_DIGITS]}")
+    _write(digest.hexdigest() + "".join(lines), output)
+
+
+def video_digests(shards: Sequence[Path]) -> dict[str, str]:
+    """The digest of each video's frames, by its id, from the digests of all shards.
+
+    Where a file of an earlier version says nothing of single videos, there are none of its shard.
+    """
+    found: dict[str, str] = {}
+    for path in shards:
+        for line in _lines(path)[1:]:
+            video, _, digest = line.partition("\t")
+            found[video] = digest
+    return found
 
 
 def gather_digests(parts: Sequence[Path], output: Path) -> None:
@@ -58,8 +78,12 @@ def joint_digest(parts: Sequence[Path]) -> str:
 
 
 def _read(path: Path) -> str:
+    return _lines(path)[0]
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a digest of frames: {error}") from None
 

@@ -1,11 +1,14 @@
 """Which class each output of a network stands for."""
 
+import logging
 import os
 from pathlib import Path
 
 from r3d.errors import InputError
 from r3d.files import read_json, read_text
 from r3d.models.known import Known
+
+_log = logging.getLogger(__name__)
 
 OF_ANNOTATION = "annotation"
 """What `class_order` says where the order is that of the annotation."""
@@ -49,22 +52,27 @@ def output_classes(
     return labels
 
 
-def annotated_classes(known: Known, labels: list[str] | None, annotated: list[str]) -> list[str]:
-    """The classes of the outputs, which must be those of the annotation, in whatever order.
+def named_classes(known: Known, labels: list[str] | None, annotated: list[str]) -> list[str]:
+    """The classes of the outputs, for results that name them.
+
+    They need not be those of the annotation: a model gives its own classes to any videos.
 
     Raises:
-        InputError: if nothing says the order, or the classes are others.
+        InputError: if nothing says the order.
     """
+    n_outputs = known.architecture.n_classes
     if labels is None:
-        if known.architecture.n_classes == len(annotated) == 1:
+        if n_outputs == len(annotated) == 1:
             return annotated
         raise InputError(
-            f"checkpoint {known.file}: does not say the order of its classes{_remedy(known)}"
+            f"checkpoint {known.file}: does not say the order of its {n_outputs} classes"
+            f"{_remedy(known, fits=len(annotated) == n_outputs)}"
         )
-    if sorted(labels) != sorted(annotated):
-        raise InputError(
-            f"checkpoint {known.file}: was trained on other classes than the annotation lists: "
-            f"{_difference(labels, annotated, 'there', 'here')}"
+    n_shared = len(set(labels).intersection(annotated))
+    if n_shared < len(annotated):
+        _log.info(
+            "checkpoint %s gives its own %d classes: %d of the %d of the annotation are among them",
+            *(known.file, n_outputs, n_shared, len(annotated)),
         )
     return labels
 
@@ -97,20 +105,21 @@ def read_classes(path: str | os.PathLike[str]) -> list[str]:
     return labels
 
 
-def _remedy(known: Known) -> str:
+def _remedy(known: Known, *, fits: bool) -> str:
     title = f"; by its name it is {known.title}, whose order nobody knows" if known.title else ""
-    return (
-        f"{title}; set class_order: to a file that lists them, one a line, or class_order: "
-        f"{OF_ANNOTATION} if it was trained on classes in the order of this annotation"
+    same = (
+        f", or class_order: {OF_ANNOTATION} if it was trained on classes in the order of this "
+        "annotation"
     )
+    return f"{title}; set class_order: to a file that lists them, one a line{same if fits else ''}"
 
 
-def _difference(one: list[str], other: list[str], there: str = "here", here: str = "there") -> str:
+def _difference(one: list[str], other: list[str]) -> str:
     """The first class that two lists differ in, and how many they have."""
     length = min(len(one), len(other))
     index = next((i for i in range(length) if one[i] != other[i]), length)
     names = [repr(labels[index]) if index < len(labels) else "None" for labels in (one, other)]
     return (
-        f"class {index} is {names[0]} {there} and {names[1]} {here} "
+        f"class {index} is {names[0]} here and {names[1]} there "
         f"({len(one)} and {len(other)} classes)"
     )

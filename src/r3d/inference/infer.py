@@ -38,7 +38,7 @@ from r3d.files import AnyPath, atomic_path
 from r3d.frames.form import FrameForm, form_of_frames
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
-from r3d.inference.classes import annotated_classes
+from r3d.inference.classes import named_classes
 from r3d.inference.loading import LoadedModel, read_model
 from r3d.models.base import VideoModel
 from r3d.models.folding import fold_batch_norms
@@ -68,10 +68,11 @@ def infer(
 ) -> None:
     """Write the result JSON of a network on a subset of an annotation.
 
-        {"results": {<id>: [{"label": ..., "score": ...}, ...]}}
+        {"labels": [...], "results": {<id>: [{"label": ..., "score": ...}, ...]}}
 
-    with the `output_topk` best classes of each video, scored by the softmax averaged over its
-    clips; with `inference_no_average` `{<id>: [{"segment": [begin, end], "result": [...]}, ...]}`.
+    with the classes of the network, be they those of the annotation or others, and the
+    `output_topk` best ones of each video, scored by the softmax averaged over its clips; with
+    `inference_no_average` `{<id>: [{"segment": [begin, end], "result": [...]}, ...]}`.
 
     Network, size and length of the clips and normalisation come from the checkpoint; of the options
     those count that are given, and what differs from the training is logged.
@@ -101,7 +102,8 @@ def infer(
         n_cores: cores to use; all by default.
 
     Raises:
-        InputError: if the checkpoint does not fit the options that are given, or the annotation.
+        InputError: if the checkpoint does not fit the options that are given, or nothing names its
+            classes.
     """
     annotation = Path(annotation)
     need_writable(output)
@@ -114,7 +116,7 @@ def infer(
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
         loaded = read_model(model, given_options(options), annotated=samples.labels)
         options, network, model = loaded.options, loaded.network, loaded.file
-        labels = annotated_classes(loaded.known, loaded.labels, samples.labels)
+        labels = named_classes(loaded.known, loaded.labels, samples.labels)
         if world.is_main:
             say_what_differs(loaded, form_of_frames(store, samples.places(store, LOOKED_AT)))
         layout = prepare(network, device, dtype, run.memory_format)
@@ -146,7 +148,7 @@ def infer(
         lines = (f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results)
         with enough_memory(f"lower inference_batch_size (it is {batch_size}) or sample_size"):
             if world.is_main:
-                n_videos = _write_results(output, chain(lines, world.receive_lines()))
+                n_videos = _write_results(output, labels, chain(lines, world.receive_lines()))
                 _log.info(
                     "%s: the %d most likely of %d classes of %d videos",
                     *(output, k, len(labels), n_videos),
@@ -275,11 +277,11 @@ def best_classes(scores: Tensor, labels: list[str], k: int) -> list[dict[str, An
     return [{"label": labels[index], "score": score} for index, score in best]
 
 
-def _write_results(output: AnyPath, results: Iterable[str]) -> int:
+def _write_results(output: AnyPath, labels: list[str], results: Iterable[str]) -> int:
     """Write the results as they come, one line a video; how many there are."""
     n_results = 0
     with atomic_path(output) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write('{"results": {')
+        file.write(f'{{"labels": {json.dumps(labels)},\n"results": {{')
         separator = "\n"
         for result in results:
             file.write(separator + result)

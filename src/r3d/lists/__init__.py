@@ -76,16 +76,17 @@ def read_list(
     *,
     n_classes: int | None = None,
     videos: Path | None = None,
+    trained: bool = False,
 ) -> VideoList:
     """Read and check one split of a data set.
 
     `folder` holds the list files (formats "csv" and "activitynet" also take the file itself; for
     "folders" it is the videos folder). Everything that is wrong with a list is an `InputError` that
     names file, line and value: an unknown class, an id that two videos share, a label, id or path
-    that is no proper name, no training video (in official lists no validation video either), a
-    wrong encoding or header. Rows that repeat another in everything are left out with a warning.
+    that is no proper name, an official list without a training or a validation video, a wrong
+    encoding or header. Rows that repeat another in everything are left out with a warning.
     `n_classes` is the number of classes to be expected, and `videos` the folder of the videos: a
-    CSV list may state absolute paths below it.
+    CSV list may state absolute paths below it. With `trained`, there has to be a training video.
     """
     chosen = list_format(format, n_classes, videos=videos)
     if split not in chosen.splits:
@@ -98,5 +99,10 @@ def read_list(
         raise InputError(
             f"n_classes: {n_classes} does not match the {len(checked.labels)} classes of "
             f"{chosen.class_source} ({folder}); give {len(checked.labels)} or leave it out"
+        )
+    if trained and not (checked.videos["subset"] == "training").any():
+        raise InputError(
+            f"{folder}: no video of subset training; expected one or more, or experiments that "
+            "only apply a model (no_train: true with pretrain_path or pretrain)"
         )
     return checked

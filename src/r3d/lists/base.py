@@ -80,8 +80,8 @@ class ListFormat:
     read: (folder, split, options) -> the list, not yet checked (`r3d.lists.read_list` does both).
     class_source: what defines the classes, for messages.
     labels: folder -> classes in order where that is cheap, else None.
-    testing_has_labels: folder -> whether all testing videos have labels, None if there are none.
-    needed_subsets: those without which a list is not whole.
+    testing_has_labels: folder -> whether any testing video has a label, None if there are none.
+    needed_subsets: those without which a list is not whole, whatever it is for.
     of_size: number of classes -> the format for that release, where a folder may hold several.
     of_videos: folder of the videos -> the format for lists that may state absolute paths below it.
     """

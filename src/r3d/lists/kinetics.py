@@ -118,7 +118,7 @@ def _testing_has_labels(folder: Path, *, n_classes: int | None) -> bool | None:
     if len(files) < len(SUBSETS):
         return None
     # Some releases tell the labels of the test videos, most do not.
-    return bool((_read_subset(files[-1], "testing")["label"] != "").all())
+    return bool((_read_subset(files[-1], "testing")["label"] != "").any())
 
 
 def _format(n_classes: int | None) -> ListFormat:

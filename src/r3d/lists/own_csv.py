@@ -128,8 +128,9 @@ def _read(folder: Path, split: str, options: SplitOptions, videos: Path | None =
         subsets = _subsets(table)
     else:
         subsets = split_subsets(labels, paths, options, str(file))
-    learned = zip(labels, subsets, strict=True)
-    classes = sorted({label for label, subset in learned if label and subset == "training"})
+    learned = {label for label, subset in zip(labels, subsets, strict=True) if subset == "training"}
+    # Without training videos it is a list to apply a model to: a label is what is known of a video.
+    classes = sorted({*(learned or labels)} - {""})
     starts, ends, suffixes = zip(*segments, strict=True) if segments else ((), (), ())
     rows = video_rows(
         file, table.lines, labels=labels, subsets=subsets, paths=paths, starts=starts, ends=ends
@@ -145,7 +146,7 @@ def _testing_has_labels(folder: Path) -> bool | None:
     subsets = _subsets(table) if "subset" in table.columns else []
     labels = zip(table.columns["label"], subsets, strict=False)
     testing = [label.strip() for label, subset in labels if subset == "testing"]
-    return all(testing) if testing else None
+    return any(testing) if testing else None
 
 
 FORMAT: ListFormat = ListFormat(
@@ -154,6 +155,6 @@ FORMAT: ListFormat = ListFormat(
     read=_read,
     class_source="the labels of the training videos",
     testing_has_labels=_testing_has_labels,
-    needed_subsets=("training",),
+    needed_subsets=(),
     of_videos=lambda videos: replace(FORMAT, read=partial(_read, videos=videos)),
 )

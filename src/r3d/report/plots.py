@@ -108,7 +108,8 @@ def plot_confusion(confusion: Path, output: Path) -> None:
     axes.set_xlabel(f"Predicted class{unit}")
     axes.set_ylabel(f"True class{unit}")
     correct = counts.diagonal().sum()
-    axes.set_title(f"{correct} of {counts.sum()} videos correct ({correct / counts.sum():.1%})")
+    share = f" ({correct / counts.sum():.1%})" if counts.any() else ""
+    axes.set_title(f"{correct} of {counts.sum()} videos correct{share}")
     _save(figure, output, f"the confusions of {len(labels)} classes")
 
 
@@ -162,10 +163,10 @@ def _read_confusion(path: Path) -> tuple[list[str], list[str], np.ndarray]:
         counts = table.iloc[1:, 1:].to_numpy().astype(np.int64)
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: cannot be read as a confusion table: {error}") from None
-    if columns[:-1] != labels or not counts.any():
+    if columns[:-1] != labels or not labels:
         raise InputError(
             f"{path}: no confusion table; expected a row for each class, a column for each class "
-            "in the same order and one for videos without a result, with at least one video"
+            "in the same order and one for videos without a result"
         )
     if not counts[:, -1].any():
         columns, counts = columns[:-1], counts[:, :-1]

@@ -18,19 +18,20 @@ MEAN = "mean"
 """What stands for the split in the row of the mean over the splits of an experiment."""
 
 _KEY = ("experiment", "split", "subset")
-_COUNTS = ("listed", "found")
+_COUNTS = ("listed", "found", "left_out")
 _MOST_VIDEOS = 1 << 40
 
 
 def write_summary(evaluations: Sequence[Path], output: Path) -> None:
     """Write the table of the evaluations, a row each.
 
-    Columns: experiment, split, subset, listed and found (numbers of videos), top<k> for each k over
-    the listed videos as the reference counts, mean_class (top 1), top<k>_found over the videos with
-    a result, and where there is one of ActivityNet map, hit<k> (a video of several classes has a
-    hit if any of them is among the k best) and avg_hit<k> (the part of them that is). A value that
-    an evaluation does not have is "". An experiment with several splits has one more row, "mean",
-    with the means of those values that every split has; its counts are "".
+    Columns: experiment, split, subset, listed and found (numbers of videos), where there are any
+    left_out (videos without a label that the model knows, which count nowhere), top<k> for each k
+    over the listed videos as the reference counts, mean_class (top 1), top<k>_found over the videos
+    with a result, and where there is one of ActivityNet map, hit<k> (a video of several classes has
+    a hit if any of them is among the k best) and avg_hit<k> (the part of them that is). A value
+    that an evaluation does not have is "". An experiment with several splits has one more row,
+    "mean", with the means of those values that every split has; its counts are "".
 
     Args:
         evaluations: accuracy files of `r3d.evaluation.evaluate.Evaluation.save`.
@@ -75,7 +76,8 @@ def _read_row(path: Path) -> dict[str, Any]:
     """The values of an accuracy file under their column names; one without a value is absent."""
     content = read_json(path)
     try:
-        row = {name: content[name] for name in (*_KEY, *_COUNTS)}
+        row = {name: content[name] for name in (*_KEY, "listed", "found")}
+        row["left_out"] = content.get("left_out") or None
         row["mean_class"] = content["mean_class_accuracy"]
         row |= {f"top{k}": value for k, value in content["accuracy"].items()}
         row |= {f"top{k}_found": value for k, value in content["accuracy_found"].items()}
@@ -116,7 +118,8 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
     """The columns that the rows need, in order."""
     present = set().union(*rows)
     ks = sorted(int(name[3:]) for name in present if name.startswith("top") and name[3:].isdigit())
-    columns = [*_KEY, *_COUNTS, *(f"top{k}" for k in ks), "mean_class"]
+    counts = [name for name in _COUNTS if name != "left_out" or name in present]
+    columns = [*_KEY, *counts, *(f"top{k}" for k in ks), "mean_class"]
     columns += [f"top{k}_found" for k in ks]
     if "map" in present:
         columns.append("map")

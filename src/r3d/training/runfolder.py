@@ -54,8 +54,8 @@ def fingerprint(
     prolonged.
 
     Args:
-        inputs: files whose bytes count, such as the annotation and `resume_path`.
-        digests: of contents that count whatever file they are in, such as pretrained weights.
+        inputs: files whose bytes count, such as `resume_path`.
+        digests: of contents that count whatever file they are in: samples and pretrained weights.
     """
     # Which experiment or file the weights come from does not matter, their content does.
     ignored = {"pretrain", "pretrain_path", "resume_path", "final_model"}

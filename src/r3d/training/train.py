@@ -97,7 +97,8 @@ def train(
         frames: folder of the frame store.
         file_type: the kind of the frame store.
         pretrained: checkpoint to start from, or its name in `models` or torchvision
-            (`r3d.load_model`); the head is replaced by a fresh one.
+            (`r3d.load_model`); the head is replaced by a fresh one. What `options` are not
+            given of the network is its.
         checkpoints: folder of the run folders.
         model, train_log, val_log: files to write.
         run: how to run, which changes no result beyond rounding.
@@ -137,7 +138,7 @@ def train(
                 f"{annotation}: {len(training_clips)} training videos are too few for "
                 f"{world.size} processes"
             )
-        validation_clips = None
+        validation_clips = validation = None
         if not options.no_val:
             validation = read_annotation(annotation, subset="validation", store=store)
             validation_clips = ValidationClips(validation, store, options)
@@ -150,10 +151,13 @@ def train(
                 f"resume_path: {options.resume_path!r} is no file; give the path of a checkpoint"
             )
         started = [state.start] if state.start else []
-        folder = _run_folder(checkpoints, fingerprint(options, [annotation, *resumed], started))
-        # Before it counted where a training goes on from, and pretrained weights by their file.
+        contents = [part.digest(store) for part in (samples, validation) if part is not None]
+        folder = _run_folder(checkpoints, fingerprint(options, resumed, [*contents, *started]))
+        # Earlier versions told trainings apart by the whole file of the annotation, and the first
+        # ones by the file of pretrained weights, too, and not by where a training goes on from.
         files = [annotation, *([pretrained] if pretrained else [])]
-        earlier = _run_folder(checkpoints, fingerprint(options, files))
+        of_files = _run_folder(checkpoints, fingerprint(options, [annotation, *resumed], started))
+        earliest = _run_folder(checkpoints, fingerprint(options, files))
         training = Training(
             state,
             training_clips,
@@ -166,8 +170,9 @@ def train(
         )
         with folder.lock() if world.is_main else nullcontext():
             if world.is_main:
-                if earlier != folder:
-                    _take_over(folder, earlier, options)
+                folder.adopt(of_files)
+                if earliest != of_files:
+                    _take_over(folder, earliest, options)
                 folder.set_aside_finished(options.n_epochs, training.code)
                 folder.path.mkdir(exist_ok=True)
             world.barrier()

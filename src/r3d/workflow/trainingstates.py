@@ -1,26 +1,33 @@
-"""Where the states of a training lie, so that none is resumed whose frames were others."""
+"""Where the states of a training lie, so that none is resumed whose videos were others."""
 
 from pathlib import Path
 
 from r3d.files import atomic_path
 
-_FRAMES = "frames.sha256"
+_RECORD = "frames.sha256"
 
 
-def folder_of_states(checkpoints: Path, frames: str) -> Path:
-    """The folder for states of trainings on these frames, in the one for all of an experiment.
+def folder_of_states(checkpoints: Path, digest: str, *, earlier: str) -> Path:
+    """The folder for states of trainings on these videos, in the one for all of an experiment.
 
-    The first frames have the folder itself, as have those that trainings before this record were
-    on; others get a folder in it. So frames that come back find their states again.
+    The first videos have the folder itself; others get a folder in it. So videos that come back
+    find their states again.
 
     Args:
         checkpoints: the folder of an experiment and split, made if absent.
-        frames: what tells frames apart (`r3d.frames.identity`).
+        digest: what tells the videos of a training apart (`r3d.annotations.parts`).
+        earlier: what an earlier version told them apart by, a digest of all frames: the states of
+            these are taken over.
     """
-    first = checkpoints / _FRAMES
-    if not first.is_file():
-        with atomic_path(first) as partial:
-            partial.write_text(f"{frames}\n", encoding="utf-8")
-    if first.read_text(encoding="utf-8").strip() == frames:
+    record = checkpoints / _RECORD
+    known = record.read_text(encoding="utf-8").strip() if record.is_file() else None
+    if known == digest:
         return checkpoints
-    return checkpoints / f"frames-{frames[:12]}"
+    if known in (None, earlier):
+        with atomic_path(record) as partial:
+            partial.write_text(f"{digest}\n", encoding="utf-8")
+        return checkpoints
+    folder, before = (checkpoints / f"frames-{name[:12]}" for name in (digest, earlier))
+    if before.is_dir() and not folder.exists():
+        before.rename(folder)
+    return folder

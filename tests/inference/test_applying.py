@@ -12,6 +12,7 @@ import torch
 import yaml
 from running import r3d as run_r3d
 from synthetic import LABELS, write_frames
+from weights import hollow_weights
 
 import r3d
 from r3d.config.applying import applied_options
@@ -155,6 +156,20 @@ def test_files_that_say_less(folder: Path, caplog: pytest.LogCaptureFixture):
     known = known_of(Checkpoint(state_dict=checkpoint.state_dict, normalisation=strange), "a.pth")
     with pytest.raises(InputError, match="which no options give"):
         applied_options(known, {})
+
+
+def test_what_is_known_by_a_name_only_can_be_overruled():
+    weights = hollow_weights(model_depth=34, n_classes=400)
+    known = known_of(Checkpoint(state_dict=weights), "resnet-34-kinetics.pth")
+    options, notes = applied_options(known, {})
+    assert (options.mean_dataset, options.value_scale) == ("hara2018", 255)
+    assert not notes
+    options, notes = applied_options(known, {"mean_dataset": "kinetics", "sample_size": 112})
+    assert options.mean_dataset == "kinetics"
+    assert notes == [
+        "checkpoint resnet-34-kinetics.pth: mean_dataset: kinetics is used as given; it was "
+        "trained with mean_dataset: hara2018"
+    ]
 
 
 def test_only_what_is_given_counts():

@@ -126,8 +126,12 @@ def _normalised(
 def _differences(known: Known, own: InferenceOptions, options: InferenceOptions) -> Iterator[str]:
     """What is used otherwise than in the training, in one line."""
     trained = {*known.assumed, *known.config}
+    # Where the file itself tells the normalisation, another is refused.
+    normalising = [] if known.normalisation else [n for n in NORMALISING if n in known.assumed]
     different = [
-        name for name in _VIEWED if name in trained and getattr(options, name) != getattr(own, name)
+        name
+        for name in (*_VIEWED, *normalising)
+        if name in trained and getattr(options, name) != getattr(own, name)
     ]
     if different:
         yield (

@@ -14,7 +14,8 @@ from running import r3d as run_r3d
 from synthetic import LABELS, write_frames
 
 import r3d
-from r3d.config.applying import applied_options, given_options
+from r3d.config.applying import applied_options
+from r3d.config.networks import given_options
 from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.errors import InputError

@@ -23,11 +23,11 @@ def test_the_dry_run_names_what_does_not_fit(run: SmallRun):
     """A line for each, and no job."""
     (run.folder / "text.pth").write_text("no weights")
     write_hollow(run.folder / "deep.pth", model_depth=50)
-    write_hollow(run.folder / "three.pth", model_depth=10, resnet_widen_factor=0.0625, n_classes=3)
+    write_hollow(run.folder / "far.pth", model_depth=10, resnet_widen_factor=0.0625)
     run.config["experiments"] = {
         "text": {"pretrain_path": "text.pth"},
         "deep": {"pretrain_path": "deep.pth", "no_train": True},
-        "three": {"resume_path": "three.pth"},
+        "far": {"resume_path": "far.pth"},
     }
     output = run.run("--dry-run", fails=True)
     lines = [line for line in output.splitlines() if line.startswith("error: ")]
@@ -35,7 +35,7 @@ def test_the_dry_run_names_what_does_not_fit(run: SmallRun):
     assert len(lines) == len(told) == 3
     assert "no checkpoint" in told["text"]
     assert "model_depth: 10, " in told["deep"]
-    assert "3 classes" in told["three"]
+    assert "has done 200 epochs" in told["far"]
     assert "Traceback" not in output
     assert not (run.folder / "results").exists()
 

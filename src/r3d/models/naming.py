@@ -5,7 +5,7 @@ from pathlib import Path
 
 from r3d.errors import InputError
 from r3d.models.released import MODELS_FOLDER, RELEASED
-from r3d.models.torchvision_names import NETWORKS, PREFIX, torchvision_file
+from r3d.models.torchvision_names import NETWORKS, PREFIX, torchvision_file, torchvision_network
 
 
 def find_file(name: str | os.PathLike[str]) -> Path | None:
@@ -21,7 +21,7 @@ def find_file(name: str | os.PathLike[str]) -> Path | None:
     text, file = os.fspath(name), Path(name)
     if text.startswith(PREFIX):
         return torchvision_file(text)
-    if file.is_file():
+    if file.is_file() or torchvision_network(file):
         return file
     named = _in_models(file)
     return named if file.name == text and named.is_file() else None

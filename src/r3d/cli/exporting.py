@@ -8,6 +8,7 @@ import click
 from r3d.cli.commands import command
 from r3d.cli.parameters import FOUND, section_options
 from r3d.config.options import InferenceOptions
+from r3d.paths import expanded
 
 _OF_MODEL = (
     *("sample_size", "sample_duration", "sample_t_stride", "class_order"),
@@ -17,9 +18,10 @@ _OF_MODEL = (
 
 
 @command("export", example="r3d export run/model.pth --output exported")
-@click.argument("model")
+@click.argument("model", type=expanded, metavar="MODEL")
 @click.option(
     "--output",
+    type=expanded,
     required=True,
     metavar="NAME.pt2|NAME.onnx|FOLDER",
     help="What to write: for torch.export.load, ONNX, or model.safetensors and config.json.",

@@ -11,6 +11,7 @@ from r3d.cli.parameters import FILE_TYPE, FOUND, NEW_FILE, SUBSET, section_of, s
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.frames.layouts import FileType
+from r3d.paths import expanded
 
 _OF_MODEL = (
     *("sample_size", "sample_duration", "sample_t_stride"),
@@ -24,8 +25,8 @@ _OF_RUN = ("n_threads", "no_cuda", "inference_batch_size")
     "features",
     example="r3d features run/model.pth motion/videos/TranslateLeft --output features.npz",
 )
-@click.argument("model")
-@click.argument("videos", metavar="VIDEO...|ANNOTATION", nargs=-1, required=True)
+@click.argument("model", type=expanded, metavar="MODEL")
+@click.argument("videos", type=expanded, metavar="VIDEO...|ANNOTATION", nargs=-1, required=True)
 @click.option(
     "--output", type=NEW_FILE, required=True, metavar="NAME.npz|NAME.parquet", help="File to write."
 )

@@ -17,6 +17,7 @@ from r3d.cli.parameters import (
 )
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.frames.layouts import FileType
+from r3d.paths import expanded
 
 
 @command(
@@ -31,6 +32,8 @@ r3d infer --annotation_path motion_01.json --video_path frames --model_path run/
 @click.option("--video_path", type=FOUND, required=True, help="Folder of the frames.")
 @click.option(
     "--model_path",
+    type=expanded,
+    metavar="MODEL",
     required=True,
     help="The trained model: a file, the name of one in models/ (r3d released), an experiment of a "
     "config (scratch/01), or torchvision:r3d_18.",

@@ -5,6 +5,7 @@ import json
 import click
 
 from r3d.cli.commands import command
+from r3d.paths import expanded
 
 
 @command("released", example="r3d released")
@@ -16,7 +17,7 @@ def released_command() -> None:
 
 
 @command("info", example="r3d info run/model.pth")
-@click.argument("model")
+@click.argument("model", type=expanded, metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print all that is known, as JSON.")
 def info_command(model: str, as_json: bool) -> None:
     """Tell what a MODEL is: a file, a folder of model.safetensors, or a name."""

@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from r3d.cli.parameters import FOUND, NEW_FOLDER, PARALLEL, section_options
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.obstacles import need_writable
+from r3d.paths import expanded
 
 _OF_MODEL = (
     *("conv1_t_stride", "no_max_pool"),  # which the weights do not tell
@@ -40,7 +42,7 @@ class _Written(click.ParamType):
         return f"[FILE{self.ending}]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(value)
+        path = Path(expanded(os.fspath(value)))
         if path == _STDOUT:
             return path
         if path.suffix != self.ending:  # a video, say, which it would take the place of
@@ -85,8 +87,8 @@ class _PredictCommand(Command):
 r3d predict run/model.pth motion/videos/TranslateLeft
 r3d predict run/model.pth motion/videos --timeline --output answers""",
 )
-@click.argument("model")
-@click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
+@click.argument("model", type=expanded, metavar="MODEL")
+@click.argument("videos", type=expanded, metavar="VIDEO...", nargs=-1, required=True)
 @click.option("--json", "json_file", type=_WRITTEN["--json"], help="Print JSON, or write it.")
 @click.option("--csv", "csv_file", type=_WRITTEN["--csv"], help="Print CSV, or write it.")
 @click.option("--timeline", is_flag=True, help="Give the scores of each second, too.")

@@ -214,6 +214,17 @@ def parts_of(wildcards):
     return [(part, dataset.all_splits[0]) for part, dataset in parts]
 
 
+def group_patterns(wildcards):
+    """What finds the group in a path, of those data sets of an experiment that have it."""
+    experiment = experiment_of(wildcards)
+    parts = CONFIG.merged.get(experiment.dataset)
+    named = {part: part for part in parts} if parts else {"": experiment.dataset}
+    patterns = {
+        name: CONFIG.datasets[part].group_pattern for name, part in named.items()
+    }
+    return {name: pattern for name, pattern in patterns.items() if pattern}
+
+
 def experiment_annotation(wildcards):
     dataset = experiment_of(wildcards).dataset
     return ANNOTATION.format(dataset=dataset, split=wildcards.split)

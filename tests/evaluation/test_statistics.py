@@ -12,6 +12,7 @@ from r3d.evaluation.statistics import (
     calibration,
     difference_interval,
     mcnemar,
+    mean_class_intervals,
     mean_interval,
     wilson_interval,
 )
@@ -75,6 +76,19 @@ def test_a_difference_is_paired():
     within_groups = difference_interval(one, other, np.arange(1000) // 100)
     assert within_groups.low < 0.02 < within_groups.high
     assert difference_interval(one, other, np.zeros(1000)) == (-1, 1)
+
+
+def test_the_mean_over_classes_counts_small_ones_as_much():
+    classes = np.repeat([0, 1], [900, 100])
+    correct = np.concatenate([np.arange(900) % 10 > 0, np.arange(100) % 2 > 0])
+    ((low, high), all_right) = mean_class_intervals(np.stack([correct, correct | True]), classes)
+    assert all_right == (1, 1)
+    # Shares of 0.9 and 0.5, whose mean has the standard error of both together, halved.
+    half = 1.96 * math.sqrt(0.9 * 0.1 / 900 + 0.5 * 0.5 / 100) / 2
+    assert (low, high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.006)
+    (grouped,) = mean_class_intervals(correct[None], classes, np.arange(1000) // 50)
+    assert grouped.low <= 0.7 < grouped.high
+    assert mean_class_intervals(correct[None], classes, np.zeros(1000)) == [(0, 1)]
 
 
 def test_mcnemar_is_a_sign_test_of_those_that_differ():

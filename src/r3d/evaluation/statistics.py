@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import sparse, stats
 
 from r3d.errors import InputError
 
 CONFIDENCE = 0.95
 """Of all intervals."""
 
-_DRAWS = 10_000
+_DRAWS = 2000
+_CLASS_DRAWS, _CLASS_DRAWS_AT_A_TIME = 1000, 100
 
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
@@ -70,6 +71,42 @@ def difference_interval(one: Flags, other: Flags, groups: npt.ArrayLike | None =
     if index is None:
         index = np.arange(len(one))
     return _bootstrap(one.astype(float) - other.astype(float), index, lowest=-1.0)
+
+
+def mean_class_intervals(
+    correct: Flags, classes: npt.NDArray[np.int64], groups: npt.ArrayLike | None = None
+) -> list[Interval]:
+    """The intervals of the mean of the accuracies of the classes, by a bootstrap over groups.
+
+    A class that is not drawn does not count in that draw.
+
+    Args:
+        correct: (runs, videos) whether each video is right in each of several experiments.
+        classes: (videos,) the number of each video's class.
+        groups: as in `accuracy_interval`; each video is its own group by default.
+    """
+    n = len(classes)
+    index = _group_index(groups, n)
+    if index is None:
+        index = np.arange(n)
+    n_groups, n_classes = int(index.max()) + 1, int(classes.max()) + 1
+    if n_groups < 2:
+        return [Interval(0.0, 1.0)] * len(correct)
+
+    def by_group(values: Numbers) -> sparse.csr_array:
+        return sparse.coo_array((values, (index, classes)), (n_groups, n_classes)).tocsr()
+
+    right = [by_group(flags.astype(float)) for flags in correct]
+    listed = by_group(np.ones(n))
+    rng, even = np.random.default_rng(0), np.full(n_groups, 1 / n_groups)
+    means: list[list[float]] = [[] for _ in right]
+    for _ in range(_CLASS_DRAWS // _CLASS_DRAWS_AT_A_TIME):
+        times = rng.multinomial(n_groups, even, size=_CLASS_DRAWS_AT_A_TIME).astype(float)
+        n_drawn = times @ listed
+        n_drawn[n_drawn == 0] = np.nan
+        for found, part in zip(means, right, strict=True):
+            found += np.nanmean((times @ part) / n_drawn, axis=1).tolist()
+    return [_percentiles(np.array(found)) for found in means]
 
 
 def mcnemar(one: Flags, other: Flags) -> float:
@@ -153,12 +190,19 @@ def _bootstrap(values: Numbers, index: npt.NDArray[np.int64], lowest: float) -> 
 
     Groups with the same sum and size are the same to it, so how often each kind is drawn is enough.
     """
-    groups = np.stack([np.bincount(index, weights=values), np.bincount(index)], axis=1)
-    if len(groups) < 2:
+    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
+    if len(sizes) < 2:
         return Interval(lowest, 1.0)  # one recording tells nothing of others
-    kinds, numbers = np.unique(groups, axis=0, return_counts=True)
-    times = np.random.default_rng(0).multinomial(len(groups), numbers / len(groups), size=_DRAWS)
-    sums, sizes = (times @ kinds).T
+    # Both are whole numbers, a sum never larger than its size.
+    wide = 2 * int(sizes.max()) + 1
+    kinds, numbers = np.unique(sizes * wide + sums.astype(int) + wide // 2, return_counts=True)
+    sizes, sums = kinds // wide, kinds % wide - wide // 2
+    rng = np.random.default_rng(0)
+    times = rng.multinomial(int(numbers.sum()), numbers / numbers.sum(), size=_DRAWS)
+    return _percentiles((times @ sums) / (times @ sizes))
+
+
+def _percentiles(means: Numbers) -> Interval:
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(sums / sizes, [tail, 1 - tail])
+    low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(low), float(high))

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from r3d.config.config import NAME_PATTERN
 from r3d.config.inputs import check_inputs, has_labels, list_files
+from r3d.config.modelnames import model_file
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.config.yamlfile import read_yaml
 from r3d.errors import InputError
 from r3d.frames.shards import shard_name
 from r3d.frames.videofiles import videos_state
+from r3d.models.released import MODELS_FOLDER
+from r3d.models.torchvision_names import NETWORKS, PREFIX
 from r3d.motion import SPLITS, list_names
 from r3d.workflow.arraytask import become_own_job
 from r3d.workflow.codeversion import code_version
@@ -33,8 +36,9 @@ try:
         files = [list_files(dataset, split) for split in dataset.all_splits]
         check_input_names(f"config: datasets.{name}.lists", sum(files, []))
     for name, experiment in CONFIG.experiments.items():
-        where = f"config: experiments.{name}.pretrain_path"
-        check_input_names(where, filter(None, [experiment.pretrain_path]))
+        if experiment.pretrain_path:
+            where = f"config: experiments.{name}.pretrain_path"
+            check_input_names(where, [str(model_file(experiment.pretrain_path))])
 except InputError as error:
     sys.exit("\n".join(f"error: {problem}" for problem in str(error).splitlines()))
 
@@ -230,23 +234,25 @@ def experiment_annotation(wildcards):
     return ANNOTATION.format(dataset=dataset, split=wildcards.split)
 
 
-def start_of(name, split):
-    """The model that an experiment starts from: another experiment's, a file, or none."""
-    experiment = CONFIG.experiments[name]
-    if experiment.pretrain:
-        return model_of(experiment.pretrain, CONFIG.pretrain_split(name, split))
-    return experiment.pretrain_path or []
-
-
-def model_of(name, split):
-    """The model that an experiment applies: its own, or with `no_train` its start."""
-    if CONFIG.experiments[name].no_train:
-        return start_of(name, split)
-    return f"{EXPERIMENT}/model.pth".format(experiment=name, split=split)
-
-
 def pretrained_model(wildcards):
-    return start_of(wildcards.experiment, wildcards.split)
+    """The model that an experiment starts from: another experiment's, a file, or none."""
+    start = CONFIG.start(wildcards.experiment, wildcards.split)
+    return [] if start is None else model_path(start)
+
+
+def model_path(model):
+    """A model as a path, be it that of an experiment or the name of a file."""
+    return str(model_file(model) if isinstance(model, str) else model)
+
+
+def fetched_models(runs):
+    """The files of torchvision's that these runs begin with."""
+    starts = [CONFIG.start(name, split) for name, split in runs + trainings(runs)]
+    return [
+        model_path(start)
+        for start in starts
+        if isinstance(start, str) and start.startswith(PREFIX)
+    ]
 
 
 def class_order_file(wildcards):
@@ -256,7 +262,8 @@ def class_order_file(wildcards):
 
 
 def trained_model(wildcards):
-    return model_of(wildcards.experiment, wildcards.split)
+    """The model that an experiment applies: its own, or with `no_train` its start."""
+    return model_path(CONFIG.model(wildcards.experiment, wildcards.split))
 
 
 def check_gpus():

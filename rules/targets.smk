@@ -57,6 +57,7 @@ def to_annotations_of(runs):
 def to_trainings(runs):
     """Every output of the steps to the trainings that these runs begin with."""
     return unique(
+        fetched_models(runs),
         to_annotations_of(trainings(runs)),
         of_trainings(runs, "model.pth", "train.log", "val.log"),
     )

@@ -7,6 +7,21 @@ rule train:
     localrule: True
 
 
+# A local rule: the machines that train may have no network.
+rule fetch_torchvision:
+    output:
+        f"{MODELS_FOLDER}/torchvision_{{network}}.pth",
+    log:
+        f"{LOGS}/fetch_torchvision/{{network}}.log",
+    wildcard_constraints:
+        network=one_of(NETWORKS),
+    conda:
+        "../environment.yml"
+    localrule: True
+    script:
+        "../workflow/scripts/fetch_torchvision.py"
+
+
 rule train_model:
     input:
         annotation=experiment_annotation,

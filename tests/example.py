@@ -7,7 +7,7 @@ import torch
 from miniatures import Videos
 
 from r3d.annotations.writing import write_annotation
-from r3d.clips.modelinput import input_normalisation
+from r3d.config.normalisation import input_normalisation
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.frames.extract import FrameOptions, extract_shard
 from r3d.frames.ledger import write_ledger

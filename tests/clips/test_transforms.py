@@ -16,7 +16,6 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as pillow_transforms
 
 from r3d.clips.transforms import (
-    NORMALISATION,
     Box,
     ColorJitter,
     FrameError,
@@ -24,13 +23,13 @@ from r3d.clips.transforms import (
     corner_view,
     decode_clip,
     jitter_colors,
-    normalisation,
     rand_augment,
     random_jitter,
     random_view,
     short_side_view,
     to_model_input,
 )
+from r3d.config.normalisation import NORMALISATION, normalisation
 
 
 def encode(image: Image.Image, quality: int = 90) -> bytes:

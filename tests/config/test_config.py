@@ -384,7 +384,7 @@ def test_inputs_that_are_there(inputs):
         ),
         ("datasets.ucf.n_classes", 3, ["datasets.ucf.n_classes", "3", "2 classes"]),
         ("datasets.ucf.splits", ["02"], ["datasets.ucf.lists", "trainlist02.txt"]),
-        ("experiments.base.pretrain_path", "a.pth", ["base.pretrain_path", "'a.pth'"]),
+        ("experiments.base.pretrain_path", "a.pth", ["base.pretrain_path", "model a.pth: no such"]),
         ("experiments.base.resume_path", "a.pth", ["base.resume_path", "'a.pth'"]),
         ("experiments.base.inference_subset", "test", ["inference_subset", "'test'", "train, val"]),
     ],

@@ -16,8 +16,9 @@ from torch import Tensor
 from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import InferenceClips, TrainingClips, ValidationClips
 from r3d.clips.loader import make_loader
-from r3d.clips.modelinput import input_normalisation, model_input
+from r3d.clips.modelinput import model_input
 from r3d.clips.transforms import decode_clip, short_side_view, to_model_input
+from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store

@@ -63,6 +63,14 @@ class Annotation:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def places(self, store: FrameStore, n: int) -> list[str | Path]:
+        """Where the frames of at most n samples are, evenly spaced over all."""
+        step = -(-len(self) // n)
+        return [
+            str(self.video_paths[i]) or store.path(str(self.keys[i]))
+            for i in range(0, len(self), step)
+        ]
+
 
 def read_annotation(
     path: AnyPath, *, subset: str, untrimmed: bool = False, store: FrameStore | None = None

@@ -13,7 +13,12 @@ from r3d.frames.layouts import FileType
 @click.command("infer")
 @click.option("--annotation_path", type=FOUND, required=True, help="Annotation JSON.")
 @click.option("--video_path", type=FOUND, required=True, help="Folder of the frames.")
-@click.option("--model_path", type=FOUND, required=True, help="Checkpoint of the trained model.")
+@click.option(
+    "--model_path",
+    required=True,
+    help="The trained model: a file, the name of one in models/ (r3d released), an experiment of a "
+    "config (scratch/01), or torchvision:r3d_18.",
+)
 @click.option("--result_path", type=NEW_FILE, required=True, help="Result JSON to write.")
 @click.option("--file_type", type=FILE_TYPE, default="jpg", show_default=True)
 @click.option("--inference_subset", type=SUBSET, default="val", show_default=True)
@@ -21,7 +26,7 @@ from r3d.frames.layouts import FileType
 def infer_command(
     annotation_path: Path,
     video_path: Path,
-    model_path: Path,
+    model_path: str,
     result_path: Path,
     file_type: FileType,
     inference_subset: str,

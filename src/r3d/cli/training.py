@@ -28,7 +28,7 @@ def train_command(
         annotation=annotation_path,
         frames=video_path,
         file_type=file_type,
-        pretrained=Path(training.pretrain_path) if training.pretrain_path else None,
+        pretrained=training.pretrain_path,
         checkpoints=result_path / "checkpoints",
         model=result_path / "model.pth",
         train_log=result_path / "train.log",

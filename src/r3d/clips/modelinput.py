@@ -1,25 +1,12 @@
 """From batches of bytes to what a network takes, as the options of a clip say."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from r3d.clips.loader import ClipBatch
-from r3d.clips.transforms import normalisation, to_model_input
+from r3d.clips.transforms import to_model_input
+from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions, TrainingOptions
-
-
-def input_normalisation(options: TrainingOptions | InferenceOptions) -> dict[str, Any]:
-    """Mean and standard deviation per channel, and the value scale, as checkpoints state them."""
-    mean, std = normalisation(
-        options.mean_dataset,
-        n_channels=options.n_input_channels,
-        value_scale=options.value_scale,
-        no_mean_norm=options.no_mean_norm,
-        no_std_norm=options.no_std_norm,
-    )
-    return {"mean": list(mean), "std": list(std), "value_scale": options.value_scale}
 
 
 def model_input(

@@ -25,18 +25,6 @@ from torch.nn import functional
 
 from r3d.frames.jpegs import frame_size
 
-# Mean and standard deviation of RGB in [0, 1] over the training frames of a data set.
-NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
-    "kinetics": ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737)),
-    "activitynet": ((0.4477, 0.4209, 0.3906), (0.2767, 0.2695, 0.2714)),
-    "0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    # Of ActivityNet and of Kinetics, as the code of Hara et al. of 2018 had them.
-    "hara2018": (
-        (114.7748 / 255, 107.7354 / 255, 99.475 / 255),
-        (38.7568578 / 255, 37.88248729 / 255, 40.02898126 / 255),
-    ),
-}
-
 _CORNER_SCALES = tuple(2 ** (-step / 4) for step in range(5))
 _JITTER_STRENGTH = 0.4  # of brightness, contrast and saturation: factors from 0.6 to 1.4
 _JITTER_HUE = 0.1  # of a full turn, either way
@@ -300,29 +288,6 @@ def rand_augment(clip: Tensor, strength: int, rng: np.random.Generator) -> Tenso
         torch.manual_seed(int(rng.integers(2**63)))
         change = v2.RandAugment(num_ops=2, magnitude=strength)
         return change(clip.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-def normalisation(
-    mean_dataset: str,
-    *,
-    n_channels: int = 3,
-    value_scale: int = 1,
-    no_mean_norm: bool = False,
-    no_std_norm: bool = False,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, for inputs from 0 to `value_scale`.
-
-    Args:
-        mean_dataset: a key of `NORMALISATION`.
-        n_channels: 3, or 2 for optical flow, which takes the first two numbers.
-        no_mean_norm: do not shift (mean 0).
-        no_std_norm: do not scale (standard deviation 1).
-    """
-    mean, std = NORMALISATION[mean_dataset]
-    return (
-        tuple(0.0 if no_mean_norm else value * value_scale for value in mean[:n_channels]),
-        tuple(1.0 if no_std_norm else value * value_scale for value in std[:n_channels]),
-    )
 
 
 def to_model_input(

@@ -126,6 +126,8 @@ def _check_start(config: Config, where: str, experiment: Experiment, start: str)
         names += ["no_mean_norm", "no_std_norm", "value_scale"]
         if not (experiment.no_mean_norm and experiment.no_std_norm):
             names.append("mean_dataset")
+    if experiment.no_train:  # what is not given comes from that model
+        names = [name for name in names if name in experiment.model_fields_set]
     for name in names:
         here, there = getattr(experiment, name), getattr(source, name)
         if here != there:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -213,6 +214,21 @@ class Config(Section):
     def annotation(self, dataset: str, split: str) -> str:
         """The annotation JSON of a split of a data set."""
         return f"{self.results}/datasets/{dataset}/annotations/{dataset}_{split}.json"
+
+    def model(self, name: str, split: str) -> Path | str:
+        """The model that an experiment applies: its own, or with `no_train` its start."""
+        if self.experiments[name].no_train:
+            start = self.start(name, split)
+            assert start is not None
+            return start
+        return Path(self.results, "experiments", name, split, "model.pth")
+
+    def start(self, name: str, split: str) -> Path | str | None:
+        """What an experiment starts from: a model of another one, what `pretrain_path` names."""
+        experiment = self.experiments[name]
+        if experiment.pretrain:
+            return self.model(experiment.pretrain, self.pretrain_split(name, split))
+        return experiment.pretrain_path
 
     def pretrain_split(self, name: str, split: str) -> str:
         """The split of the experiment that `name` starts from: the same on the same data set."""

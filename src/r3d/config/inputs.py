@@ -11,6 +11,7 @@ from typing import Any
 
 from r3d.config.config import Config, Dataset, Experiment, MergedDataset
 from r3d.config.loading import examine
+from r3d.config.modelnames import model_file
 from r3d.errors import InputError, reason_of
 from r3d.lists import ListFormat, list_format
 from r3d.models.released import released_weights
@@ -67,12 +68,17 @@ def missing_inputs(config: Config) -> Iterator[str]:
     for name, part in config.datasets.items():
         yield from _check_dataset(f"datasets.{name}", part)
     for name, experiment in config.experiments.items():
-        for key in ("pretrain_path", "resume_path"):
-            path = getattr(experiment, key)
-            if path is not None and not Path(path).is_file():
-                yield (
-                    f"experiments.{name}.{key}: {path!r} is no file; give the path of a checkpoint"
-                )
+        if experiment.pretrain_path is not None:
+            try:
+                model_file(experiment.pretrain_path)
+            except InputError as error:
+                yield f"experiments.{name}.pretrain_path: {error}"
+        path = experiment.resume_path
+        if path is not None and not Path(path).is_file():
+            yield (
+                f"experiments.{name}.resume_path: {path!r} is no file; give the path of a "
+                "checkpoint"
+            )
         order = experiment.class_order
         if order not in (None, "annotation") and not Path(order).is_file():
             yield (

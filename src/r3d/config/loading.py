@@ -47,6 +47,7 @@ def examine(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
             for name, options in own.items()
         }
     plain = _plain(raw)
+    _name_starts(plain)
     try:
         config = Config.model_validate(plain)
     except ValidationError as error:
@@ -56,6 +57,19 @@ def examine(raw: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
         except ValidationError:
             return None, found
     return config, found + [f"config: {misfit}" for misfit in misfits(config)]
+
+
+def _name_starts(raw: dict[str, Any]) -> None:
+    """Make a `pretrain_path` that names an experiment the `pretrain` that it stands for."""
+    experiments = raw.get("experiments")
+    if not isinstance(experiments, dict):
+        return
+    for options in experiments.values():
+        start = options.get("pretrain_path") if isinstance(options, dict) else None
+        named = isinstance(start, str) and start in experiments and not Path(start).is_file()
+        if named and options.get("pretrain") is None:
+            del options["pretrain_path"]
+            options["pretrain"] = start
 
 
 def read_config(path: str | Path) -> Config:

@@ -134,9 +134,9 @@ class ClipOptions(Section):
     """Frames of a clip; a shorter video is looped."""
     sample_t_stride: Count = 1
     """Take every so many frames of the video."""
-    mean_dataset: Literal["kinetics", "activitynet", "0.5", "hara2018"] = "kinetics"
+    mean_dataset: Literal["kinetics", "activitynet", "0.5", "hara2018", "torchvision"] = "kinetics"
     """Whose mean and standard deviation normalise the input; weight files of 2018 go with hara2018,
-    no_std_norm: true and value_scale: 255."""
+    no_std_norm: true and value_scale: 255, those of torchvision with torchvision."""
     no_mean_norm: bool = False
     """Do not subtract the mean."""
     no_std_norm: bool = False

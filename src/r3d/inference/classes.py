@@ -5,44 +5,65 @@ from pathlib import Path
 
 from r3d.errors import InputError
 from r3d.files import read_json, read_text
-from r3d.models.checkpoint import Checkpoint
-from r3d.models.released import released_weights
+from r3d.models.known import Known
 
 OF_ANNOTATION = "annotation"
 """What `class_order` says where the order is that of the annotation."""
 
 
 def output_classes(
-    checkpoint: Checkpoint, annotated: list[str], class_order: str | None, model: Path
-) -> list[str]:
-    """The class of each output, in the file's own order, which may differ from the annotation's.
+    known: Known, class_order: str | None, annotated: list[str] | None = None
+) -> list[str] | None:
+    """The class of each output, in the order of the model's own; None if nothing tells.
 
     Args:
-        annotated: the classes in the order of the annotation.
-        class_order: a file that lists the classes, `annotation`, or None if the checkpoint says it.
+        known: what its file says, and what is known of files of its name.
+        class_order: a file that lists the classes, `annotation`, or None if none is given.
+        annotated: the classes in the order of the annotation that it is applied to.
 
     Raises:
-        InputError: if nothing says the order, or the classes are not those of the annotation.
+        InputError: if the class order cannot be read, or does not fit the model.
     """
-    labels = checkpoint.labels
-    if class_order is not None:
-        given = annotated if class_order == OF_ANNOTATION else read_classes(class_order)
-        if labels is not None and labels != given:
-            raise InputError(
-                f"class_order: {class_order}: {_difference(given, labels)} of checkpoint {model}, "
-                "which states its classes; leave class_order out"
-            )
-        labels = given
+    if class_order is None:
+        return known.labels
+    if class_order != OF_ANNOTATION:
+        labels = read_classes(class_order)
+    elif annotated is not None:
+        labels = annotated
+    else:
+        raise InputError(
+            f"class_order: {OF_ANNOTATION}: there is no annotation here; accepted: a file that "
+            "lists the classes"
+        )
+    if known.states_labels and known.labels is not None and known.labels != labels:
+        raise InputError(
+            f"class_order: {class_order}: {_difference(labels, known.labels)} of checkpoint "
+            f"{known.file}, which states its classes; leave class_order out"
+        )
+    n_outputs = known.architecture.n_classes
+    if len(labels) != n_outputs:
+        raise InputError(
+            f"class_order: {class_order}: {len(labels)} classes, and checkpoint {known.file} has "
+            f"{n_outputs} outputs; give a file that lists those of its training"
+        )
+    return labels
+
+
+def annotated_classes(known: Known, labels: list[str] | None, annotated: list[str]) -> list[str]:
+    """The classes of the outputs, which must be those of the annotation, in whatever order.
+
+    Raises:
+        InputError: if nothing says the order, or the classes are others.
+    """
     if labels is None:
-        if len(annotated) == 1:
+        if known.architecture.n_classes == len(annotated) == 1:
             return annotated
         raise InputError(
-            f"checkpoint {model}: does not say the order of its classes{_remedy(model)}"
+            f"checkpoint {known.file}: does not say the order of its classes{_remedy(known)}"
         )
     if sorted(labels) != sorted(annotated):
-        source = f"checkpoint {model}" if checkpoint.labels else f"class_order {class_order}"
         raise InputError(
-            f"{source}: was trained on other classes than the annotation lists: "
+            f"checkpoint {known.file}: was trained on other classes than the annotation lists: "
             f"{_difference(labels, annotated, 'there', 'here')}"
         )
     return labels
@@ -76,14 +97,10 @@ def read_classes(path: str | os.PathLike[str]) -> list[str]:
     return labels
 
 
-def _remedy(model: Path) -> str:
-    released = released_weights(model)
-    known = ""
-    if released is not None:
-        orders = ", then ".join(part.order for part in released.class_lists)
-        known = f"; by its name it is {released}: {orders}"
+def _remedy(known: Known) -> str:
+    title = f"; by its name it is {known.title}, whose order nobody knows" if known.title else ""
     return (
-        f"{known}; set class_order: to a file that lists them, one a line, or class_order: "
+        f"{title}; set class_order: to a file that lists them, one a line, or class_order: "
         f"{OF_ANNOTATION} if it was trained on classes in the order of this annotation"
     )
 

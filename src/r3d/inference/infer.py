@@ -5,6 +5,7 @@ and however many there are.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import InferenceClips
 from r3d.clips.loader import ClipBatch, make_loader
-from r3d.clips.modelinput import input_normalisation, model_input
+from r3d.clips.modelinput import model_input
 from r3d.compute.device import (
     Layout,
     autocast,
@@ -29,33 +30,26 @@ from r3d.compute.device import (
     use_cores,
 )
 from r3d.compute.distributed import join_world
+from r3d.config.applying import given_options
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.files import AnyPath, atomic_path
+from r3d.frames.form import FrameForm, form_of_frames
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
-from r3d.inference.classes import output_classes
+from r3d.inference.classes import annotated_classes
+from r3d.inference.loading import LoadedModel, read_model
 from r3d.models.base import VideoModel
-from r3d.models.building import build_model
-from r3d.models.checkpoint import (
-    NORMALISATION_2018,
-    Checkpoint,
-    load_weights,
-    read_checkpoint,
-)
 from r3d.models.folding import fold_batch_norms
 from r3d.obstacles import need_writable
 
-OPTIONS_2018: dict[str, Any] = {
-    "mean_dataset": "hara2018",
-    "no_mean_norm": False,
-    "no_std_norm": True,
-    "value_scale": 255,
-}
-"""The options that stand for `NORMALISATION_2018`."""
+LOOKED_AT = 16
+"""Videos that tell what frames are like."""
 
 _DEFAULT_RUN = RunOptions()
 _BATCH_SIZE = TrainingOptions().batch_size
+
+_log = logging.getLogger(__name__)
 
 
 def infer(
@@ -78,8 +72,11 @@ def infer(
     with the `output_topk` best classes of each video, scored by the softmax averaged over its
     clips; with `inference_no_average` `{<id>: [{"segment": [begin, end], "result": [...]}, ...]}`.
 
+    Network, size and length of the clips and normalisation come from the checkpoint; of the options
+    those count that are given, and what differs from the training is logged.
+
     >>> import r3d
-    >>> options = r3d.InferenceOptions(model_depth=10, resnet_widen_factor=0.25, sample_size=32)
+    >>> options = r3d.InferenceOptions(inference_stride=8)
     >>> run = r3d.RunOptions(n_threads=0)
     >>> r3d.infer(
     ...     options,
@@ -95,7 +92,7 @@ def infer(
         subset: train, val or test, or their long names.
         frames: folder of the frame store.
         file_type: the kind of the frame store.
-        model: checkpoint of the network.
+        model: checkpoint of the network, or its name, as for `r3d.load_model`.
         output: file to write.
         run: how to run, which changes no result beyond rounding.
         batch_size: rows of a batch, at most, where `run.inference_batch_size` does not say; 128 by
@@ -103,9 +100,9 @@ def infer(
         n_cores: cores to use; all by default.
 
     Raises:
-        InputError: if the checkpoint does not fit the options or the annotation.
+        InputError: if the checkpoint does not fit the options that are given, or the annotation.
     """
-    annotation, model = Path(annotation), Path(model)
+    annotation = Path(annotation)
     need_writable(output)
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
@@ -114,10 +111,11 @@ def infer(
         device = world.own(device)
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
-        checkpoint = read_checkpoint(model)
-        n_classes = len(checkpoint.labels or samples.labels)
-        network = load_network(options, checkpoint, n_classes, model)
-        labels = output_classes(checkpoint, samples.labels, options.class_order, model)
+        loaded = read_model(model, given_options(options), annotated=samples.labels)
+        options, network, model = loaded.options, loaded.network, loaded.file
+        labels = annotated_classes(loaded.known, loaded.labels, samples.labels)
+        if world.is_main:
+            say_what_differs(loaded, form_of_frames(store, samples.places(store, LOOKED_AT)))
         layout = prepare(network, device, dtype, run.memory_format)
 
         clips = InferenceClips(samples, store, options)
@@ -150,6 +148,14 @@ def infer(
                 _write_results(output, chain(lines, world.receive_lines()))
             else:
                 world.send_lines(lines)
+
+
+def say_what_differs(loaded: LoadedModel, frames: FrameForm) -> None:
+    """Log in one line each how a model is applied otherwise than it was trained."""
+    for note in loaded.notes:
+        _log.warning("%s", note)
+    if difference := loaded.frames and loaded.frames.difference(frames):
+        _log.warning("checkpoint %s: applied to frames of %s", loaded.file, difference)
 
 
 def prepare(
@@ -236,26 +242,3 @@ def _write_results(output: AnyPath, results: Iterable[str]) -> None:
             file.write(separator + result)
             separator = ",\n"
         file.write("\n}}\n")
-
-
-def load_network(
-    options: InferenceOptions, checkpoint: Checkpoint, n_classes: int, model: Path
-) -> VideoModel:
-    normalisation = input_normalisation(options)
-    if checkpoint.normalisation == NORMALISATION_2018:
-        wanted = input_normalisation(options.model_copy(update=OPTIONS_2018))
-        if normalisation != wanted:
-            settings = ", ".join(f"{name}: {value}" for name, value in OPTIONS_2018.items())
-            raise InputError(
-                f"checkpoint {model}: was trained with the code of 2018, whose normalisation was "
-                f"another; set {settings.replace('True', 'true').replace('False', 'false')}"
-            )
-    elif checkpoint.normalisation not in (None, normalisation):
-        raise InputError(
-            f"checkpoint {model}: was trained with the normalisation {checkpoint.normalisation}, "
-            f"the options give {normalisation}; set mean_dataset, no_mean_norm, no_std_norm and "
-            "value_scale as in its training"
-        )
-    network = build_model(n_classes=n_classes, **options.network())
-    load_weights(network, checkpoint.state_dict, model, architecture=checkpoint.architecture)
-    return network

@@ -1,18 +1,16 @@
 """A trained network with what it takes to use it: classes, and how its clips are made."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from r3d.clips.datasets import InferenceClipOptions, inference_starts
-from r3d.clips.modelinput import input_normalisation
 from r3d.clips.sampling import frame_indices, freeze
 from r3d.clips.transforms import (
     FrameError,
@@ -22,21 +20,18 @@ from r3d.clips.transforms import (
     show_view,
     to_model_input,
 )
-from r3d.config.messages import one_line
+from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions
 from r3d.errors import InputError
+from r3d.files import AnyPath
 from r3d.frames.decoding import read_jpegs
+from r3d.frames.form import FrameForm
 from r3d.frames.probing import VideoError
 from r3d.frames.selection import Selection
-from r3d.inference.classes import read_classes
-from r3d.inference.infer import OPTIONS_2018, load_network
-from r3d.models.architectures import Architecture
+from r3d.inference.loading import read_model
 from r3d.models.base import VideoModel
-from r3d.models.checkpoint import NORMALISATION_2018, Checkpoint, read_checkpoint
-from r3d.models.describing import describe
 
-MODELS_FOLDER = Path("models")
-"""Where a model that is given by its name is looked for, as `<name>.pth`."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +44,7 @@ class TrainedModel:
         labels: the classes in the order of the scores; None where the file does not name them.
         options: network, clips (`sample_size`, `sample_duration`, ...) and how clips are taken from
             a video (`inference_stride`, `inference_clips`, `inference_crop`).
+        frames: what the frames that it was trained on were like; None where the file does not say.
 
     >>> import r3d
     >>> model = r3d.load_model("model.pth")
@@ -62,12 +58,13 @@ class TrainedModel:
     network: VideoModel
     labels: list[str] | None
     options: InferenceOptions
+    frames: FrameForm | None = None
 
     def video_input(
         self,
         video: str | os.PathLike[str],
         *,
-        short_side: int = 240,
+        short_side: int | None = None,
         fps: float | None = None,
         start: float | None = None,
         end: float | None = None,
@@ -77,9 +74,9 @@ class TrainedModel:
         Frames are decoded and scaled as in extraction with the best quality.
 
         Args:
-            short_side: of the frames, in pixels, which had better be that of the training; 0 keeps
-                the size.
-            fps: frames a second to select; all by default.
+            short_side: of the frames, in pixels; 0 keeps the size. By default that of the training,
+                or 240 where the file does not say it.
+            fps: frames a second to select; by default as in the training, or all.
             start, end: seconds of the video; all of it by default.
 
         Raises:
@@ -91,6 +88,11 @@ class TrainedModel:
                 f"{video}: the network takes optical flow, which a video does not hold; accepted: "
                 "networks of input_type: rgb"
             )
+        frames = self.frames or FrameForm()
+        if short_side is None:
+            short_side = 240 if frames.short_side is None else int(frames.short_side)
+        if fps is None:
+            fps = frames.fps
         for name, value, fits, accepted in (
             ("short_side", short_side, short_side >= 0, "pixels, or 0 to keep the size"),
             ("fps", fps, fps is None or fps > 0, "above 0, or None for all frames"),
@@ -99,7 +101,14 @@ class TrainedModel:
         ):
             if not fits:
                 raise InputError(f"{name}: {value!r} is refused; accepted: {accepted}")
-        selection = Selection(short_side=short_side, quality=2, fps=fps, start=start, end=end)
+        selection = Selection(
+            short_side=short_side,
+            quality=2,
+            fps=fps,
+            start=start,
+            end=end,
+            colour="as_reference" if frames.colour == "as_reference" else "converted",
+        )
         try:
             jpegs = read_jpegs(video, selection)
         except VideoError as error:
@@ -210,7 +219,11 @@ class TrainedModel:
 
 
 def load_model(
-    path: str | os.PathLike[str], *, device: torch.device | str = "cpu", **options: Any
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    configfile: AnyPath | None = None,
+    **options: Any,
 ) -> TrainedModel:
     """Load a trained network with its classes and settings.
 
@@ -222,68 +235,19 @@ def load_model(
     32
 
     Args:
-        path: a checkpoint of ours or of the reference; or the name of one in the folder `models`,
-            such as `r3d50_K_200ep`.
+        path: a checkpoint of ours or of the reference; the name of one in the folder `models`, such
+            as the released `r3d50_K_200ep`; `torchvision:r3d_18`, which is downloaded; or an
+            experiment of a config, with the split where it has several, as `scratch/01`.
         device: where the network is to compute, in fp32.
+        configfile: the config whose experiment is meant; `config/config.yaml` by default.
         options: options of the config, under their names: how clips are taken from a video, and
-            what a file of the reference does not say of itself, such as `sample_size`. What the
-            file states of network and normalisation cannot be changed.
+            what a file of the reference does not say of itself, such as `sample_size`. What differs
+            from the training is said in one line; its network and normalisation cannot be changed.
 
     Raises:
         InputError: if there is no such file, it is no checkpoint, or options do not fit it.
     """
-    file = _find(path)
-    checkpoint = read_checkpoint(file)
-    chosen = _options(checkpoint, options, file)
-    n_classes = _architecture(checkpoint, file).n_classes
-    labels = checkpoint.labels
-    if labels is None and chosen.class_order is not None:
-        labels = read_classes(chosen.class_order)
-    if labels is not None and len(labels) != n_classes:
-        raise InputError(
-            f"checkpoint {file}: has {n_classes} outputs, and {len(labels)} classes are named"
-        )
-    network = load_network(chosen, checkpoint, n_classes, file)
-    return TrainedModel(network.to(device).eval(), labels, chosen)
-
-
-def _find(path: str | os.PathLike[str]) -> Path:
-    file = Path(path)
-    if file.is_file():
-        return file
-    if file.name != os.fspath(path):  # it has a folder
-        raise InputError(f"model {path}: no such file; give the path of a checkpoint")
-    named = MODELS_FOLDER / f"{file.name.removesuffix('.pth')}.pth"
-    if named.is_file():
-        return named
-    raise InputError(
-        f"model {path}: no such file, nor is there {named}; give the path of a checkpoint"
-    )
-
-
-def _architecture(checkpoint: Checkpoint, file: Path) -> Architecture:
-    try:
-        return checkpoint.architecture or describe(checkpoint.state_dict)
-    except InputError as error:
-        raise InputError(f"checkpoint {file}: {error}") from None
-
-
-def _options(checkpoint: Checkpoint, given: dict[str, Any], file: Path) -> InferenceOptions:
-    """What the file says of network and clips, and on top of it what is given."""
-    known = InferenceOptions.model_fields
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise InputError(f"{unknown[0]}: no option of a model; accepted: {', '.join(known)}")
-    if checkpoint.config is not None:
-        stated = {name: value for name, value in checkpoint.config.items() if name in known}
-    else:
-        architecture = _architecture(checkpoint, file)
-        options = asdict(architecture).items()
-        stated = {name: value for name, value in options if name in known}
-        stated["input_type"] = "flow" if architecture.n_input_channels == 2 else "rgb"
-        if checkpoint.normalisation == NORMALISATION_2018:
-            stated |= OPTIONS_2018
-    try:
-        return InferenceOptions.model_validate({**stated, **given})
-    except ValidationError as error:
-        raise InputError(f"checkpoint {file}: {one_line(error).removeprefix('config: ')}") from None
+    loaded = read_model(path, options, configfile=configfile)
+    for note in loaded.notes:
+        _log.warning("%s", note)
+    return TrainedModel(loaded.network.to(device), loaded.labels, loaded.options, loaded.frames)

@@ -2,7 +2,7 @@
 
     epoch, arch, state_dict, optimizer, scheduler       read by the reference too
     architecture, config, labels, normalisation,        read by us
-    training, version
+    frames, training, version
 
 Only tensors and plain values are ever loaded from a file, never other Python objects.
 """
@@ -10,9 +10,7 @@ Only tensors and plain values are ever loaded from a file, never other Python ob
 import dataclasses
 import math
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,49 +22,28 @@ from r3d.errors import InputError
 from r3d.models.architectures import Architecture
 from r3d.models.archive import load_archive, save_archive
 from r3d.models.base import VideoModel
-from r3d.models.describing import describe, present_form, same_widths
+from r3d.models.contents import (
+    NORMALISATION_2018,
+    Checkpoint,
+    checkpoint_of,
+    no_weights,
+    parts_of,
+    plain_names,
+)
+from r3d.models.describing import describe
 from r3d.models.released import released_weights
 
-NORMALISATION_2018: dict[str, Any] = {
-    "mean": [114.7748, 107.7354, 99.475],
-    "std": [1.0, 1.0, 1.0],
-    "value_scale": 255,
-}
-"""What the inputs of the networks that were published in 2018 are normalised with."""
+__all__ = [
+    "NORMALISATION_2018",
+    "Checkpoint",
+    "load_weights",
+    "not_finite",
+    "read_checkpoint",
+    "write_checkpoint",
+]
 
-# Data parallelism and torch.compile put these before every name.
-_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 # A file may state a number once for all of a layer. More than this must be there as it is stated.
 _UNFOLDED_BYTES = 2**30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """What a checkpoint file holds; all tensors lie on the CPU.
-
-    Attributes:
-        state_dict: weights and buffers by name, without the prefixes that wrappers add.
-        epoch: how many epochs the weights were trained for; 0 in a bare state dict.
-        optimizer, scheduler: their state dicts, `None` where nothing is to be resumed.
-        architecture: the network as the file states it; `None` in files of the reference, whose
-            network `describe` infers from the weights.
-        config: the resolved options behind the weights.
-        labels: the classes in the order of the outputs.
-        normalisation: what the inputs were normalised with.
-        training: whatever else it takes to go on as if never stopped.
-        version: the version of this package that wrote the file, `None` if another program did.
-    """
-
-    state_dict: dict[str, Tensor]
-    epoch: int = 0
-    optimizer: dict[str, Any] | None = None
-    scheduler: dict[str, Any] | None = None
-    architecture: Architecture | None = None
-    config: dict[str, Any] | None = None
-    labels: list[str] | None = None
-    normalisation: dict[str, Any] | None = None
-    training: dict[str, Any] | None = None
-    version: str | None = None
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -79,38 +56,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         InputError: if the file cannot be read, is damaged, is no checkpoint, holds other Python
             objects than tensors and plain values, or weights that are not finite.
     """
-    content = load_archive(path)
-    if not isinstance(content, dict):
-        raise InputError(
-            f"checkpoint {path}: holds a {type(content).__name__}; accepted: a dictionary with "
-            "the key state_dict, or a state dict"
-        )
-    bare = "state_dict" not in content
-    state_dict = _plain_names(content if bare else content["state_dict"], path)
-    _check_values(state_dict, path)
-    state_dict, of_2018 = present_form(state_dict)
-    if bare:
-        content = {}
-    try:
-        return Checkpoint(
-            state_dict=state_dict,
-            epoch=_epoch(content.get("epoch", 0)),
-            optimizer=_optimizer(content.get("optimizer")),
-            scheduler=_dictionary(content, "scheduler"),
-            architecture=_architecture(_dictionary(content, "architecture"), state_dict),
-            config=_dictionary(content, "config"),
-            labels=_labels(content.get("labels")),
-            normalisation=(
-                NORMALISATION_2018 if of_2018 else _dictionary(content, "normalisation")
-            ),
-            training=_dictionary(content, "training"),
-            version=str(content["version"]) if "version" in content else None,
-        )
-    except (TypeError, ValueError, InputError) as error:
-        reason = " ".join(str(error).split())[:200]  # it may tell of any value
-        raise InputError(
-            f"checkpoint {path}: what it says of itself is broken ({reason})"
-        ) from None
+    content, state_dict = parts_of(load_archive(path), path)
+    weights = _weights(state_dict, path)
+    _check_values(weights, path)
+    return checkpoint_of(content, weights, path)
 
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -123,7 +72,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         OSError: if it cannot be written; a file of that name stays as it was.
         TypeError: if a value is neither a tensor nor plain, so that it could not be loaded again.
     """
-    state_dict = _plain_names(checkpoint.state_dict, path)
+    state_dict = _weights(checkpoint.state_dict, path)
     architecture = checkpoint.architecture
     content = {
         "epoch": checkpoint.epoch,
@@ -135,6 +84,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         "config": checkpoint.config,
         "labels": checkpoint.labels,
         "normalisation": checkpoint.normalisation,
+        "frames": checkpoint.frames,
         "training": checkpoint.training,
         "version": version("r3d"),
     }
@@ -189,15 +139,11 @@ def load_weights(
     model.load_state_dict(dict(state_dict))
 
 
-def _plain_names(state_dict: Any, path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    if not isinstance(state_dict, Mapping) or not state_dict:
-        raise InputError(f"checkpoint {path}: its state dict is empty or no dictionary")
+def _weights(state_dict: Mapping[Any, Any], path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The dense real tensors of a state dict, under plain names."""
     for name, value in state_dict.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise InputError(
-                f"checkpoint {path}: has neither a key state_dict nor tensors only "
-                f"({name!r} is a {type(value).__name__})"
-            )
+            raise no_weights(path, name, value)
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise InputError(
                 f"checkpoint {path}: {name!r} is a sparse, quantised or meta tensor; "
@@ -208,7 +154,7 @@ def _plain_names(state_dict: Any, path: str | os.PathLike[str]) -> dict[str, Ten
                 f"checkpoint {path}: {name!r} is of {value.dtype}; accepted: real numbers of 16 "
                 "bits or more"
             )
-    return {_WRAPPERS.sub("", name): value for name, value in state_dict.items()}
+    return plain_names(state_dict)
 
 
 def _check_values(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
@@ -223,59 +169,6 @@ def _check_values(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]
         raise InputError(
             f"checkpoint {path}: {problem}, as of a training that diverged; take an earlier one"
         )
-
-
-def _epoch(value: Any) -> int:
-    if not isinstance(value, int | float) or not 0 <= value < 2**31 or value != int(value):
-        raise ValueError(f"epoch: {value!r}; accepted: whole numbers from 0")
-    return int(value)
-
-
-def _dictionary(content: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-    value = content.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"{key}: a {type(value).__name__}; accepted: a dictionary of names")
-    return value
-
-
-def _optimizer(value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    match value:
-        case {"state": dict(state), "param_groups": [dict(), *_] as groups} if (
-            all(isinstance(group, dict) for group in groups)
-            and all(isinstance(group.get("params"), list) for group in groups)
-            and all(isinstance(values, dict) for values in state.values())
-        ):
-            return dict(value)
-    raise ValueError("optimizer: no state of an optimizer of torch")
-
-
-def _architecture(
-    stated: dict[str, Any] | None, state_dict: Mapping[str, Tensor]
-) -> Architecture | None:
-    """The network as the file states it, which must be that of its weights."""
-    if stated is None:
-        return None
-    architecture, found = Architecture(**stated), describe(state_dict)
-    if same_widths(architecture, found):
-        found = dataclasses.replace(found, resnet_widen_factor=architecture.resnet_widen_factor)
-    for field in dataclasses.fields(Architecture):
-        there, here = getattr(architecture, field.name), getattr(found, field.name)
-        # Of the others nothing is to be seen in the weights.
-        if field.name not in ("conv1_t_stride", "no_max_pool") and there != here:
-            raise ValueError(f"{field.name}: {there!r}, and its weights are of {here!r}")
-    return architecture
-
-
-def _labels(value: Any) -> list[str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
-        raise ValueError("labels: no list of class names")
-    return value
 
 
 def _first_difference(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> str:

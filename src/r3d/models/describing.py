@@ -1,12 +1,12 @@
-"""What network weights are of, by their names and shapes, those of 2018 included."""
+"""What network weights are of, by their names and shapes, those of 2018 included.
+
+Nothing here imports torch: a file can be described without loading it (`r3d.models.header`).
+"""
 
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import Any, Protocol, Self, TypeVar
 
 from r3d.errors import InputError
 from r3d.models.architectures import FAMILIES, Architecture
@@ -20,7 +20,23 @@ _NAMES_2018 = (
 )
 
 
-def describe(state_dict: Mapping[str, Tensor]) -> Architecture:
+class Weights(Protocol):
+    """Weights of a layer: a tensor, or what stands for one that is not loaded."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def new_full(self, size: tuple[int, ...], fill_value: float) -> Self: ...
+
+    def narrow(self, dim: int, start: int, length: int) -> Self: ...
+
+    def copy_(self, src: Any) -> Self: ...
+
+
+_Weights = TypeVar("_Weights", bound=Weights)
+
+
+def describe(state_dict: Mapping[str, Any]) -> Architecture:
     """Infer a network from the names and shapes of its weights.
 
     `conv1_t_stride` and `no_max_pool` leave no trace in them and stay at their defaults. A widen
@@ -44,7 +60,7 @@ def same_widths(one: Architecture, other: Architecture) -> bool:
     return len({tuple(int(width * factor) for width in (64, 512)) for factor in factors}) == 1
 
 
-def present_form(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+def present_form(state_dict: dict[str, _Weights]) -> tuple[dict[str, _Weights], bool]:
     """Weights of the reference's code of 2018 in the form of today, and whether they were such.
 
     DenseNets had other names. ResNeXts and wide ResNets had a stem of 64 channels: those added here
@@ -84,12 +100,14 @@ def _present_stem(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     return None
 
 
-def _padded(tensor: Tensor, size: int, *, dim: int, value: float) -> Tensor:
-    if tensor.dim() <= dim or tensor.shape[dim] >= size:
-        return tensor
-    shape = list(tensor.shape)
-    shape[dim] = size - shape[dim]
-    return torch.cat([tensor, tensor.new_full(shape, value)], dim)
+def _padded(weights: _Weights, size: int, *, dim: int, value: float) -> _Weights:
+    shape = list(weights.shape)
+    if len(shape) <= dim or shape[dim] >= size:
+        return weights
+    length, shape[dim] = shape[dim], size
+    padded = weights.new_full(tuple(shape), value)
+    padded.narrow(dim, 0, length).copy_(weights)
+    return padded
 
 
 def _blocks(names: Mapping[str, Any]) -> tuple[int, ...]:

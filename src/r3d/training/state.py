@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from r3d.clips.modelinput import input_normalisation
 from r3d.compute.device import Layout, choose_dtype, memory_format
+from r3d.config.normalisation import input_normalisation
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
+from r3d.frames.form import FrameForm
 from r3d.models.archive import tensors_digest
 from r3d.models.base import VideoModel, freeze_before, replace_head
 from r3d.models.building import build_model
@@ -94,6 +95,7 @@ class TrainState:
             InputError: if the checkpoint does not fit the options.
         """
         self.options, self.labels = options, labels
+        self.frames: FrameForm | None = None  # what the frames are like that it is trained on
         self.start: bytes | None = None  # a digest of the pretrained weights
         torch.manual_seed(options.manual_seed)
         if pretrained is None:
@@ -211,6 +213,7 @@ class TrainState:
             config=self.options.model_dump(),
             labels=list(self.labels),
             normalisation=input_normalisation(self.options),
+            frames=None if self.frames is None else self.frames.as_dict(),
         )
 
 

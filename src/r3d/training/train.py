@@ -30,8 +30,10 @@ from r3d.compute.distributed import World, join_world
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped, WriteError
 from r3d.files import AnyPath
+from r3d.frames.form import form_of_frames
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
+from r3d.modelfiles import find_model
 from r3d.models.checkpoint import Checkpoint, not_finite, read_checkpoint, write_checkpoint
 from r3d.obstacles import need_writable
 from r3d.training.optim import step_scheduler
@@ -43,6 +45,8 @@ from r3d.workflow.codeversion import code_version
 # Losses are fetched from the device and logged every so many steps, so that it need not wait.
 _FLUSH_STEPS = 10
 _SAVE_SECONDS = 600
+# So many videos tell what the frames are like.
+_LOOKED_AT = 16
 
 _DEFAULT_RUN = RunOptions()
 
@@ -84,7 +88,8 @@ def train(
         annotation: annotation JSON with a training and a validation subset.
         frames: folder of the frame store.
         file_type: the kind of the frame store.
-        pretrained: checkpoint to start from; the head is replaced by a fresh one.
+        pretrained: checkpoint to start from, or its name (`r3d.load_model`); the head is replaced
+            by a fresh one.
         checkpoints: folder of the run folders.
         model, train_log, val_log: files to write.
         run: how to run, which changes no result beyond rounding.
@@ -95,7 +100,7 @@ def train(
         Stopped: after SIGTERM or SIGINT, once the state is saved.
     """
     annotation = Path(annotation)
-    pretrained = None if pretrained is None else Path(pretrained)
+    pretrained = None if pretrained is None else find_model(pretrained)
     for output in (model, train_log, val_log):
         need_writable(output)
     need_writable(checkpoints, folder=True)
@@ -124,6 +129,7 @@ def train(
             validation_clips = ValidationClips(validation, store, options)
 
         state = TrainState(options, samples.labels, pretrained, device, run.memory_format)
+        state.frames = form_of_frames(store, samples.places(store, _LOOKED_AT))
         resumed = [Path(options.resume_path)] if options.resume_path else []
         if resumed and not resumed[0].is_file():
             raise InputError(

@@ -204,6 +204,11 @@ class FrameStore(ABC):
                     self._trust(path)
         return found.record
 
+    def record_at(self, path: str | Path) -> VideoRecord | None:
+        """What is noted of frames anywhere, which are not verified; None if there are none."""
+        found = self._find(Path(path))
+        return found.record if found and found.record.frames else None
+
     def marked(self, keys: Iterable[str]) -> list[str]:
         """Those of the videos whose frames were met damaged since they were last made or checked.
 

@@ -331,6 +331,15 @@ def of_subsets(runs, *endings):
     ]
 
 
+def annotations_of_runs():
+    """The annotation of each data set and split that a run is about."""
+    pairs = [(CONFIG.experiments[name].dataset, split) for name, split in runs()]
+    return [
+        ANNOTATION.format(dataset=dataset, split=split)
+        for dataset, split in dict.fromkeys(pairs)
+    ]
+
+
 def category(name):
     """The category of a file in the report, asked for only when a report is made.
 

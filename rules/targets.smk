@@ -85,8 +85,8 @@ def to_evaluations():
 def to_report():
     """Every output of all steps."""
     return unique(
-        [f"{RESULTS}/summary.tsv"],
+        [f"{RESULTS}/summary.tsv", f"{RESULTS}/report"],
         of_trainings(runs(), "curves.svg"),
-        of_subsets(runs(evaluated=True), "confusion.svg"),
+        of_subsets(runs(evaluated=True), "confusion.svg", "gallery"),
         to_evaluations(),
     )

@@ -15,9 +15,9 @@ rule fetch_torchvision:
         f"{LOGS}/fetch_torchvision/{{network}}.log",
     wildcard_constraints:
         network=one_of(NETWORKS),
+    localrule: True
     conda:
         "../environment.yml"
-    localrule: True
     script:
         "../workflow/scripts/fetch_torchvision.py"
 

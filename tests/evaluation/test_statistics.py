@@ -42,6 +42,8 @@ def test_videos_of_one_recording_make_an_accuracy_less_sure():
     # Ten equal videos are as good as one: nearly the interval of 30 of 40.
     assert grouped == pytest.approx(wilson_interval(30, 40), abs=0.02)
     assert grouped.high - grouped.low > 2.5 * (alone.high - alone.low)
+    all_right = accuracy_interval(np.ones(400, bool), np.repeat(np.arange(40), 10))
+    assert all_right == wilson_interval(40, 40)
 
 
 def test_groups_of_unequal_size_agree_with_scipys_bootstrap():
@@ -101,7 +103,7 @@ def test_mcnemar_is_a_sign_test_of_those_that_differ():
 
 def test_the_mean_over_seeds():
     assert mean_interval([0.5]) is None
-    assert mean_interval([0.5, 0.5]) == (0.5, 0.5)
+    assert mean_interval([0.5, 0.5]) is None
     # t of 2 degrees of freedom: 4.3027; the standard error of these is 0.1 / sqrt(3).
     assert mean_interval([0.5, 0.6, 0.7]) == pytest.approx(
         (0.6 - 4.302653 * 0.1 / math.sqrt(3), 0.6 + 4.302653 * 0.1 / math.sqrt(3)), abs=1e-6

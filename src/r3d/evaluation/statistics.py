@@ -57,7 +57,12 @@ def accuracy_interval(correct: Flags, groups: npt.ArrayLike | None = None) -> In
     index = _group_index(groups, len(correct))
     if index is None:
         return wilson_interval(int(correct.sum()), len(correct))
-    return _bootstrap(correct.astype(float), index, lowest=0.0)
+    interval = _bootstrap(correct.astype(float), index, lowest=0.0)
+    if interval.low < interval.high:
+        return interval
+    # Groups that are all the same, such as all right: so many independent videos say as much.
+    n_groups = int(index.max()) + 1
+    return wilson_interval(round(float(correct.mean()) * n_groups), n_groups)
 
 
 def difference_interval(one: Flags, other: Flags, groups: npt.ArrayLike | None = None) -> Interval:
@@ -123,17 +128,15 @@ def mcnemar(one: Flags, other: Flags) -> float:
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """Student's interval of a mean over splits or seeds; None of fewer than two.
+    """Student's interval of a mean over splits or seeds; None where they do not differ.
 
     >>> low, high = mean_interval([0.5, 0.6, 0.7])
     >>> round(low, 3), round(high, 3)
     (0.352, 0.848)
     """
-    if len(values) < 2:
+    if len(set(values)) < 2:
         return None
     error = float(stats.sem(values))
-    if not error:
-        return Interval(float(values[0]), float(values[0]))
     bounds = stats.t.interval(CONFIDENCE, len(values) - 1, float(np.mean(values)), error)
     return Interval(float(bounds[0]), float(bounds[1]))
 

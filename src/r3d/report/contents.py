@@ -108,6 +108,7 @@ def _run(run: Run, video_set: int, mean_class: Interval) -> dict[str, Any]:
             "error": round(bins.error, 4),
         },
         "curves": _curves(run),
+        "speed": _speed(run.files.speed_log),
     }
 
 
@@ -174,6 +175,17 @@ def _curves(run: Run) -> dict[str, list[float]] | None:
     columns = {f"train_{name}": train[name] for name in train}
     columns |= {f"val_{name}": validation[name] for name in validation}
     return {name: _rounded(values, 6) for name, values in columns.items()}
+
+
+def _speed(log: Path | None) -> dict[str, float] | None:
+    """Of a training, as its log of speed has it; None of one that has done nothing."""
+    if log is None:
+        return None
+    table = read_columns(log, ("clips", "seconds", "waiting")).astype(float)
+    clips, seconds, waiting = (float(table[name].sum()) for name in table)
+    if not seconds:
+        return None
+    return {"clips_per_second": clips / seconds, "waiting": waiting / seconds, "seconds": seconds}
 
 
 def _clip_accuracy(run: Run) -> float | None:

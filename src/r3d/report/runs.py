@@ -22,7 +22,8 @@ class RunFiles:
     """Where the files of one run are.
 
     accuracy, videos, result, confusion: of the subset that the model was applied to.
-    train_log, val_log: of its training; None where the model is another experiment's.
+    train_log, val_log, speed_log: of its training; None where the model is another experiment's.
+    gallery: folder of `r3d.inference.gallery`, if there is one.
     """
 
     experiment: str
@@ -34,6 +35,8 @@ class RunFiles:
     confusion: Path
     train_log: Path | None
     val_log: Path | None
+    speed_log: Path | None = None
+    gallery: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)

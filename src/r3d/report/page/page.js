@@ -387,15 +387,15 @@ function gallery() {
   function card(item, set) {
     const moving = (on) => ({ currentTarget }) => currentTarget.classList.toggle("moving", on);
     const strip = item.strip && element("button", { type: "button", class: "strip", "aria-pressed": "false", "aria-label": `Frames of ${videoName(set, item.video)}; press to see what the network looked at`,
-      style: `--frames: ${item.frames}; width: ${item.width}px; height: ${item.height}px`, onmouseenter: moving(true), onmouseleave: moving(false), onfocus: moving(true), onblur: moving(false),
+      style: `--frames: ${item.frames}; aspect-ratio: ${item.width} / ${item.height}`, onmouseenter: moving(true), onmouseleave: moving(false), onfocus: moving(true), onblur: moving(false),
       onclick: ({ currentTarget }) => currentTarget.setAttribute("aria-pressed", currentTarget.getAttribute("aria-pressed") !== "true") },
       element("img", { src: item.strip, alt: "", loading: "lazy" }), item.cam && element("img", { src: item.cam, alt: "", class: "cam", loading: "lazy" }));
     return element("article", { class: "card" }, strip,
       element("div", { class: item.right ? "better" : "worse" }, item.right ? "right" : "wrong", ` (${KINDS[item.kind]})`),
       element("div", {}, "Class: ", element("strong", {}, item.label)), element("div", { class: "quiet" }, videoName(set, item.video)),
       element("table", { class: "topk" }, element("tbody", {}, ...item.best.map(([label, score]) => element("tr", {}, element("td", { class: "bar", style: `--share: ${100 * score}` }, label), element("td", { class: "number" }, percent(score, 0)))))),
-      item.times?.length > 1 ? chart("Score over time", [{ name: item.best[0][0], colour: COLOURS[1], x: item.times.map(([time]) => time), y: item.times.map(([, best]) => best) }, { name: item.label, colour: COLOURS[0], x: item.times.map(([time]) => time), y: item.times.map(([, , own]) => own) }],
-        { width: 230, height: 120, from: [undefined, 0], to: [undefined, 1], xName: "s; blue: its class, orange: the best" }) : null);
+      item.times?.length > 1 ? chart("Score over time (blue: its class)", [{ name: item.best[0][0], colour: COLOURS[1], x: item.times.map(([time]) => time), y: item.times.map(([, best]) => best) }, { name: item.label, colour: COLOURS[0], x: item.times.map(([time]) => time), y: item.times.map(([, , own]) => own) }],
+        { width: 230, height: 120, from: [undefined, 0], to: [undefined, 1], xName: "s" }) : null);
   }
   show();
 }

@@ -360,6 +360,18 @@ def category(name):
     return checked
 
 
+def say_results():
+    """End a run that made the accuracy table with it, and with where the report is."""
+    if any(job.rule.name.endswith("summarise") for job in workflow.dag.jobs):
+        from r3d.report.summary import (
+            format_table,
+        )  # with what it needs, this takes a second
+
+        table = Path(RESULTS, "summary.tsv")
+        print("", format_table(table), "", sep="\n", file=sys.stderr)
+        print(f"report: {RESULTS}/report/index.html", file=sys.stderr, flush=True)
+
+
 def hold_filled_folders():
     """Let no other workflow fill the folders that this one is about to fill."""
     jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_norun]

@@ -9,7 +9,8 @@ rule report:
 
 rule summarise:
     input:
-        of_subsets(runs(evaluated=True), "accuracy.json"),
+        accuracies=of_subsets(runs(evaluated=True), "accuracy.json"),
+        videos=of_subsets(runs(evaluated=True), "videos.tsv"),
     output:
         report(
             f"{RESULTS}/summary.tsv",
@@ -39,7 +40,7 @@ rule make_report:
         results=of_subsets(runs(evaluated=True), "json"),
         confusions=of_subsets(runs(evaluated=True), "confusion.tsv"),
         galleries=of_subsets(runs(evaluated=True), "gallery"),
-        logs=of_trainings(runs(evaluated=True), "train.log", "val.log"),
+        logs=of_trainings(runs(evaluated=True), "train.log", "val.log", "speed.log"),
         ledgers=[LEDGER.format(dataset=name) for name in CONFIG.datasets],
         lists=[table for name in CONFIG.datasets for table in list_tables(name)],
         annotations=annotations_of_runs(),

@@ -59,7 +59,7 @@ def to_trainings(runs):
     return unique(
         fetched_models(runs),
         to_annotations_of(trainings(runs)),
-        of_trainings(runs, "model.pth", "train.log", "val.log"),
+        of_trainings(runs, "model.pth", "train.log", "val.log", "speed.log"),
     )
 
 

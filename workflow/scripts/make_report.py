@@ -20,6 +20,7 @@ with job(snakemake.log[0]):
                 confusion=Path(given.confusions[place]),
                 train_log=folder / "train.log" if trained else None,
                 val_log=folder / "val.log" if trained else None,
+                speed_log=folder / "speed.log" if trained else None,
                 gallery=Path(given.galleries[place]),
             )
         )

@@ -19,7 +19,7 @@ _COMMANDS = {
     "training": ("train",),
     "inference": ("infer",),
     "evaluation": ("evaluate", "videos"),
-    "report": ("curves", "confusion", "summary"),
+    "report": ("status", "curves", "confusion", "summary"),
     "models": ("released",),
     "tuning": ("tune",),
 }

@@ -35,3 +35,18 @@ def summary_command(table: Path) -> None:
     from r3d.report.summary import format_table
 
     click.echo(format_table(table))
+
+
+@click.command("status")
+@click.option("--configfile", type=FOUND, default="config/config.yaml", show_default=True)
+@click.option("--curves", is_flag=True, help="Draw the curves of the trainings so far, too.")
+def status_command(configfile: Path, curves: bool) -> None:
+    """Say where the workflow of a config stands: stages, epochs, time left, what failed."""
+    from r3d.config.loading import read_config
+    from r3d.report.status import draw_curves, status_text
+
+    config = read_config(configfile)
+    click.echo(status_text(config))
+    if curves:
+        for picture in draw_curves(config, Path(config.results, "status")):
+            click.echo(picture)

@@ -33,6 +33,10 @@ onstart:
     bring_back_preempted_jobs(workflow.workdir_init)
 
 
+onsuccess:
+    say_results()
+
+
 rule all:
     default_target: True
     input:

@@ -264,6 +264,17 @@ def parts_of(wildcards):
     return [(part, dataset.all_splits[0]) for part, dataset in parts]
 
 
+def group_patterns(wildcards):
+    """What finds the group in a path, of those data sets of an experiment that have it."""
+    experiment = experiment_of(wildcards)
+    parts = CONFIG.merged.get(experiment.dataset)
+    named = {part: part for part in parts} if parts else {"": experiment.dataset}
+    patterns = {
+        name: CONFIG.datasets[part].group_pattern for name, part in named.items()
+    }
+    return {name: pattern for name, pattern in patterns.items() if pattern}
+
+
 def experiment_annotation(wildcards):
     dataset = experiment_of(wildcards).dataset
     return ANNOTATION.format(dataset=dataset, split=wildcards.split)
@@ -386,6 +397,22 @@ def of_subsets(runs, *endings):
     ]
 
 
+def datasets_of_runs():
+    """The data sets that the runs are about, or whose parts of merged ones."""
+    names = [CONFIG.experiments[name].dataset for name, _ in runs()]
+    parts = [part for name in names for part in CONFIG.merged.get(name, [name])]
+    return list(dict.fromkeys(parts))
+
+
+def annotations_of_runs():
+    """The annotation of each data set and split that a run is about."""
+    pairs = [(CONFIG.experiments[name].dataset, split) for name, split in runs()]
+    return [
+        ANNOTATION.format(dataset=dataset, split=split)
+        for dataset, split in dict.fromkeys(pairs)
+    ]
+
+
 def category(name):
     """The category of a file in the report, asked for only when a report is made.
 
@@ -404,6 +431,18 @@ def category(name):
         return name
 
     return checked
+
+
+def say_results():
+    """End a run that made the accuracy table with it, and with where the report is."""
+    if any(job.rule.name.endswith("summarise") for job in workflow.dag.jobs):
+        from r3d.report.summary import (
+            format_table,
+        )  # with what it needs, this takes a second
+
+        table = Path(RESULTS, "summary.tsv")
+        print("", format_table(table), "", sep="\n", file=sys.stderr)
+        print(f"report: {RESULTS}/report/index.html", file=sys.stderr, flush=True)
 
 
 def hold_filled_folders():

@@ -58,6 +58,7 @@ rule follow_videos:
             experiment_of(wildcards).dataset, [""]
         ),
         trained=lambda wildcards: not experiment_of(wildcards).no_train,
+        group_patterns=group_patterns,
         code=code_version("evaluation.videos"),
     script:
         "../workflow/scripts/follow_videos.py"

@@ -80,3 +80,32 @@ rule features_subset:
         code=code_version("inference.features"),
     script:
         "../workflow/scripts/features_subset.py"
+
+
+rule make_gallery:
+    input:
+        annotation=experiment_annotation,
+        frames=frames_digests,
+        model=trained_model,
+        class_order=class_order_file,
+        result=f"{EXPERIMENT}/{{subset}}.json",
+        videos=f"{EXPERIMENT}/{{subset}}.videos.tsv",
+    output:
+        directory(f"{EXPERIMENT}/{{subset}}.gallery"),
+    log:
+        f"{LOGS}/make_gallery/{{experiment}}_{{split}}_{{subset}}.log",
+    benchmark:
+        f"{BENCHMARKS}/make_gallery/{{experiment}}_{{split}}_{{subset}}.tsv"
+    conda:
+        "../environment.yml"
+    threads: cores
+    resources:
+        mem_mb=asked_memory,
+        runtime=60,
+    params:
+        experiment=lambda wildcards: experiment_of(wildcards).options(InferenceOptions),
+        frames=option(dataset_of, "frames"),
+        file_type=option(dataset_of, "file_type"),
+        code=code_version("inference.gallery"),
+    script:
+        "../workflow/scripts/make_gallery.py"

@@ -9,7 +9,8 @@ rule report:
 
 rule summarise:
     input:
-        of_subsets(runs(evaluated=True), "accuracy.json"),
+        accuracies=of_subsets(runs(evaluated=True), "accuracy.json"),
+        videos=of_subsets(runs(evaluated=True), "videos.tsv"),
     output:
         report(
             f"{RESULTS}/summary.tsv",
@@ -30,6 +31,62 @@ rule summarise:
         code=code_version("report.summary"),
     script:
         "../workflow/scripts/summarise.py"
+
+
+rule make_report:
+    input:
+        accuracies=of_subsets(runs(evaluated=True), "accuracy.json"),
+        videos=of_subsets(runs(evaluated=True), "videos.tsv"),
+        results=of_subsets(runs(evaluated=True), "json"),
+        confusions=of_subsets(runs(evaluated=True), "confusion.tsv"),
+        galleries=of_subsets(runs(evaluated=True), "gallery"),
+        logs=of_trainings(runs(evaluated=True), "train.log", "val.log", "speed.log"),
+        ledgers=[LEDGER.format(dataset=name) for name in datasets_of_runs()],
+        lists=[table for name in datasets_of_runs() for table in list_tables(name)],
+        annotations=annotations_of_runs(),
+    output:
+        report(
+            directory(f"{RESULTS}/report"),
+            htmlindex="index.html",
+            category=category("Accuracy"),
+            labels={"table": "the whole report"},
+            caption="../workflow/report/page.rst",
+        ),
+    log:
+        f"{LOGS}/make_report.log",
+    benchmark:
+        f"{BENCHMARKS}/make_report.tsv"
+    conda:
+        "../environment.yml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
+    params:
+        runs=[
+            (
+                name,
+                split,
+                CONFIG.experiments[name].inference_subset,
+                not CONFIG.experiments[name].no_train,
+            )
+            for name, split in runs(evaluated=True)
+        ],
+        datasets=datasets_of_runs(),
+        experiments=f"{RESULTS}/experiments",
+        benchmarks=BENCHMARKS,
+        config=lambda wildcards: CONFIG.model_dump(exclude_defaults=True),
+        step_code={
+            step: code_version(step)
+            for step in (
+                "frames.extract",
+                "training.train",
+                "inference.infer",
+                "evaluation.evaluate",
+            )
+        },
+        code=code_version("report.report"),
+    script:
+        "../workflow/scripts/make_report.py"
 
 
 rule plot_curves:

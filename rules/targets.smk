@@ -63,7 +63,7 @@ def to_trainings(runs):
     return unique(
         fetched_models(runs),
         to_annotations_of(trainings(runs)),
-        of_trainings(runs, "model.pth", "train.log", "val.log"),
+        of_trainings(runs, "model.pth", "train.log", "val.log", "speed.log"),
     )
 
 
@@ -98,16 +98,17 @@ def to_evaluations():
 def to_report():
     """Every output of all steps."""
     return unique(
-        [f"{RESULTS}/summary.tsv"],
+        [f"{RESULTS}/summary.tsv", f"{RESULTS}/report"],
         of_trainings(runs(), "curves.svg"),
-        of_subsets(runs(evaluated=True), "confusion.svg"),
+        of_subsets(runs(evaluated=True), "confusion.svg", "gallery"),
         to_evaluations(),
     )
 
 
 if workflow.is_main_process:
-    tables = {SHARDS.format(dataset=name) for name in CONFIG.datasets}
+    folders = {SHARDS.format(dataset=name) for name in CONFIG.datasets}
+    folders |= {f"{RESULTS}/report", *of_subsets(runs(evaluated=True), "gallery")}
     try:
-        check_output_files(RESULTS, set(to_report()) - tables)
+        check_output_files(RESULTS, set(to_report()) - folders)
     except InputError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).split("\n")))

@@ -34,6 +34,7 @@ rule train_model:
         model=f"{EXPERIMENT}/model.pth",
         train_log=f"{EXPERIMENT}/train.log",
         val_log=f"{EXPERIMENT}/val.log",
+        speed_log=f"{EXPERIMENT}/speed.log",
     log:
         f"{LOGS}/train_model/{{experiment}}_{{split}}.log",
     benchmark:

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 CONDA_NAMES = {
     "matplotlib": "matplotlib-base",
+    "playwright": "playwright-python",
     "snakemake": "snakemake-minimal",
     "torch": "pytorch",
     "types-PyYAML": "types-pyyaml",

@@ -10,6 +10,7 @@ from oddities import accepts_or_says_why, odd_files
 from PIL import Image
 
 from r3d.errors import InputError
+from r3d.evaluation.statistics import wilson_interval
 from r3d.report.plots import plot_confusion, plot_curves
 from r3d.report.summary import format_table, write_summary
 
@@ -52,6 +53,26 @@ def test_a_row_for_each_evaluation_and_the_mean_of_splits(accuracy_file, tmp_pat
         "scratch\tmean\tvalidation\t\t\t0.3750\t1.0000\t0.1875\t0.7500\t1.0000\n"
         "tuned\t01\tvalidation\t40\t20\t0.1235\t1.0000\t0.0617\t0.2469\t1.0000\n"
     )
+
+
+def test_intervals_come_from_the_videos_and_their_groups(accuracy_file, tmp_path: Path) -> None:
+    files = [accuracy_file(name, "01", 0.25) for name in ("alone", "grouped", "other")]
+    tables = []
+    for name, n_correct in (("alone", 10), ("grouped", 10), ("other", 11)):
+        rows = [
+            f"v{i}\t{'yes' if i < n_correct else 'no'}\t{f'g{i // 5}' if name == 'grouped' else ''}"
+            for i in range(40)
+        ]
+        tables.append(tmp_path / f"{name}.tsv")
+        unlabelled = "u\t\t"
+        tables[-1].write_text("\n".join(["id\tcorrect\tgroup", *rows, unlabelled, ""]))
+    write_summary(files, tmp_path / "summary.tsv", videos=tables)
+    rows = [line.split("\t") for line in (tmp_path / "summary.tsv").read_text().splitlines()]
+    assert rows[0][5:8] == ["top1", "top1_low", "top1_high"]
+    low, high = wilson_interval(10, 40)
+    assert rows[1][5:8] == ["0.2500", f"{low:.4f}", f"{high:.4f}"]
+    assert float(rows[2][7]) - float(rows[2][6]) > 2 * (high - low)
+    assert rows[3][5:8] == ["0.2500", "", ""]  # the table counts otherwise than the accuracy
 
 
 def test_what_an_evaluation_lacks_stays_empty(accuracy_file, tmp_path: Path) -> None:

@@ -13,4 +13,5 @@ with job(snakemake.log[0]):
         Path(snakemake.output[0]),
         subset=snakemake.wildcards.subset,
         trained=snakemake.params.trained,
+        group_patterns=snakemake.params.group_patterns,
     )

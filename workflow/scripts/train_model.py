@@ -32,5 +32,6 @@ with job(snakemake.log[0]):
         model=Path(snakemake.output.model),
         train_log=Path(snakemake.output.train_log),
         val_log=Path(snakemake.output.val_log),
+        speed_log=Path(snakemake.output.speed_log),
         run=run,
     )

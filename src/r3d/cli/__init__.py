@@ -35,6 +35,7 @@ _GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "evaluate": ("evaluation", "Give the accuracy of results"),
     },
     "Look at results": {
+        "status": ("report", "Say where a workflow stands: epochs, time left, what failed"),
         "videos": ("evaluation", "Follow each listed video through all steps"),
         "curves": ("report", "Draw the curves of a training"),
         "confusion": ("report", "Draw which classes are taken for which"),

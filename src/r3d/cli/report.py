@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from r3d.cli.commands import command
-from r3d.cli.parameters import NEW_FILE, Found
+from r3d.cli.parameters import FOUND, NEW_FILE, Found
 
 
 @command("curves", example="r3d curves run/train.log run/val.log curves.svg")
@@ -36,3 +36,24 @@ def summary_command(table: Path) -> None:
     from r3d.report.summary import format_table
 
     click.echo(format_table(table))
+
+
+@command("status", example="r3d status --configfile config/config.yaml")
+@click.option(
+    "--configfile",
+    type=FOUND,
+    default="config/config.yaml",
+    show_default=True,
+    help="Config of the workflow.",
+)
+@click.option("--curves", is_flag=True, help="Draw the curves of the trainings so far, too.")
+def status_command(configfile: Path, curves: bool) -> None:
+    """Say where the workflow of a config stands: stages, epochs, time left, what failed."""
+    from r3d.config.loading import read_config
+    from r3d.report.status import draw_curves, status_text
+
+    config = read_config(configfile)
+    click.echo(status_text(config))
+    if curves:
+        for picture in draw_curves(config, Path(config.results, "status")):
+            click.echo(picture)

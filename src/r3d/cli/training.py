@@ -45,5 +45,6 @@ def train_command(
         model=result_path / "model.pth",
         train_log=result_path / "train.log",
         val_log=result_path / "val.log",
+        speed_log=result_path / "speed.log",
         run=section_of(RunOptions, options),
     )

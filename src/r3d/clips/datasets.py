@@ -307,6 +307,14 @@ class EvaluationClips(ClipDataset):
         )
         return Clip(views, int(self._samples.targets[video]), False, video, segment)
 
+    @property
+    def n_videos(self) -> int:
+        return len(self._first) - 1
+
+    def keys_of(self, video: int) -> range:
+        """The keys of the clips of a video."""
+        return range(int(self._first[video]), int(self._first[video + 1]))
+
     def shard(self, rank: int, world_size: int) -> range:
         """The keys for one of several processes: whole videos, each clip in one process only."""
         begin, end = (

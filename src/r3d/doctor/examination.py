@@ -17,11 +17,11 @@ from r3d.doctor.forecast import SAMPLED_VIDEOS, Forecast, forecast, room, shorta
 from r3d.doctor.listing import HELD_OUT, Listed, read_lists
 from r3d.doctor.looking import Look, Place, choose, look_at
 from r3d.doctor.nearduplicates import FrameHashes, match_videos
-from r3d.doctor.sources import KINDS, shared_sources, sources_of
 from r3d.errors import InputError
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.ledger import load_ledger
 from r3d.lists import subset_name
+from r3d.lists.sources import KINDS, shared_sources, sources_of
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,13 @@ def _examine_dataset(
     videos = pd.concat([listed.videos for listed in splits.values()], ignore_index=True)
     videos = videos.drop_duplicates("id", ignore_index=True)
     present = look_for(name, dataset, videos, report)
-    examined = _Examined(dataset, splits, videos, present, sources_of(videos, dataset))
+    sources = sources_of(
+        videos,
+        folder=dataset.videos,
+        group_pattern=dataset.group_pattern,
+        ids_of_youtube=dataset.format == "activitynet",
+    )
+    examined = _Examined(dataset, splits, videos, present, sources)
     looks = _look(name, examined, report, everything, threads, compare=compare)
     expected = _forecast(examined) if looks else None
     if expected:

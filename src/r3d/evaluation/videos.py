@@ -13,6 +13,7 @@ from r3d.errors import InputError
 from r3d.evaluation.evaluate import read_result
 from r3d.frames.ledger import USED
 from r3d.lists import load_list, subset_name
+from r3d.lists.sources import recordings, sources_of
 from r3d.tables import read_columns, write_table
 
 _log = logging.getLogger(__name__)
@@ -29,8 +30,9 @@ correct: the best class of the result is the video's; as `predicted`, and only f
     label that the model knows. Without a result it is "no", as accuracy counts it.
 """
 
-COLUMNS = ("id", "label", "subset", *STAGES, "status", "reason")
-"""Status and reason are those of the ledger."""
+COLUMNS = ("id", "label", "subset", *STAGES, "status", "reason", "group")
+"""Status and reason are those of the ledger; the group is what the video was cut from, as far as
+its name tells (`r3d.lists.sources`)."""
 
 
 def write_videos(
@@ -41,6 +43,7 @@ def write_videos(
     *,
     subset: str,
     trained: bool = True,
+    group_patterns: Mapping[str, str] | None = None,
 ) -> None:
     """Write a row for each listed video of a split, sorted by id (`COLUMNS`).
 
@@ -50,11 +53,15 @@ def write_videos(
         annotation: annotation JSON of the split.
         result: result JSON of the inference on `subset` (train, val or test).
         trained: whether the experiment was trained, or applies the model of another one.
+        group_patterns: of those of `sources` that have one, what finds the group in a path.
 
     Raises:
         InputError: if a file is not as described, or a listed video is in no ledger.
     """
-    videos = pd.concat([_listed(name, *paths) for name, paths in sources.items()])
+    patterns = group_patterns or {}
+    videos = pd.concat(
+        [_listed(name, *paths, patterns.get(name)) for name, paths in sources.items()]
+    )
     videos = videos.sort_values("id", ignore_index=True)
     known = _read_annotation(annotation)
     labels, ranking = read_result(result, known.labels, largest_k=1)
@@ -85,9 +92,11 @@ def write_videos(
     _log.info("%s: %s", output, counts.replace("_", " "))
 
 
-def _listed(name: str, table: Path, ledger: Path) -> pd.DataFrame:
-    """The videos of a list with status and reason, named as in the annotation."""
-    videos = load_list(table)[["id", "label", "subset"]]
+def _listed(name: str, table: Path, ledger: Path, group_pattern: str | None) -> pd.DataFrame:
+    """The videos of a list with status, reason and group, named as in the annotation."""
+    videos = load_list(table)[["id", "label", "subset", "path"]]
+    found = recordings(sources_of(videos, group_pattern=group_pattern))
+    videos["group"] = found.to_numpy()
     known = read_columns(ledger, ("id", "status", "reason"))
     videos = videos.merge(known, on="id", how="left")
     absent = videos.loc[videos["status"].isna(), "id"]

@@ -78,12 +78,14 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def global_average(x: Tensor) -> Tensor:
+class GlobalAverage(nn.Module):
     """The mean over time and space, (b, c, t, h, w) to (b, c), so that clips may have any size.
 
     A plain mean, for the gradient of adaptive pooling is not deterministic on CUDA.
     """
-    return x.mean(dim=(2, 3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3, 4))
 
 
 def head_name(model: VideoModel) -> str:
@@ -91,11 +93,17 @@ def head_name(model: VideoModel) -> str:
     return FAMILIES[model.architecture.model].head
 
 
+def head_of(model: VideoModel) -> nn.Linear:
+    """The last layer, from features (b, c) to class scores."""
+    head = model.get_submodule(head_name(model))
+    assert isinstance(head, nn.Linear)
+    return head
+
+
 def replace_head(model: VideoModel, n_classes: int) -> None:
     """Put a freshly drawn last layer of `n_classes` outputs in place of the present one."""
     architecture = dataclasses.replace(model.architecture, n_classes=n_classes)
-    weight = model.get_submodule(head_name(model)).weight
-    assert isinstance(weight, Tensor)
+    weight = head_of(model).weight
     head = nn.Linear(weight.shape[1], n_classes, device=weight.device, dtype=weight.dtype)
     setattr(model, head_name(model), head)
     model.architecture = architecture

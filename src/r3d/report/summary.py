@@ -3,14 +3,16 @@
 import logging
 import reprlib
 from collections.abc import Sequence
+from math import isclose
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from r3d.errors import InputError
+from r3d.evaluation.statistics import accuracy_interval
 from r3d.files import read_json, read_text
-from r3d.tables import write_table
+from r3d.tables import read_columns, write_table
 
 _log = logging.getLogger(__name__)
 
@@ -19,27 +21,35 @@ MEAN = "mean"
 
 _KEY = ("experiment", "split", "subset")
 _COUNTS = ("listed", "found", "left_out")
+_BOUNDS = ("top1_low", "top1_high")
 _MOST_VIDEOS = 1 << 40
 
 
-def write_summary(evaluations: Sequence[Path], output: Path) -> None:
+def write_summary(
+    evaluations: Sequence[Path], output: Path, *, videos: Sequence[Path] = ()
+) -> None:
     """Write the table of the evaluations, a row each.
 
     Columns: experiment, split, subset, listed and found (numbers of videos), where there are any
     left_out (videos without a label that the model knows, which count nowhere), top<k> for each k
-    over the listed videos as the reference counts, mean_class (top 1), top<k>_found over the videos
-    with a result, and where there is one of ActivityNet map, hit<k> (a video of several classes has
-    a hit if any of them is among the k best) and avg_hit<k> (the part of them that is). A value
-    that an evaluation does not have is "". An experiment with several splits has one more row,
-    "mean", with the means of those values that every split has; its counts are "".
+    over the listed videos as the reference counts, after top1 the bounds of its 95 % interval
+    (`r3d.evaluation.statistics`), mean_class (top 1), top<k>_found over the videos with a result,
+    and where there is one of ActivityNet map, hit<k> (a video of several classes has a hit if any
+    of them is among the k best) and avg_hit<k> (the part of them that is). A value that an
+    evaluation does not have is "". An experiment with several splits has one more row, "mean", with
+    the means of those values that every split has; its counts are "".
 
     Args:
         evaluations: accuracy files of `r3d.evaluation.evaluate.Evaluation.save`.
+        videos: for each of them the table of `r3d.evaluation.videos.write_videos`, which the
+            intervals come from; without it there are none.
         output: the table, TSV.
     """
     experiments: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for path in evaluations:
+    for place, path in enumerate(evaluations):
         row = _read_row(path)
+        if videos:
+            row |= _bounds(videos[place], row)
         splits = experiments.setdefault((row["experiment"], row["subset"]), {})
         if row["split"] in splits:
             raise InputError(
@@ -96,6 +106,18 @@ def _read_row(path: Path) -> dict[str, Any]:
     return row
 
 
+def _bounds(videos: Path, row: dict[str, Any]) -> dict[str, float]:
+    """The bounds of top 1; none where videos of several classes count several times."""
+    table = read_columns(videos, ("id", "correct", "group"))
+    table = table[table["correct"] != ""]
+    correct = (table["correct"] == "yes").to_numpy()
+    if "top1" not in row or not len(correct) or not isclose(correct.mean(), row["top1"]):
+        return {}
+    groups = table["group"].where(table["group"] != "", "\n" + table["id"])
+    low, high = accuracy_interval(correct, groups.to_numpy(object))
+    return {"top1_low": low, "top1_high": high}
+
+
 def _check_value(name: str, value: Any) -> None:
     """Refuse what an evaluation does not write: a text, a count or a share, each in its place."""
     if name in _KEY:
@@ -109,7 +131,7 @@ def _check_value(name: str, value: Any) -> None:
 
 
 def _mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    common = set.intersection(*(set(row) for row in rows)) - {*_KEY, *_COUNTS}
+    common = set.intersection(*(set(row) for row in rows)) - {*_KEY, *_COUNTS, *_BOUNDS}
     means = {name: sum(row[name] for row in rows) / len(rows) for name in common}
     return {"experiment": rows[0]["experiment"], "split": MEAN, "subset": rows[0]["subset"]} | means
 
@@ -119,7 +141,10 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
     present = set().union(*rows)
     ks = sorted(int(name[3:]) for name in present if name.startswith("top") and name[3:].isdigit())
     counts = [name for name in _COUNTS if name != "left_out" or name in present]
-    columns = [*_KEY, *counts, *(f"top{k}" for k in ks), "mean_class"]
+    columns = [*_KEY, *counts]
+    for k in ks:
+        columns += [f"top{k}", *(_BOUNDS if k == 1 and "top1_low" in present else ())]
+    columns.append("mean_class")
     columns += [f"top{k}_found" for k in ks]
     if "map" in present:
         columns.append("map")

@@ -6,6 +6,7 @@
         best.pth            the state with the best validation accuracy
         save_<epoch>.pth    every so many epochs, named as in the reference
         train.log  train_batch.log  val.log      tab separated, the reference's columns
+        speed.log           what each epoch took, and how long of it was waiting for data
         tensorboard/        the same by epoch, if asked for
 
 The fingerprint stands for everything that the trained weights depend on, so a change of options
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 TRAIN_COLUMNS = ("epoch", "loss", "acc", "lr")
 BATCH_COLUMNS = ("epoch", "batch", "iter", "loss", "acc", "lr")
 VAL_COLUMNS = ("epoch", "loss", "acc")
+SPEED_COLUMNS = ("epoch", "clips", "seconds", "waiting")
 Row = tuple[float, ...]
 
 # An earlier process that was told to stop may still be saving its state.
@@ -208,7 +210,9 @@ class RunFolder:
                 (row["epoch"] != "1" for row in csv.DictReader(file, delimiter="\t")), False
             )
 
-    def copy_logs(self, train_log: Path, val_log: Path, *, n_epochs: int) -> None:
+    def copy_logs(
+        self, train_log: Path, val_log: Path, speed_log: Path | None, *, n_epochs: int
+    ) -> None:
         """Copy the logs by epoch, up to the last one."""
 
         def is_asked(row: dict[str, str]) -> bool:
@@ -216,6 +220,8 @@ class RunFolder:
 
         _copy(self.path / "train.log", train_log, TRAIN_COLUMNS, is_asked)
         _copy(self.path / "val.log", val_log, VAL_COLUMNS, is_asked)
+        if speed_log is not None:
+            _copy(self.path / "speed.log", speed_log, SPEED_COLUMNS, is_asked)
 
 
 def tensorboard_writer() -> "type[SummaryWriter]":
@@ -250,6 +256,7 @@ class TrainingLogs:
         self._train = folder / "train.log"
         self._batches = folder / "train_batch.log"
         self._val = folder / "val.log"
+        self._speed = folder / "speed.log"
 
         def is_done(row: dict[str, str]) -> bool:
             last_step = row.get("batch", "inf")
@@ -259,12 +266,14 @@ class TrainingLogs:
             (self._train, TRAIN_COLUMNS),
             (self._batches, BATCH_COLUMNS),
             (self._val, VAL_COLUMNS),
+            (self._speed, SPEED_COLUMNS),
         ):
             _copy(log, log, columns, is_done)
 
-    def epoch(self, train_row: Row, val_row: Row | None) -> None:
+    def epoch(self, train_row: Row, val_row: Row | None, speed_row: Row) -> None:
         """Log an epoch; without a validation only its training."""
         _append(self._train, [train_row])
+        _append(self._speed, [speed_row])
         if val_row is not None:
             _append(self._val, [val_row])
         if self._tensorboard is not None:

@@ -23,7 +23,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import TrainingClips, ValidationClips
-from r3d.clips.loader import ClipLoader, EpochSampler, WorkerLost, make_loader
+from r3d.clips.loader import ClipBatch, ClipLoader, EpochSampler, WorkerLost, make_loader
 from r3d.clips.modelinput import model_input
 from r3d.compute.device import (
     autocast,
@@ -72,6 +72,7 @@ def train(
     model: AnyPath,
     train_log: AnyPath,
     val_log: AnyPath,
+    speed_log: AnyPath | None = None,
     run: RunOptions = _DEFAULT_RUN,
     n_cores: int | None = None,
 ) -> None:
@@ -101,6 +102,8 @@ def train(
             given of the network is its.
         checkpoints: folder of the run folders.
         model, train_log, val_log: files to write.
+        speed_log: one more: clips and seconds of each epoch's training, and how many of these the
+            training waited for clips. An epoch that was stopped counts from where it went on.
         run: how to run, which changes no result beyond rounding.
         n_cores: cores to use; all by default.
 
@@ -186,7 +189,12 @@ def train(
                 training.run_epochs()
             if world.is_main:
                 _write_model(state, folder, Path(model))
-                folder.copy_logs(Path(train_log), Path(val_log), n_epochs=options.n_epochs)
+                folder.copy_logs(
+                    Path(train_log),
+                    Path(val_log),
+                    None if speed_log is None else Path(speed_log),
+                    n_epochs=options.n_epochs,
+                )
 
 
 def _run_folder(checkpoints: AnyPath, name: str) -> RunFolder:
@@ -284,6 +292,7 @@ class Training:
         self.n_steps = steps_per_epoch(self.n_clips, self.options.batch_size, world.size)
         self.losses: list[Tensor] = []  # of the steps since the last flush, still on the device
         self.asked_to_stop: Tensor | None = None  # how many processes, as of the last step
+        self.clips, self.seconds, self.waiting = 0, 0.0, 0.0  # of the epoch, in this process
 
         local_batch_size = self.options.batch_size // world.size
         pin_memory = device.type == "cuda"
@@ -363,12 +372,14 @@ class Training:
 
     def _train_epoch(self) -> None:
         progress = self.state.progress
-        saved = time.monotonic()
+        saved = begun = time.monotonic()
+        self.clips, self.waiting = 0, 0.0
         self.state.network.train()
         self.order.set_epoch(progress.epoch, start=progress.step * self.options.batch_size)
-        remaining = islice(self.training_batches, self.n_steps - progress.step)
+        remaining = self._waited_for(islice(self.training_batches, self.n_steps - progress.step))
         for step, batch in enumerate(remaining, start=progress.step + 1):
             n_clips = self._batch_size(step)
+            self.clips += n_clips
             self.losses.append(self.train_step(batch, number=step, n_clips=n_clips))
             self.bar.update(n_clips)
             stop = self._anyone_asks_to_stop()
@@ -382,6 +393,17 @@ class Training:
                 raise Stopped(
                     f"stopped in epoch {progress.epoch + 1} after step {step}; the state is saved"
                 )
+        self.seconds = time.monotonic() - begun
+
+    def _waited_for(self, batches: Iterator[ClipBatch]) -> Iterator[ClipBatch]:
+        """The batches; counts the time until each is there."""
+        while True:
+            begun = time.monotonic()
+            batch = next(batches, None)
+            self.waiting += time.monotonic() - begun
+            if batch is None:
+                return
+            yield batch
 
     @contextmanager
     def _saved_if_a_worker_is_lost(self) -> Iterator[None]:
@@ -434,7 +456,13 @@ class Training:
         is_best = progress.finish_epoch(accuracy, loss)
         if self.logs is not None:
             val_row = (progress.epoch, loss, accuracy) if self.validation_batches else None
-            self.logs.epoch(train_row, val_row)
+            speed_row = (
+                progress.epoch,
+                self.clips,
+                round(self.seconds, 3),
+                round(self.waiting, 3),
+            )
+            self.logs.epoch(train_row, val_row, speed_row)
             _log.info(
                 "epoch %d: training loss %.4f, accuracy %.4f, learning rate %g; "
                 "validation loss %.4f, accuracy %.4f",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from r3d.models.architectures import Architecture
-from r3d.models.base import BatchNorm3d, Conv3d, VideoModel, global_average, initialise
+from r3d.models.base import BatchNorm3d, Conv3d, GlobalAverage, VideoModel, initialise
 from r3d.models.pooling import MaxPool3d, avg_pool3d
 
 GROWTH_RATE = 32
@@ -86,6 +86,7 @@ class DenseNet(VideoModel):
             features[f"denseblock{block}"] = nn.Sequential(layers)
         features["norm5"] = BatchNorm3d(channels)
         self.features = nn.Sequential(features)
+        self.average = GlobalAverage()
         self.classifier = nn.Linear(channels, architecture.n_classes)
         initialise(self)
         nn.init.zeros_(self.classifier.bias)
@@ -93,7 +94,7 @@ class DenseNet(VideoModel):
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)  # (b, c, t / 16, h / 32, w / 32)
         x = functional.relu(x, inplace=True)
-        x = global_average(x)  # (b, c)
+        x = self.average(x)  # (b, c)
         return self.classifier(x)  # (b, n_classes)
 
 

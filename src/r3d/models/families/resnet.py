@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from r3d.models.architectures import Architecture
-from r3d.models.base import BatchNorm3d, Conv3d, VideoModel, global_average, initialise
+from r3d.models.base import BatchNorm3d, Conv3d, GlobalAverage, VideoModel, initialise
 from r3d.models.pooling import MaxPool3d
 
 WIDTHS = (64, 128, 256, 512)
@@ -168,6 +168,7 @@ class ResNet(VideoModel):
                 channels = width * expansion
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.average = GlobalAverage()
         self.fc = nn.Linear(channels, architecture.n_classes)
         initialise(self)
 
@@ -195,7 +196,7 @@ class ResNet(VideoModel):
         x = self.layer2(x)  # (b, expansion * 128, t / 4, h / 8, w / 8)
         x = self.layer3(x)  # (b, expansion * 256, t / 8, h / 16, w / 16)
         x = self.layer4(x)  # (b, expansion * 512, t / 16, h / 32, w / 32)
-        x = global_average(x)  # (b, expansion * 512)
+        x = self.average(x)  # (b, expansion * 512)
         return self.fc(x)  # (b, n_classes)
 
 

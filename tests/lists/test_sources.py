@@ -6,19 +6,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from r3d.config.config import Dataset
-from r3d.doctor.sources import shared_sources, sources_of
 from r3d.lists import read_list
-
-
-def dataset(**options: Any) -> Dataset:
-    places = {"lists": "lists", "videos": "videos", "frames": "frames"}
-    return Dataset(**{"format": "csv", **places, **options})
+from r3d.lists.sources import recordings, shared_sources, sources_of
 
 
 def sources(*paths: str, **options: Any) -> pd.DataFrame:
     videos = pd.DataFrame({"id": paths, "path": paths})
-    return sources_of(videos, dataset(**options))
+    return sources_of(videos, **options)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +48,7 @@ def test_a_pattern_of_ones_own_says_the_group() -> None:
 def test_a_file_is_the_same_with_and_without_extension() -> None:
     one, other = sources("a/1.mp4"), sources("a/1")
     assert one["file"].tolist() == other["file"].tolist()
-    assert sources("a/1", videos="elsewhere")["file"].tolist() != other["file"].tolist()
+    assert sources("a/1", folder="elsewhere")["file"].tolist() != other["file"].tolist()
 
 
 def test_a_video_is_given_once_under_the_first_kind_that_it_shares() -> None:
@@ -62,6 +56,7 @@ def test_a_video_is_given_once_under_the_first_kind_that_it_shares() -> None:
     held_out = sources(
         "x/ABCDEFGHIJK_000001_000011.mp4", "y/ABCDEFGHIJK_000031_000041", "v_Run_g01_c02", "z.mp4"
     )
+    assert recordings(held_out).tolist() == ["ABCDEFGHIJK", "ABCDEFGHIJK", "v_Run_g01", ""]
     found = {kind: list(shared.index) for kind, shared in shared_sources(training, held_out)}
     assert found == {
         "file": ["x/ABCDEFGHIJK_000001_000011.mp4"],
@@ -79,7 +74,7 @@ def test_official_lists_keep_groups_apart(
 ) -> None:
     folder = shared / "data/lists" / name
     videos = read_list(name, folder, split).videos
-    found = sources_of(videos, dataset(format=name))
+    found = sources_of(videos)
     assert (found["group"] != "").all()
     training, rest = (found[(videos["subset"] == s).to_numpy()] for s in ("training", "validation"))
     assert sum(len(each) for _, each in shared_sources(training, rest)) == n_shared

@@ -3,13 +3,13 @@
 A model that has seen other clips of the same recording is tested on what it knows.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from r3d.config.config import Dataset
 from r3d.lists.base import stem
 
 _GROUPS = re.compile(
@@ -30,10 +30,22 @@ KINDS = {"file": "file", "youtube": "YouTube video", "group": "group"}
 """The kinds of sources, in the order in which they are looked at, and what to call them."""
 
 
-def sources_of(videos: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+def sources_of(
+    videos: pd.DataFrame,
+    *,
+    folder: str | os.PathLike[str] = ".",
+    group_pattern: str | None = None,
+    ids_of_youtube: bool = False,
+) -> pd.DataFrame:
     """The source of each video, by id, a column for each of `KINDS`; "" where none is told.
 
     Equal texts are equal sources, also between data sets.
+
+    Args:
+        videos: a list table, or its columns id and path.
+        folder: what the paths are relative to.
+        group_pattern: finds the group in a path, in place of the patterns known here.
+        ids_of_youtube: whether the ids of the videos are YouTube's.
     """
     paths = videos["path"].tolist()
     names = [stem(path) for path in paths]
@@ -42,19 +54,23 @@ def sources_of(videos: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     ids = [
         "" if group else _name_in(_YOUTUBE, name) for group, name in zip(groups, names, strict=True)
     ]
-    if dataset.format == "activitynet":
+    if ids_of_youtube:
         ids = videos["id"].tolist()
-    if dataset.group_pattern:
-        find = _group_finder(dataset.group_pattern)
+    if group_pattern:
+        find = _group_finder(group_pattern)
         groups = [find(path) for path in paths]
     # The extension may be left out in one list and stand in another.
-    folder = Path(dataset.videos).resolve()
+    root = Path(folder).resolve()
     files = [
-        f"{folder}/{path.rpartition('/')[0]}/{name}"
-        for path, name in zip(paths, names, strict=True)
+        f"{root}/{path.rpartition('/')[0]}/{name}" for path, name in zip(paths, names, strict=True)
     ]
     columns = {"file": files, "youtube": ids, "group": groups}
     return pd.DataFrame(columns, index=videos["id"], dtype=object)
+
+
+def recordings(sources: pd.DataFrame) -> pd.Series:
+    """The group of each video, else its YouTube id; "" where neither is told."""
+    return sources["group"].where(sources["group"] != "", sources["youtube"])
 
 
 def shared_sources(

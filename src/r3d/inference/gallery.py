@@ -1,0 +1,280 @@
+"""Videos worth a look: the frames that a network saw, what it said over time, where it looked.
+
+A gallery is a folder of small pictures and a `gallery.json` about them, bounded however many videos
+there are. The pictures of a clip lie side by side in one file.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from r3d.annotations.reading import Annotation, read_annotation
+from r3d.clips.datasets import InferenceClips
+from r3d.clips.loader import collate_clips
+from r3d.clips.modelinput import model_input
+from r3d.compute.device import choose_device, use_cores
+from r3d.config.networks import given_options
+from r3d.config.options import InferenceOptions, RunOptions
+from r3d.files import AnyPath, atomic_path, read_json
+from r3d.frames.layouts import FileType
+from r3d.frames.stores import open_store
+from r3d.inference.classes import named_classes
+from r3d.inference.loading import read_model
+from r3d.models.base import VideoModel, head_of
+from r3d.obstacles import need_writable, writing
+from r3d.tables import read_columns
+
+Kind = Literal["confident", "uncertain", "random"]
+"""Most confidently wrong, least certain, or drawn at random."""
+
+PER_KIND = 12
+_MOST_CLIPS, _MOST_FRAMES, _SIDE, _QUALITY = 60, 12, 112, 75
+
+Best = list[tuple[str, float]]
+"""Classes and scores of a video, the best first."""
+
+
+class Chosen(NamedTuple):
+    """A video of a gallery: why it is there, its class, and the best ones of its result."""
+
+    video: str
+    kind: Kind
+    label: str
+    best: Best
+
+
+class _Look(NamedTuple):
+    """What a network made of a video.
+
+    clip: (t, h, w, c) the clip in which the best class has its highest score.
+    map: (t, h, w) what the places of that clip add to the score of this class, coarsely.
+    times: of each clip its first frame, and the scores of the best class and of the true one.
+    """
+
+    clip: Tensor
+    map: Tensor
+    times: list[tuple[int, float, float]]
+
+
+def make_gallery(
+    options: InferenceOptions,
+    *,
+    annotation: AnyPath,
+    subset: str = "val",
+    frames: AnyPath,
+    file_type: FileType = "jpg",
+    model: AnyPath,
+    result: AnyPath,
+    videos: AnyPath,
+    output: AnyPath,
+    run: RunOptions,
+    n_cores: int | None = None,
+) -> None:
+    """Choose videos by what a network said of them, and make their pictures.
+
+    Args:
+        annotation, subset, frames, file_type, model, run, n_cores: as of the inference
+            (`r3d.inference.infer.infer`).
+        result: the result JSON of this inference.
+        videos: the table of `r3d.evaluation.videos.write_videos` about it.
+        output: folder to write to.
+    """
+    need_writable(output, folder=True)
+    use_cores(n_cores)
+    device = choose_device(no_cuda=run.no_cuda)
+    store = open_store(frames, file_type)
+    samples = read_annotation(Path(annotation), subset=subset, untrimmed=True, store=store)
+    loaded = read_model(model, given_options(options), annotated=samples.labels)
+    labels = named_classes(loaded.known, loaded.labels, samples.labels)
+    numbers = {label: number for number, label in enumerate(labels)}
+    chosen = choose_videos(Path(result), Path(videos))
+    samples = _only(samples, [item.video for item in chosen])
+    clips = InferenceClips(samples, store, loaded.options)
+    network = loaded.network.to(device).eval()
+    folder = Path(output)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    by_video = {item.video: item for item in chosen}
+    items = []
+    for place, keys in enumerate(_keys_by_video(clips)):
+        name = str(samples.ids[place])
+        item = by_video[name]
+        classes = [numbers[item.best[0][0]], numbers.get(item.label, -1)]
+        look = _look_at(network, clips, keys, loaded.options, device, classes)
+        record = store.record(str(samples.keys[place])) if samples.keys[place] else None
+        rate = (record and record.fps) or 1.0
+        pictures = _thumbnails(look.clip)
+        heat = _heat(look.map, len(pictures), (pictures[0].height, pictures[0].width))
+        _save_strip(pictures, folder / f"{place:02d}.jpg")
+        _save_strip(heat, folder / f"{place:02d}.cam.jpg")
+        items.append(
+            {
+                "id": name,
+                "kind": item.kind,
+                "best": [[label, round(score, 4)] for label, score in item.best],
+                "strip": f"{place:02d}.jpg",
+                "cam": f"{place:02d}.cam.jpg",
+                "frames": len(pictures),
+                "width": pictures[0].width,
+                "height": pictures[0].height,
+                "times": [
+                    [round(begin / rate, 2), round(best, 4), round(own, 4)]
+                    for begin, best, own in look.times
+                ],
+            }
+        )
+    order: list[Kind] = ["confident", "uncertain", "random"]
+    items.sort(key=lambda item: order.index(item["kind"]))  # type: ignore[arg-type]
+    with atomic_path(folder / "gallery.json") as partial:
+        partial.write_text(json.dumps(items, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def choose_videos(result: Path, videos: Path) -> list[Chosen]:
+    """The videos of a gallery, `PER_KIND` of each kind at most, each once.
+
+    Args:
+        result: a result JSON.
+        videos: the table of what became of the videos.
+    """
+    results = read_json(result)["results"]
+    table = read_columns(videos, ("id", "label", "correct"))
+    rows = []
+    for name, label, correct in table.itertuples(index=False, name=None):
+        if correct and (best := _best(results.get(name, []))):
+            rows.append((name, label, correct == "yes", best))
+    rng = np.random.default_rng(1)
+    by_score = sorted(rows, key=lambda row: -row[3][0][1])
+    orders: dict[Kind, Sequence[tuple[str, str, bool, Best]]] = {
+        "confident": [row for row in by_score if not row[2]],
+        "uncertain": by_score[::-1],
+        "random": [rows[place] for place in rng.permutation(len(rows))],
+    }
+    chosen: dict[str, Chosen] = {}
+    for kind, order in orders.items():
+        new = [row for row in order if row[0] not in chosen][:PER_KIND]
+        chosen |= {name: Chosen(name, kind, label, best[:5]) for name, label, _, best in new}
+    return list(chosen.values())
+
+
+def _best(entry: list[dict]) -> Best:
+    """The classes of a video's result, averaged over its clips where it has them one by one."""
+    parts = [part["result"] for part in entry] if entry and "segment" in entry[0] else [entry]
+    total: dict[str, float] = {}
+    for part in parts:
+        for item in part:
+            total[item["label"]] = total.get(item["label"], 0.0) + item["score"] / len(parts)
+    return sorted(total.items(), key=lambda pair: -pair[1])
+
+
+def _only(samples: Annotation, ids: Sequence[str]) -> Annotation:
+    """Some samples of an annotation, in its order."""
+    kept = np.flatnonzero(np.isin(samples.ids.astype(object), np.array(ids, object)))
+    arrays: dict[str, Any] = {
+        field.name: value[kept]
+        for field in fields(samples)
+        if isinstance(value := getattr(samples, field.name), np.ndarray)
+    }
+    return replace(samples, **arrays, n_without_frames=0)
+
+
+def _keys_by_video(clips: InferenceClips) -> Iterator[list[int]]:
+    """The keys of at most `_MOST_CLIPS` clips of each video, evenly spaced."""
+    for video in range(clips.n_videos):
+        keys = clips.keys_of(video)
+        step = -(-len(keys) // _MOST_CLIPS)
+        yield list(keys[::step])
+
+
+@torch.inference_mode()
+def _look_at(
+    network: VideoModel,
+    clips: InferenceClips,
+    keys: Sequence[int],
+    options: InferenceOptions,
+    device: torch.device,
+    classes: Sequence[int],
+) -> _Look:
+    """Look at clips of one video; `classes` are the best of its result, and its own or -1."""
+    best, own = classes
+    weights = head_of(network).weight[best]
+    times: list[tuple[int, float, float]] = []
+    found: tuple[Tensor, Tensor] | None = None
+    highest = -1.0
+    with _before_average(network) as features:
+        for key in keys:
+            clip = clips[key]
+            batch = collate_clips([clip])
+            scores = network(model_input(batch, options, device)).float().softmax(1).cpu()
+            mean = scores.mean(0)
+            times.append(
+                (clip.segment[0], float(mean[best]), float(mean[own]) if own >= 0 else 0.0)
+            )
+            view = int(scores[:, best].argmax())
+            if float(scores[view, best]) > highest:
+                highest = float(scores[view, best])
+                places = torch.einsum("c,cthw->thw", weights, features[0][view]).cpu()
+                found = clip.views[view], places
+    assert found is not None
+    return _Look(*found, times)
+
+
+@contextmanager
+def _before_average(network: VideoModel) -> Iterator[list[Tensor]]:
+    """A list whose one item is what last went into the global mean: (b, c, t, h, w)."""
+    features: list[Tensor] = []
+
+    def keep(_module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        features[:] = inputs[:1]
+
+    handle = network.get_submodule("average").register_forward_pre_hook(keep)
+    try:
+        yield features
+    finally:
+        handle.remove()
+
+
+def _thumbnails(clip: Tensor) -> list[Image.Image]:
+    """Some frames of a clip (t, h, w, c), small."""
+    if clip.shape[3] == 2:  # optical flow is shown as its size
+        clip = ((clip.float() - 128).norm(dim=3, keepdim=True)).clamp(0, 255).byte()
+    if clip.shape[3] == 1:
+        clip = clip.expand(-1, -1, -1, 3)
+    height, width = clip.shape[1:3]
+    factor = min(1.0, _SIDE / min(height, width), 2 * _SIDE / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    step = -(-len(clip) // _MOST_FRAMES)
+    return [Image.fromarray(frame.numpy()).resize(size) for frame in clip[::step].contiguous()]
+
+
+def _heat(places: Tensor, n_frames: int, size: tuple[int, int]) -> list[Image.Image]:
+    """What speaks for a class, as pictures from black over red to yellow, one a frame."""
+    for_it = functional.interpolate(
+        places.float().clamp(min=0)[None, None],
+        (n_frames, *size),
+        mode="trilinear",
+        align_corners=False,
+    )[0, 0]
+    share = for_it / for_it.max().clamp(min=1e-12)
+    colours = torch.stack([2 * share, 2 * share - 1, torch.zeros_like(share)], dim=3)
+    return [
+        Image.fromarray(frame.numpy()) for frame in (255 * colours.clamp(0, 1)).byte().contiguous()
+    ]
+
+
+def _save_strip(pictures: Sequence[Image.Image], path: Path) -> None:
+    """Save pictures of one size side by side."""
+    width, height = pictures[0].size
+    strip = Image.new("RGB", (width * len(pictures), height))
+    for place, picture in enumerate(pictures):
+        strip.paste(picture, (place * width, 0))
+    with atomic_path(path) as partial:
+        strip.save(partial, quality=_QUALITY)

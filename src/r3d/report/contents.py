@@ -1,0 +1,213 @@
+"""What the report says, as plain values: the numbers are found here, the page only shows them."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from r3d.evaluation.statistics import (
+    Flags,
+    Interval,
+    accuracy_interval,
+    calibration,
+    difference_interval,
+    mcnemar,
+    mean_class_intervals,
+    mean_interval,
+)
+from r3d.report.runs import Run, same_videos
+from r3d.tables import read_columns
+
+# Curves of more points are thinned out: no screen shows more.
+_MOST_POINTS = 400
+
+
+def contents_of(runs: Sequence[Run]) -> dict[str, Any]:
+    """All that the page shows of runs: `sets` of videos, `runs` on them, `means` and `pairs`.
+
+    A run names its set of videos by its number. Numbers of each video are packed (`_packed`).
+    """
+    sets = same_videos(runs)
+    shown: dict[int, dict[str, Any]] = {}
+    for number, members in enumerate(sets):
+        first = runs[members[0]]
+        right = np.stack([runs[member].correct(1) for member in members])
+        intervals = mean_class_intervals(right, np.maximum(first.truth, 0), first.groups)
+        for member, interval in zip(members, intervals, strict=True):
+            shown[member] = _run(runs[member], number, interval)
+    return {
+        "sets": [_set(runs[members[0]]) for members in sets],
+        "runs": [shown[number] for number in range(len(runs))],
+        "means": _means(runs),
+        "pairs": [pair for members in sets for pair in _pairs(runs, members)],
+    }
+
+
+def _set(run: Run) -> dict[str, Any]:
+    """The videos that runs are about, which may be many: their names stand here once."""
+    groups = run.groups
+    n_groups = int(groups.max()) + 1
+    return {
+        "split": run.files.split,
+        "subset": run.files.subset,
+        "labels": run.labels,
+        "ids": run.videos["id"].tolist(),
+        "truth": _packed(run.truth, np.int32 if len(run.labels) > 2**15 else np.int16),
+        "groups": n_groups if n_groups < len(groups) else 0,
+        "missing": {
+            str(number): f"{status}: {reason}" if reason else status
+            for number, status, reason in zip(
+                np.flatnonzero(~run.found).tolist(),
+                run.videos["status"][~run.found],
+                run.videos["reason"][~run.found],
+                strict=True,
+            )
+        },
+    }
+
+
+def _run(run: Run, video_set: int, mean_class: Interval) -> dict[str, Any]:
+    found = run.found
+    top = {}
+    for k in map(int, run.accuracy["accuracy"]):
+        correct = run.correct(k)
+        top[str(k)] = {
+            "value": run.accuracy["accuracy"][str(k)],
+            "interval": accuracy_interval(correct, run.groups),
+            "found": run.accuracy["accuracy_found"][str(k)],
+            "interval_found": (
+                accuracy_interval(correct[found], run.groups[found]) if found.any() else None
+            ),
+        }
+    correct = run.correct(1)
+    bins = calibration(run.score[found], correct[found]) if found.any() else None
+    return {
+        "experiment": run.files.experiment,
+        "split": run.files.split,
+        "set": video_set,
+        "listed": len(found),
+        "found": int(found.sum()),
+        "top": top,
+        "mean_class": {
+            "value": run.accuracy["mean_class_accuracy"],
+            "interval": mean_class,
+        },
+        "clip_accuracy": _clip_accuracy(run),
+        "predicted": _packed(run.predicted, np.int32 if len(run.labels) > 2**15 else np.int16),
+        "score": _packed(np.round(run.score * 65535), np.uint16),
+        "rank": _packed(_ranks(run, correct), np.uint8),
+        "calibration": bins
+        and {
+            "n": bins.n.tolist(),
+            "confidence": _rounded(bins.confidence),
+            "accuracy": _rounded(bins.accuracy),
+            "error": round(bins.error, 4),
+        },
+        "curves": _curves(run),
+        "speed": _speed(run.files.speed_log),
+    }
+
+
+def _ranks(run: Run, correct: Flags) -> list[int]:
+    """At which place each video's class is, 1 for the best; 0 if it is not among those stored."""
+    ranks = []
+    for right, label, best in zip(correct, run.videos["label"], run.best, strict=True):
+        names = [name for name, _ in best]
+        ranks.append(1 if right else names.index(label) + 1 if label in names else 0)
+    return ranks
+
+
+def _means(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Of each experiment with several splits, the mean of each accuracy and its spread."""
+    experiments: dict[str, list[Run]] = {}
+    for run in runs:
+        experiments.setdefault(run.files.experiment, []).append(run)
+    return [
+        {
+            "experiment": name,
+            "n": len(parts),
+            "top": {
+                k: _mean([part.accuracy["accuracy"][k] for part in parts])
+                for k in parts[0].accuracy["accuracy"]
+                if all(k in part.accuracy["accuracy"] for part in parts)
+            },
+            "mean_class": _mean([part.accuracy["mean_class_accuracy"] for part in parts]),
+        }
+        for name, parts in experiments.items()
+        if len(parts) > 1
+    ]
+
+
+def _mean(values: list[float]) -> dict[str, Any]:
+    return {
+        "value": float(np.mean(values)),
+        "deviation": float(np.std(values, ddof=1)),
+        "interval": mean_interval(values),
+    }
+
+
+def _pairs(runs: Sequence[Run], members: Sequence[int]) -> Iterable[dict[str, Any]]:
+    """Each two runs on the same videos: which is better, and whether that can be chance."""
+    correct = {number: runs[number].correct(1) for number in members}
+    for place, one in enumerate(members):
+        for other in members[place + 1 :]:
+            here, there = correct[one], correct[other]
+            interval: Interval = difference_interval(here, there, runs[one].groups)
+            yield {
+                "runs": [one, other],
+                "difference": float(here.mean() - there.mean()),
+                "interval": interval,
+                "p": mcnemar(here, there),
+                "alone": [int((here & ~there).sum()), int((there & ~here).sum())],
+            }
+
+
+def _curves(run: Run) -> dict[str, list[float]] | None:
+    """The logs of a training, a list for each curve; None if the run has no training."""
+    if run.files.train_log is None or run.files.val_log is None:
+        return None
+    train = _log(run.files.train_log, ("epoch", "loss", "acc", "lr"))
+    validation = _log(run.files.val_log, ("epoch", "loss", "acc"))
+    columns = {f"train_{name}": train[name] for name in train}
+    columns |= {f"val_{name}": validation[name] for name in validation}
+    return {name: _rounded(values, 6) for name, values in columns.items()}
+
+
+def _speed(log: Path | None) -> dict[str, float] | None:
+    """Of a training, as its log of speed has it; None of one that has done nothing."""
+    if log is None:
+        return None
+    table = read_columns(log, ("clips", "seconds", "waiting")).astype(float)
+    clips, seconds, waiting = (float(table[name].sum()) for name in table)
+    if not seconds:
+        return None
+    return {"clips_per_second": clips / seconds, "waiting": waiting / seconds, "seconds": seconds}
+
+
+def _clip_accuracy(run: Run) -> float | None:
+    """Of single clips of the validation videos, as the training last measured it."""
+    if run.files.val_log is None or run.files.subset != "val":
+        return None
+    accuracies = read_columns(run.files.val_log, ("acc",))["acc"]
+    return float(accuracies.iloc[-1]) if len(accuracies) else None
+
+
+def _log(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    table = read_columns(path, columns).astype(float)
+    if len(table) > _MOST_POINTS:
+        table = table.iloc[np.unique(np.linspace(0, len(table) - 1, _MOST_POINTS).astype(int))]
+    return table
+
+
+def _rounded(values: npt.ArrayLike, digits: int = 4) -> list[float]:
+    return [round(float(value), digits) for value in np.asarray(values)]
+
+
+def _packed(values: npt.ArrayLike, kind: npt.DTypeLike) -> str:
+    """Numbers as a text: little-endian, in base 64, which a browser reads at once."""
+    kind = np.dtype(kind).newbyteorder("<")
+    return base64.b64encode(np.asarray(values).astype(kind).tobytes()).decode("ascii")

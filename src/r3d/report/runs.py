@@ -1,0 +1,124 @@
+"""The runs that a report tells of, read from the files that the steps before have written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from r3d.errors import InputError
+from r3d.evaluation.evaluate import read_result
+from r3d.evaluation.statistics import Flags
+from r3d.files import read_json
+from r3d.tables import read_columns
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where the files of one run are.
+
+    accuracy, videos, result, confusion: of the subset that the model was applied to.
+    train_log, val_log, speed_log: of its training; None where the model is another experiment's.
+    gallery: folder of `r3d.inference.gallery`, if there is one.
+    """
+
+    experiment: str
+    split: str
+    subset: str
+    accuracy: Path
+    videos: Path
+    result: Path
+    confusion: Path
+    train_log: Path | None
+    val_log: Path | None
+    speed_log: Path | None = None
+    gallery: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """An experiment on a split, applied to a subset of videos with labels.
+
+    files: where all of it was read.
+    accuracy: the content of the accuracy file.
+    labels: the classes.
+    videos: a row for each listed video of the subset: id, label, status, reason and group.
+    best: for each of them the best classes and their scores, none where there is no result.
+    """
+
+    files: RunFiles
+    accuracy: dict[str, Any]
+    labels: list[str]
+    videos: pd.DataFrame
+    best: list[list[tuple[str, float]]]
+
+    @property
+    def name(self) -> str:
+        return f"{self.files.experiment}/{self.files.split}"
+
+    @cached_property
+    def truth(self) -> npt.NDArray[np.int64]:
+        """The number of each video's class."""
+        index = {label: number for number, label in enumerate(self.labels)}
+        return np.array([index.get(label, -1) for label in self.videos["label"]], np.int64)
+
+    @cached_property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """The number of the best class of each video; -1 without a result."""
+        index = {label: number for number, label in enumerate(self.labels)}
+        return np.array([index[best[0][0]] if best else -1 for best in self.best], np.int64)
+
+    @cached_property
+    def score(self) -> npt.NDArray[np.float64]:
+        """The score of the best class; 0 without a result."""
+        return np.array([best[0][1] if best else 0.0 for best in self.best])
+
+    @cached_property
+    def found(self) -> Flags:
+        return self.predicted >= 0
+
+    @cached_property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """A number for what each video was cut from; one that does not tell has its own."""
+        group, own = self.videos["group"], "\n" + self.videos["id"]
+        return pd.factorize(group.where(group != "", own))[0].astype(np.int64)
+
+    def correct(self, k: int) -> Flags:
+        """Whether the class of each video is among the k best."""
+        if k == 1:  # that of a video of several classes, too
+            return (self.videos["correct"] == "yes").to_numpy()
+        pairs = zip(self.videos["label"], self.best, strict=True)
+        return np.array([label in [name for name, _ in best[:k]] for label, best in pairs], bool)
+
+
+def read_run(files: RunFiles) -> Run:
+    """Read a run.
+
+    Raises:
+        InputError: if a file is not as the steps before write it.
+    """
+    accuracy = read_json(files.accuracy)
+    ks = [int(k) for k in accuracy["accuracy"]]
+    columns = ("id", "label", "correct", "status", "reason", "group")
+    videos = read_columns(files.videos, columns)
+    # Only videos of the subset that the model was applied to, and with a label, are right or wrong.
+    videos = videos[videos["correct"] != ""].reset_index(drop=True)
+    if videos.empty:
+        raise InputError(f"{files.videos}: no video is right or wrong; expected at least one")
+    classes = read_columns(files.confusion, ("class",))["class"].tolist()
+    labels, ranking = read_result(files.result, classes, largest_k=max(ks))
+    best = [ranking.get(video, [])[: max(ks)] for video in videos["id"]]
+    return Run(files, accuracy, labels, videos, best)
+
+
+def same_videos(runs: Sequence[Run]) -> list[list[int]]:
+    """The numbers of those runs that are about the same videos, and so can be compared."""
+    found: dict[Any, list[int]] = {}
+    for number, run in enumerate(runs):
+        key = (run.files.split, run.files.subset, *run.videos["id"])
+        found.setdefault(key, []).append(number)
+    return list(found.values())

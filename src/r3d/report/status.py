@@ -1,0 +1,209 @@
+"""Where a workflow stands, from the files that it has written so far.
+
+What is there is counted, not whether it is of the present settings: `snakemake -n` tells that.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from r3d.config.config import Config
+from r3d.errors import InputError
+from r3d.frames.shards import shard_name
+from r3d.report.plots import plot_curves
+from r3d.tables import read_columns
+
+_RUNNING_SECONDS = 900
+"""A training that has logged nothing for so long is not called running."""
+_ERROR = "error: "
+_TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How many files of a stage are there, of how many."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class TrainingStatus:
+    """A training: its progress, from its logs.
+
+    logs: its run folder; None if it has not begun.
+    epochs: finished ones, and a part for the steps of the next.
+    seconds_left: by the pace of its epochs; None if it is finished, or has finished none.
+    running: whether it has logged something of late.
+    """
+
+    name: str
+    logs: Path | None
+    epochs: float
+    n_epochs: int
+    loss: float | None
+    accuracy: float | None
+    seconds_left: float | None
+    running: bool
+    finished: bool
+
+
+def stages(config: Config) -> list[Stage]:
+    """The stages before and after the trainings."""
+    results = Path(config.results)
+    splits = [
+        (name, split) for name, dataset in config.datasets.items() for split in dataset.all_splits
+    ]
+    shards = [
+        results / f"datasets/{name}/manifests/{shard_name(number, dataset.shards)}.tsv"
+        for name, dataset in config.datasets.items()
+        for number in range(dataset.shards)
+    ]
+    runs = [
+        (results / f"experiments/{name}/{split}/{experiment.inference_subset}", experiment)
+        for name, experiment in config.experiments.items()
+        for split in config.experiment_splits(name)
+    ]
+    files = {
+        "lists": [results / f"datasets/{name}/lists/{split}.tsv" for name, split in splits],
+        "shards of frames": shards,
+        "annotations": [Path(config.annotation(name, split)) for name, split in splits],
+        "results": [run.with_suffix(".json") for run, _ in runs],
+        "accuracies": [run.with_suffix(".accuracy.json") for run, _ in runs],
+    }
+    return [
+        Stage(name, sum(path.is_file() for path in paths), len(paths))
+        for name, paths in files.items()
+    ]
+
+
+def trainings(config: Config) -> list[TrainingStatus]:
+    """The trainings of the experiments, in the order of the config."""
+    return [
+        _training(Path(config.results), name, split, experiment.n_epochs)
+        for name, experiment in config.experiments.items()
+        if not experiment.no_train
+        for split in config.experiment_splits(name)
+    ]
+
+
+def failures(config: Config) -> Iterator[tuple[Path, str]]:
+    """The logs of jobs that ended with an error, the latest first, and the last line of each."""
+    logs = [path for path in Path(config.results, "logs").rglob("*.log") if path.is_file()]
+    for path in sorted(logs, key=lambda path: -path.stat().st_mtime):
+        lines = _tail(path)
+        if lines and _ERROR in lines[-1]:
+            yield path, lines[-1].partition(_ERROR)[2]
+        elif any(line.startswith("Traceback (most recent call last)") for line in lines):
+            yield path, lines[-1]
+
+
+def draw_curves(config: Config, folder: Path) -> list[Path]:
+    """Draw the curves of each training that has finished an epoch; the pictures."""
+    drawn = []
+    for training in trainings(config):
+        if training.logs is not None and training.epochs >= 1:
+            picture = folder / f"{training.name.replace('/', '_')}.svg"
+            plot_curves(training.logs / "train.log", training.logs / "val.log", picture)
+            drawn.append(picture)
+    return drawn
+
+
+def status_text(config: Config, *, most_failures: int = 5) -> str:
+    """All of it, for the terminal."""
+    lines = [
+        f"{stage.name:<18}{stage.done} of {stage.total}" for stage in stages(config) if stage.total
+    ]
+    found = trainings(config)
+    if found:
+        lines += ["", "trainings"]
+        width = max(len(training.name) for training in found)
+        lines += [f"  {training.name:<{width}}  {_told(training)}" for training in found]
+    failed = list(failures(config))
+    if failed:
+        lines += ["", f"failed ({len(failed)} logs end with an error)"]
+        for path, line in failed[:most_failures]:
+            lines += [f"  {path}", f"    {line}"]
+    return "\n".join(lines)
+
+
+def _told(training: TrainingStatus) -> str:
+    if training.finished:
+        state = "finished"
+    elif training.logs is None:
+        return "not begun"
+    else:
+        state = "running" if training.running else "stopped"
+    parts = [f"{state}, epoch {training.epochs:.1f} of {training.n_epochs}"]
+    if training.loss is not None:
+        parts.append(f"loss {training.loss:.3f}, accuracy {training.accuracy:.3f}")
+    if training.running and training.seconds_left is not None:
+        parts.append(f"{_duration(training.seconds_left)} left")
+    return "; ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    """Days, hours and minutes, the largest two of them.
+
+    >>> _duration(90061)
+    '1 d 1 h'
+    """
+    minutes = round(seconds / 60)
+    days, hours = divmod(minutes // 60, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{max(1, minutes)} min"
+
+
+def _training(results: Path, name: str, split: str, n_epochs: int) -> TrainingStatus:
+    finished = (results / f"experiments/{name}/{split}/model.pth").is_file()
+    states = results / f"checkpoints/{name}/{split}"
+    logs = max(states.rglob("train_batch.log"), key=lambda path: path.stat().st_mtime, default=None)
+    title = f"{name}/{split}"
+    if logs is None:
+        return TrainingStatus(title, None, 0, n_epochs, None, None, None, False, finished)
+    folder = logs.parent
+    epochs = _numbers(folder / "train.log", ("epoch", "loss", "acc"))
+    batches = _numbers(logs, ("epoch", "batch", "loss", "acc"))
+    done = float(len(epochs) and epochs["epoch"].iloc[-1])
+    begun = batches[batches["epoch"] > done]
+    per_epoch = batches.loc[batches["epoch"] <= done, "batch"].max() if done else None
+    if per_epoch and len(begun):
+        done += min(0.99, float(begun["batch"].iloc[-1]) / per_epoch)
+    latest = begun if len(begun) else epochs
+    running = not finished and time.time() - logs.stat().st_mtime < _RUNNING_SECONDS
+    return TrainingStatus(
+        *(title, folder, done, n_epochs),
+        loss=float(latest["loss"].iloc[-1]) if len(latest) else None,
+        accuracy=float(latest["acc"].iloc[-1]) if len(latest) else None,
+        seconds_left=_seconds_left(folder / "speed.log", n_epochs - done),
+        running=running,
+        finished=finished,
+    )
+
+
+def _seconds_left(speed: Path, epochs: float) -> float | None:
+    """By the pace of the last epochs."""
+    seconds = _numbers(speed, ("seconds",))["seconds"][-5:]
+    return float(seconds.mean()) * epochs if len(seconds) else None
+
+
+def _numbers(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """The columns of a log that is being written: its last row may be half a row."""
+    try:
+        table = read_columns(path, columns)
+    except InputError:
+        return pd.DataFrame(columns=list(columns), dtype=float)
+    return table.apply(pd.to_numeric, errors="coerce").dropna()
+
+
+def _tail(path: Path) -> list[str]:
+    """The last lines of a file, blank ones left out."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        text = file.read().decode("utf-8", errors="replace")
+    return [line.rstrip() for line in text.splitlines() if line.strip()]

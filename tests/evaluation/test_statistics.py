@@ -1,0 +1,127 @@
+"""Statistics against values worked out by hand, and against SciPy's own bootstrap."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from r3d.errors import InputError
+from r3d.evaluation.statistics import (
+    accuracy_interval,
+    calibration,
+    difference_interval,
+    mcnemar,
+    mean_class_intervals,
+    mean_interval,
+    wilson_interval,
+)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 1), (0, 10), (8, 10), (10, 10), (700, 1000)])
+def test_wilson_is_the_formula_of_the_paper(correct: int, n: int):
+    z = 1.959963984540054
+    share = correct / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    assert wilson_interval(correct, n) == pytest.approx((centre - half, centre + half), abs=1e-12)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 0), (2, 1), (-1, 3)])
+def test_counts_that_cannot_be(correct: int, n: int):
+    with pytest.raises(InputError, match=f"{correct} of {n} videos"):
+        wilson_interval(correct, n)
+
+
+def test_videos_of_one_recording_make_an_accuracy_less_sure():
+    correct = np.repeat([True, False, True, True, False, True, True, True] * 5, 10)
+    alone = accuracy_interval(correct)
+    assert alone == wilson_interval(int(correct.sum()), len(correct))
+    assert accuracy_interval(correct, np.arange(len(correct))) == alone
+    grouped = accuracy_interval(correct, np.repeat(np.arange(40), 10))
+    # Ten equal videos are as good as one: nearly the interval of 30 of 40.
+    assert grouped == pytest.approx(wilson_interval(30, 40), abs=0.02)
+    assert grouped.high - grouped.low > 2.5 * (alone.high - alone.low)
+    all_right = accuracy_interval(np.ones(400, bool), np.repeat(np.arange(40), 10))
+    assert all_right == wilson_interval(40, 40)
+
+
+def test_groups_of_unequal_size_agree_with_scipys_bootstrap():
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(1, 12, 60)
+    rates = rng.uniform(0.2, 1, 60)
+    groups = np.repeat([f"g{i}" for i in range(60)], sizes)
+    correct = rng.uniform(size=sizes.sum()) < np.repeat(rates, sizes)
+    sums = np.array([correct[groups == f"g{i}"].sum() for i in range(60)])
+    theirs = stats.bootstrap(
+        (sums, sizes),
+        lambda sums, sizes, axis=-1: sums.sum(axis) / sizes.sum(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=4000,
+        rng=np.random.default_rng(4),
+    ).confidence_interval
+    assert accuracy_interval(correct, groups) == pytest.approx(tuple(theirs), abs=0.01)
+
+
+def test_a_difference_is_paired():
+    rng = np.random.default_rng(5)
+    one = rng.uniform(size=1000) < 0.7
+    other = one.copy()
+    other[rng.choice(np.flatnonzero(one), 20, replace=False)] = False
+    low, high = difference_interval(one, other)
+    # 20 of 1000 differ: a standard error of sqrt(20) / 1000, far less than that of each accuracy.
+    half = 1.96 * math.sqrt(20) / 1000
+    assert (low, high) == pytest.approx((0.02 - half, 0.02 + half), abs=0.002)
+    assert difference_interval(other, one) == pytest.approx((-high, -low))
+    assert difference_interval(one, one) == (0, 0)
+    within_groups = difference_interval(one, other, np.arange(1000) // 100)
+    assert within_groups.low < 0.02 < within_groups.high
+    assert difference_interval(one, other, np.zeros(1000)) == (-1, 1)
+
+
+def test_the_mean_over_classes_counts_small_ones_as_much():
+    classes = np.repeat([0, 1], [900, 100])
+    correct = np.concatenate([np.arange(900) % 10 > 0, np.arange(100) % 2 > 0])
+    ((low, high), all_right) = mean_class_intervals(np.stack([correct, correct | True]), classes)
+    assert all_right == (1, 1)
+    # Shares of 0.9 and 0.5, whose mean has the standard error of both together, halved.
+    half = 1.96 * math.sqrt(0.9 * 0.1 / 900 + 0.5 * 0.5 / 100) / 2
+    assert (low, high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.006)
+    (grouped,) = mean_class_intervals(correct[None], classes, np.arange(1000) // 50)
+    assert grouped.low <= 0.7 < grouped.high
+    assert mean_class_intervals(correct[None], classes, np.zeros(1000)) == [(0, 1)]
+
+
+def test_mcnemar_is_a_sign_test_of_those_that_differ():
+    one = np.array([True] * 12 + [False] * 3 + [True] * 100 + [False] * 50)
+    other = np.array([False] * 12 + [True] * 3 + [True] * 100 + [False] * 50)
+    by_hand = 2 * sum(math.comb(15, i) for i in range(4)) / 2**15
+    assert mcnemar(one, other) == pytest.approx(by_hand)
+    assert mcnemar(one, one) == 1
+
+
+def test_the_mean_over_seeds():
+    assert mean_interval([0.5]) is None
+    assert mean_interval([0.5, 0.5]) is None
+    # t of 2 degrees of freedom: 4.3027; the standard error of these is 0.1 / sqrt(3).
+    assert mean_interval([0.5, 0.6, 0.7]) == pytest.approx(
+        (0.6 - 4.302653 * 0.1 / math.sqrt(3), 0.6 + 4.302653 * 0.1 / math.sqrt(3)), abs=1e-6
+    )
+
+
+def test_calibration_by_hand():
+    scores = np.array([0.0, 0.2, 0.2, 0.55, 0.6, 0.95, 1.0, 1.0])
+    correct = np.array([False, True, False, True, False, True, True, True])
+    found = calibration(scores, correct, n_bins=5)
+    assert found.n.tolist() == [3, 0, 2, 0, 3]
+    assert found.confidence == pytest.approx([0.4 / 3, 0, 0.575, 0, 2.95 / 3])
+    assert found.accuracy == pytest.approx([1 / 3, 0, 0.5, 0, 1])
+    by_hand = (abs(0.4 - 1) + abs(1.15 - 1) + abs(2.95 - 3)) / 8
+    assert found.error == pytest.approx(by_hand)
+
+
+def test_many_groups_take_little_memory_and_time():
+    correct = np.tile([True, False, True], 40_000)
+    interval = accuracy_interval(correct, np.arange(120_000) // 2)
+    assert interval == pytest.approx((2 / 3, 2 / 3), abs=0.01)

@@ -177,7 +177,10 @@ def video_input(**options: float) -> torch.Tensor:
         (lambda: r3d.load_model("annotation.json"), "no checkpoint"),
         (lambda: r3d.load_model("model.pth", stride=2), "stride: no option of a model; accepted: "),
         (lambda: r3d.load_model("model.pth", sample_size="x"), "sample_size"),
-        (lambda: r3d.load_model("model.pth", model_depth=18), "has model_depth: 10; leave"),
+        (
+            lambda: r3d.load_model("model.pth", model_depth=18),
+            "has model_depth: 10; set that, or leave",
+        ),
         (lambda: r3d.load_model("model.pth", no_mean_norm=True), "normalisation"),
         (lambda: r3d.load_model("model.pth").video_input("none.mp4"), "none.mp4: missing: no such"),
         (lambda: r3d.load_model("model.pth").video_input("annotation.json"), "annotation.json: "),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from r3d.config.modelnames import model_file
 from r3d.files import AnyPath
-from r3d.models.torchvision_names import torchvision_network
+from r3d.models.fetching import present_file
 
 
 def find_model(name: str | os.PathLike[str], *, configfile: AnyPath | None = None) -> Path:
@@ -17,10 +17,4 @@ def find_model(name: str | os.PathLike[str], *, configfile: AnyPath | None = Non
     Raises:
         InputError: if there is no such model, or it cannot be downloaded.
     """
-    file = model_file(name, configfile=configfile)
-    network = torchvision_network(file)
-    if network is not None and not file.is_file():
-        from r3d.models.fetching import fetch  # torchvision, which takes as long as torch
-
-        return fetch(network)
-    return file
+    return present_file(model_file(name, configfile=configfile))

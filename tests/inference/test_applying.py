@@ -14,7 +14,8 @@ from running import r3d as run_r3d
 from synthetic import LABELS, write_frames
 
 import r3d
-from r3d.config.applying import applied_options, given_options
+from r3d.config.applying import applied_options
+from r3d.config.networks import given_options
 from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.errors import InputError
@@ -58,12 +59,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def applied(folder: Path, output: Path, **options: Any) -> dict[str, Any]:
-    model = options.pop("model", folder / "model.pth")
+    file = options.pop("file", folder / "model.pth")
     r3d.infer(
         InferenceOptions(**options),
         annotation=folder / "annotation.json",
         frames=folder / "jpg",
-        model=model,
+        model=file,
         output=output,
         run=RUN,
     )
@@ -110,9 +111,9 @@ def test_another_size_is_used_and_said(
         ({"model": "densenet", "model_depth": 121}, "model: densenet"),
         (
             {"model": "densenet"},
-            "model: densenet does not fit, .* model: resnet; leave model out",
+            "model: densenet does not fit, .* model: resnet; set that, or leave model out",
         ),
-        ({"input_type": "flow"}, "its network has input_type: rgb; leave input_type out"),
+        ({"input_type": "flow"}, "its network has input_type: rgb; .*leave input_type out"),
         ({"mean_dataset": "kinetics"}, "training, mean_dataset: activitynet.*leave mean_dataset"),
         ({"value_scale": 255}, "leave value_scale out"),
     ],
@@ -233,7 +234,7 @@ def test_frames_of_another_size_are_said(
     assert trained is not None
     side = trained["short_side"]
     other = scaled(folder, tmp_path / "other", side + 16)
-    applied(other, tmp_path / "out", model=folder / "model.pth")
+    applied(other, tmp_path / "out", file=folder / "model.pth")
     assert caplog.messages == [
         f"checkpoint {folder / 'model.pth'}: applied to frames of short side {side + 16}; trained "
         f"on short side {side}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from smallrun import SmallRun
+from weights import write_hollow
 
 pytestmark = pytest.mark.workflow
 
@@ -51,7 +52,8 @@ def test_a_name_with_a_pattern_is_one_line(tmp_path: Path, place: str, name: str
         (tmp_path / "videos" / name).mkdir()
         run.own.update(format="folders", lists="videos")
     elif place == "pretrain_path":
-        (tmp_path / f"{name}.pth").touch()
+        options = {"model_depth": 10, "resnet_widen_factor": 0.0625}
+        write_hollow(tmp_path / f"{name}.pth", **options)
         run.config["experiments"]["base"]["pretrain_path"] = f"{name}.pth"
     else:
         run.config["results"] = f"results {name}"

@@ -1,15 +1,17 @@
 """A trained network and videos -> what they show."""
 
 import io
+import logging
 import math
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from r3d.cli.parameters import NEW_FOLDER, PARALLEL, section_options
+from r3d.cli.parameters import FOUND, NEW_FOLDER, PARALLEL
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.obstacles import need_writable
@@ -22,6 +24,10 @@ _OF_MODEL = (
 )
 
 _STDOUT = Path("-")
+
+_log = logging.getLogger(__name__)
+
+_Callback = TypeVar("_Callback", bound=Callable[..., Any])
 
 
 class _Written(click.ParamType):
@@ -74,6 +80,23 @@ class _PredictCommand(click.Command):
         return super().parse_args(ctx, given)
 
 
+def _options_of_model(command: _Callback) -> _Callback:
+    """Give a command the options of a model, whose defaults are those of its training."""
+    for name in reversed(_OF_MODEL):
+        field = InferenceOptions.model_fields[name]
+        is_flag = field.annotation is bool
+        choices = "|".join(map(str, get_args(field.annotation)))
+        metavar = choices if get_origin(field.annotation) is Literal else "VALUE"
+        option = click.option(
+            f"--{name}",
+            is_flag=is_flag,
+            metavar=None if is_flag else metavar,
+            help=field.description,
+        )
+        command = option(command)
+    return command
+
+
 @click.command("predict", cls=_PredictCommand)
 @click.argument("model")
 @click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
@@ -106,7 +129,8 @@ class _PredictCommand(click.Command):
 )
 @click.option("--start", type=_Finite(min=0), help="Second of each video to begin at.")
 @click.option("--end", type=_Finite(min=0, min_open=True), help="Second of each video to end at.")
-@section_options(InferenceOptions, only=_OF_MODEL, has_defaults=False)
+@_options_of_model
+@click.option("--configfile", type=FOUND, help="Config whose experiment MODEL may name.")
 @click.option("--no_cuda", is_flag=True, help="Use the CPU even where there is a GPU.")
 @click.option(
     "--n_threads",
@@ -133,6 +157,7 @@ def predict_command(
     quality: int,
     start: float | None,
     end: float | None,
+    configfile: Path | None,
     no_cuda: bool,
     n_threads: int,
     inference_batch_size: int | None,
@@ -161,14 +186,14 @@ def predict_command(
     from r3d.report.plots import plot_timeline
 
     given = {name: options[name] for name in _OF_MODEL if options[name] not in (None, False)}
-    trained = load_model(model, **given)
+    trained = load_model(model, configfile=configfile, **given)
     selection = trained.selection(
         short_side=short_side, fps=fps, start=start, end=end, quality=quality
     )
     found, problems = find_videos(videos)
     for problem in problems:
         click.echo(shown(problem), err=True)
-    failed = len(problems)
+    failed, n_answers = len(problems), 0
     predictions = predict(
         trained,
         found,
@@ -203,4 +228,7 @@ def predict_command(
                 if line:
                     tqdm.write(f"{shown(prediction.video)}: {shown(line)}", file=sys.stderr)
             failed += bool(prediction.error or problem)
+            n_answers += not prediction.error
+    if output is not None:
+        _log.info("%s: the answers about %d videos", output, n_answers)
     sys.exit(1 if failed else 0)

@@ -20,6 +20,7 @@ def train_command(
     annotation_path: Path, video_path: Path, result_path: Path, file_type: FileType, **options: Any
 ) -> None:
     """Train a network, or go on training it; the option names are those of the config."""
+    from r3d.modelfiles import find_model
     from r3d.training.train import train
 
     training: TrainingOptions = section_of(TrainingOptions, options)
@@ -28,7 +29,7 @@ def train_command(
         annotation=annotation_path,
         frames=video_path,
         file_type=file_type,
-        pretrained=training.pretrain_path,
+        pretrained=training.pretrain_path and find_model(training.pretrain_path),
         checkpoints=result_path / "checkpoints",
         model=result_path / "model.pth",
         train_log=result_path / "train.log",

@@ -3,33 +3,24 @@
 The one place that decides it, for the commands, the workflow and `r3d.load_model`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
-from r3d.config.messages import one_line
+from r3d.config.networks import misfit, misfit_of, network_of, refusal, settings, visible_options
 from r3d.config.normalisation import NORMALISATION, input_normalisation
-from r3d.config.options import ClipOptions, InferenceOptions, ModelOptions, Section
+from r3d.config.options import ClipOptions, InferenceOptions
 from r3d.errors import InputError
 from r3d.models.contents import NORMALISATION_2018
-from r3d.models.describing import same_widths
 from r3d.models.known import OPTIONS_2018, Known
-
-_Options = TypeVar("_Options", bound=ModelOptions)
 
 NORMALISING = ("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale")
 """The options of the normalisation."""
 
 _VIEWED = ("sample_size", "sample_duration", "sample_t_stride", "frozen")
 """The options of a clip that another value may be given for, which is said."""
-
-
-def given_options(options: Section) -> dict[str, Any]:
-    """The options that were given, be it at their defaults: those of a config or a command."""
-    return {name: getattr(options, name) for name in options.model_fields_set}
 
 
 def applied_options(known: Known, given: Mapping[str, Any]) -> tuple[InferenceOptions, list[str]]:
@@ -53,28 +44,22 @@ def applied_options(known: Known, given: Mapping[str, Any]) -> tuple[InferenceOp
     try:
         own = InferenceOptions.model_validate(trained)
     except ValidationError as error:
-        reason = one_line(error).removeprefix("config: ")
+        reason = refusal(error)
         raise InputError(
             f"checkpoint {known.file}: what it says of itself is broken ({reason})"
         ) from None
     try:
         options = InferenceOptions.model_validate({**trained, **given})
     except ValidationError as error:
-        wrong = [n for n in _network_options(known) if n in given and given[n] != getattr(own, n)]
+        wrong = [n for n in visible_options(known) if n in given and given[n] != getattr(own, n)]
         if wrong:
-            raise InputError(_misfit(known, given, own, wrong)) from None
-        reason = one_line(error).removeprefix("config: ")
+            raise InputError(misfit_of(known, given, own, wrong)) from None
+        reason = refusal(error)
         raise InputError(f"checkpoint {known.file}: {reason}") from None
     if different := misfit(known, options):
         raise InputError(different)
     options = _normalised(known, own, options, given)
     return options, list(_differences(known, own, options))
-
-
-def _network_options(known: Known) -> list[str]:
-    """The options that decide its network and of which its file, or its weights, tell."""
-    silent = () if known.states_architecture else ("conv1_t_stride", "no_max_pool")
-    return [name for name in ModelOptions.model_fields if name not in silent]
 
 
 def _trained_options(known: Known) -> dict[str, Any]:
@@ -116,66 +101,6 @@ def _same_normalisation(one: Mapping[str, Any], other: Mapping[str, Any] | None)
         return False
 
 
-def misfit(known: Known, options: ModelOptions) -> str:
-    """Which of the options of a network that were given differ from those of a model; "" if none.
-
-    >>> misfit(read_known("model.pth"), TrainingOptions(model_depth=50))
-    'checkpoint model.pth: model_depth: 50 does not fit, its network has model_depth: 18; ...'
-    """
-    own = ModelOptions(**network_of(known))
-    different = [
-        name
-        for name in _network_options(known)
-        if name in options.model_fields_set and getattr(options, name) != getattr(own, name)
-    ]
-    if different == ["resnet_widen_factor"]:
-        wanted = replace(known.architecture, resnet_widen_factor=options.resnet_widen_factor)
-        if same_widths(wanted, known.architecture):
-            return ""
-    if not different:
-        return ""
-    return _misfit(known, dict(options), own, different)
-
-
-def _misfit(known: Known, given: Mapping[str, Any], own: ModelOptions, different: list[str]) -> str:
-    also = f"; it is {known.title}" if known.title else ""
-    return (
-        f"checkpoint {known.file}: {_settings(given, different)} does not fit, its network "
-        f"has {_settings(dict(own), different)}; leave {', '.join(different)} out{also}"
-    )
-
-
-def with_network_of(options: _Options, known: Known) -> _Options:
-    """Options of which those of the network that were not given are those of a model.
-
-    A network that is not that of the model is left as it is: `misfit` tells of it.
-
-    Raises:
-        InputError: if what is given does not go with its network.
-    """
-    return options if misfit(known, options) else with_network(options, network_of(known))
-
-
-def with_network(options: _Options, network: Mapping[str, Any]) -> _Options:
-    """Options of which those of the network that were not given are as `network` has them.
-
-    Raises:
-        InputError: if what is given does not go with them.
-    """
-    missing = {name: network[name] for name in network.keys() - options.model_fields_set}
-    try:
-        return type(options).model_validate({**missing, **given_options(options)})
-    except ValidationError as error:
-        raise InputError(one_line(error).removeprefix("config: ")) from None
-
-
-def network_of(known: Known) -> dict[str, Any]:
-    """The network of a model as options of `ModelOptions`."""
-    network = asdict(known.architecture)
-    options = {name: network[name] for name in ModelOptions.model_fields if name in network}
-    return {**options, "input_type": "flow" if network["n_input_channels"] == 2 else "rgb"}
-
-
 def _normalised(
     known: Known, own: InferenceOptions, options: InferenceOptions, given: Mapping[str, Any]
 ) -> InferenceOptions:
@@ -192,9 +117,9 @@ def _normalised(
             f"options give; accepted for mean_dataset: {', '.join(NORMALISATION)}"
         )
     raise InputError(
-        f"checkpoint {known.file}: {_settings(dict(options), different)} gives another "
-        f"normalisation than that of its training, {_settings(dict(own), NORMALISING)}; leave "
-        f"{', '.join(different)} out"
+        f"checkpoint {known.file}: {settings(dict(options), different)} gives another "
+        f"normalisation than that of its training, {settings(dict(own), NORMALISING)}; set that, "
+        f"or leave {', '.join(different)} out"
     )
 
 
@@ -206,15 +131,6 @@ def _differences(known: Known, own: InferenceOptions, options: InferenceOptions)
     ]
     if different:
         yield (
-            f"checkpoint {known.file}: {_settings(dict(options), different)} is used as given; it "
-            f"was trained with {_settings(dict(own), different)}"
+            f"checkpoint {known.file}: {settings(dict(options), different)} is used as given; it "
+            f"was trained with {settings(dict(own), different)}"
         )
-
-
-def _settings(options: Mapping[str, Any], names: Iterable[str]) -> str:
-    """Options with their values as in the config file."""
-    values = {name: options[name] for name in names}
-    return ", ".join(
-        f"{name}: {str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in values.items()
-    )

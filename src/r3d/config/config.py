@@ -161,7 +161,9 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
     inference_subset: Literal["train", "val", "test"] = "val"
     """Subset to apply the trained model to."""
     no_train: bool = False
-    """Apply the model of `pretrain` or `pretrain_path` as it is."""
+    """Apply the model of `pretrain` or `pretrain_path` as it is, with network, clips and
+    normalisation of its training; another size, length or stride of the clips that is given is used
+    and said."""
 
     def problems(self) -> Iterator[str]:
         if self.no_train and not (self.pretrain or self.pretrain_path):

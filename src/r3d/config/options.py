@@ -154,9 +154,12 @@ class TrainOptions(Section):
     """How the network is trained: whatever changes the trained weights."""
 
     pretrain: str | None = None
-    """Experiment whose model to start from, with a fresh head."""
+    """Experiment whose model to start from, with a fresh head, and with its network where that is
+    not given."""
     pretrain_path: str | None = None
-    """Checkpoint file to start from, with a fresh head."""
+    """Model to start from, with a fresh head: a checkpoint file, the name of one in the folder
+    models (r3d50_K_200ep), an experiment, or torchvision:r3d_18. What is not given of the network
+    is as it has it."""
     n_pretrain_classes: CountOrZero = 0
     """Classes of the pretrained model; 0 reads the number from the file."""
     ft_begin_module: str = ""
@@ -282,9 +285,9 @@ class InferOptions(Section):
     inference_no_average: bool = False
     """Give the scores of each clip, not their average over the video."""
     class_order: str | None = None
-    """The classes of the model in the order of its outputs, where its file does not name them: a
-    text file with one class a line, an annotation JSON, or the word annotation for the order of the
-    annotation it is applied to."""
+    """The classes of the model in the order of its outputs, where its file does not name them, nor
+    is known by its name (r3d released): a text file with one class a line, an annotation JSON, or
+    the word annotation for the order of the annotation it is applied to."""
     output_topk: int = 5
     """Classes to give of each video, the most likely first; 0 or less gives all."""
 

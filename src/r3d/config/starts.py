@@ -7,14 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from r3d.config.applying import (
-    applied_options,
-    given_options,
-    misfit,
-    with_network,
-    with_network_of,
-)
+from r3d.config.applying import applied_options
 from r3d.config.config import Config, Experiment
+from r3d.config.networks import given_options, misfit, with_network, with_network_of
 from r3d.config.options import InferenceOptions, ModelOptions
 from r3d.errors import InputError
 from r3d.models.known import Known, read_known

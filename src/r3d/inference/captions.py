@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from r3d.errors import InputError
@@ -48,7 +47,9 @@ def write_captioned(
         raise InputError(f"{video}: no captions: {error}") from None
     rows = max(_LEAST_ROWS, round(_HEIGHT * min(height, width)))
     with atomic_path(output) as partial, tempfile.TemporaryFile() as complaints:
-        graph = _graph(info.stream, is_odd=bool(height % 2 or width % 2))
+        # Seconds are those of the video: the first one may have begun before the part.
+        begun = (start or 0.0) % 1.0
+        graph = _graph(info.stream, begun, is_odd=bool(height % 2 or width % 2))
         command = _command(video, graph, f"{width}x{rows}", partial, start=start, end=end)
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
@@ -99,14 +100,20 @@ def _size(video: Path, info: VideoInfo) -> tuple[int, int]:
     raise VideoError("empty", "no frame")
 
 
-def _graph(stream: int, *, is_odd: bool) -> str:
-    """The filters that lay the pictures of the second input over a stream of the first."""
+def _graph(stream: int, begun: float, *, is_odd: bool) -> str:
+    """The filters that lay the pictures of the second input over a stream of the first.
+
+    Args:
+        begun: seconds by which the first picture is earlier than the first frame.
+    """
+    pictures = f"[1:v]settb=1/1000,setpts=PTS-{round(1000 * begun)}[strip];"
     shown = f"[0:{stream}]"
     even = ""
     if is_odd:  # the usual subsampling of colours needs even sides
         even = f"{shown}format=yuv444p,pad=w=ceil(iw/2)*2:h=ceil(ih/2)*2[even];"
         shown = "[even]"
-    return f"{even}{shown}[1:v]overlay=x=0:y=H-h:eof_action=repeat,format=yuv420p[shown]"
+    overlay = "overlay=x=0:y=H-h:eof_action=repeat,format=yuv420p"
+    return f"{pictures}{even}{shown}[strip]{overlay}[shown]"
 
 
 def _command(
@@ -132,6 +139,8 @@ def _command(
 @lru_cache(maxsize=2)
 def _strip(text: str, rows: int, width: int) -> bytes:
     """A text on a dark strip, as large as fits: RGBA."""
+    from matplotlib import get_data_path  # which nothing else should wait for
+
     text = "".join(c if c.isprintable() else " " for c in text)
     picture = Image.new("RGBA", (width, rows), _SHADE)
     draw = ImageDraw.Draw(picture)

@@ -21,7 +21,7 @@ from r3d.clips.datasets import InferenceClips
 from r3d.clips.loader import make_loader
 from r3d.compute.device import choose_device, choose_dtype, enough_memory, use_cores
 from r3d.compute.distributed import join_world
-from r3d.config.applying import given_options
+from r3d.config.networks import given_options
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.files import AnyPath

@@ -30,7 +30,7 @@ from r3d.compute.device import (
     use_cores,
 )
 from r3d.compute.distributed import join_world
-from r3d.config.applying import given_options
+from r3d.config.networks import given_options
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.files import AnyPath, atomic_path
@@ -92,7 +92,7 @@ def infer(
         subset: train, val or test, or their long names.
         frames: folder of the frame store.
         file_type: the kind of the frame store.
-        model: checkpoint of the network, or its name, as for `r3d.load_model`.
+        model: checkpoint of the network, or its name in `models` or torchvision (`r3d.load_model`).
         output: file to write.
         run: how to run, which changes no result beyond rounding.
         batch_size: rows of a batch, at most, where `run.inference_batch_size` does not say; 128 by

@@ -8,13 +8,12 @@ from typing import Any
 
 from r3d.config.applying import applied_options
 from r3d.config.options import InferenceOptions
-from r3d.files import AnyPath
 from r3d.frames.form import FrameForm
 from r3d.inference.classes import output_classes
-from r3d.modelfiles import find_model
 from r3d.models.base import VideoModel
 from r3d.models.building import build_model
 from r3d.models.checkpoint import load_weights, read_checkpoint
+from r3d.models.fetching import present_file
 from r3d.models.known import Known, known_of
 
 
@@ -46,20 +45,18 @@ def read_model(
     given: Mapping[str, Any],
     *,
     annotated: list[str] | None = None,
-    configfile: AnyPath | None = None,
 ) -> LoadedModel:
     """Read a trained network with all that is known of it.
 
     Args:
-        name: of a file or a model (`r3d.config.modelnames.model_file`).
-        given: options that were given (`r3d.config.applying.given_options`).
+        name: a file, or the name of one (`r3d.models.naming.find_file`).
+        given: options that were given (`r3d.config.networks.given_options`).
         annotated: the classes of the annotation that it is applied to, if there is one.
-        configfile: whose experiments may be meant.
 
     Raises:
         InputError: if there is no such model, it is no checkpoint, or what is given does not fit.
     """
-    file = find_model(name, configfile=configfile)
+    file = present_file(name)
     checkpoint = read_checkpoint(file)
     known = known_of(checkpoint, file)
     options, notes = applied_options(known, given)

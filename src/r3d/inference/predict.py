@@ -103,13 +103,15 @@ def predict(
         ended=answers.end,
     )
     remedy = f"lower inference_batch_size (it is {batch_size}) or sample_size"
-    bar = tqdm(unit="clip", disable=not progress)
+    bar = tqdm(unit=" clips", disable=not progress)
     with enough_memory(remedy), bar, clips as batches:
         layout = prepare(model.network, device, dtype, run.memory_format)
         for row in clip_scores(model.network, batches, options, device, dtype, layout):
             answers.add(row)
             for answer in answers.complete():
-                bar.set_description(f"{answers.n_complete} of {len(files)} videos", refresh=False)
+                bar.set_description_str(
+                    f"{answers.n_complete} of {len(files)} videos", refresh=False
+                )
                 yield answer
             bar.update()
         yield from answers.complete()

@@ -29,6 +29,7 @@ from r3d.frames.form import FrameForm
 from r3d.frames.probing import VideoError
 from r3d.frames.selection import Selection
 from r3d.inference.loading import read_model
+from r3d.modelfiles import find_model
 from r3d.models.base import VideoModel
 
 _log = logging.getLogger(__name__)
@@ -269,7 +270,7 @@ def load_model(
     Raises:
         InputError: if there is no such file, it is no checkpoint, or options do not fit it.
     """
-    loaded = read_model(path, options, configfile=configfile)
+    loaded = read_model(find_model(path, configfile=configfile), options)
     for note in loaded.notes:
         _log.warning("%s", note)
     return TrainedModel(loaded.network.to(device), loaded.labels, loaded.options, loaded.frames)

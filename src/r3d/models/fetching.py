@@ -1,17 +1,22 @@
-"""Torchvision's weights of Kinetics-400 as a checkpoint of ours, fetched when first asked for."""
+"""Models by name as files that are there: torchvision's weights are fetched when first asked for.
 
+They become checkpoints of ours, in the folder `models`.
+"""
+
+import os
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.models import video
 
 from r3d.errors import InputError
 from r3d.models.checkpoint import write_checkpoint
 from r3d.models.contents import Checkpoint
-from r3d.models.torchvision_names import CLIPS, NETWORKS, torchvision_file
+from r3d.models.naming import find_file, no_such_model
+from r3d.models.torchvision_names import CLIPS, NETWORKS, torchvision_file, torchvision_network
 
 _FRAMES_PER_SECOND = 15.0  # as torchvision states beside the accuracies of its weights
 _NAMES = (
@@ -20,6 +25,19 @@ _NAMES = (
     (re.compile(r"\.conv(\d)\.0\."), r".conv\1."),
     (re.compile(r"\.conv(\d)\.1\."), r".bn\1."),
 )
+
+
+def present_file(name: str | os.PathLike[str]) -> Path:
+    """The file that a name stands for (`r3d.models.naming`), fetched if torchvision has it.
+
+    Raises:
+        InputError: if there is none, or it cannot be fetched.
+    """
+    file = find_file(name)
+    if file is None:
+        raise no_such_model(name)
+    network = torchvision_network(file)
+    return file if network is None else fetch(network)
 
 
 def fetch(network: str) -> Path:
@@ -33,7 +51,7 @@ def fetch(network: str) -> Path:
     file = torchvision_file(network)
     if file.is_file():
         return file
-    weights = video.R3D_18_Weights.KINETICS400_V1
+    weights = _weights()
     try:
         state_dict = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -53,7 +71,7 @@ def fetch(network: str) -> Path:
 
 def converted(network: str, state_dict: dict[str, Tensor]) -> Checkpoint:
     """Weights of a network of torchvision's under the names of here, and what goes with them."""
-    weights = video.R3D_18_Weights.KINETICS400_V1
+    weights = _weights()
     shown = weights.transforms()
     renamed = {}
     for name, value in state_dict.items():
@@ -68,3 +86,10 @@ def converted(network: str, state_dict: dict[str, Tensor]) -> Checkpoint:
         normalisation={"mean": list(shown.mean), "std": list(shown.std), "value_scale": 1},
         frames={"short_side": shown.resize_size[0], "fps": _FRAMES_PER_SECOND},
     )
+
+
+def _weights() -> Any:
+    """Torchvision's entry of its weights."""
+    from torchvision.models import video  # which takes as long as torch
+
+    return video.R3D_18_Weights.KINETICS400_V1

@@ -6,7 +6,7 @@ from pathlib import Path
 from r3d.errors import InputError
 from r3d.models.modelfolder import weights_file
 from r3d.models.released import MODELS_FOLDER, RELEASED
-from r3d.models.torchvision_names import NETWORKS, PREFIX, torchvision_file
+from r3d.models.torchvision_names import NETWORKS, PREFIX, torchvision_file, torchvision_network
 
 
 def find_file(name: str | os.PathLike[str]) -> Path | None:
@@ -24,7 +24,7 @@ def find_file(name: str | os.PathLike[str]) -> Path | None:
     if text.startswith(PREFIX):
         return torchvision_file(text)
     weights = weights_file(file)
-    if weights.is_file():
+    if weights.is_file() or torchvision_network(weights):
         return weights
     named = _in_models(file)
     return named if file.name == text and named.is_file() else None

@@ -27,15 +27,15 @@ from r3d.clips.loader import ClipLoader, EpochSampler, WorkerLost, make_loader
 from r3d.clips.modelinput import model_input
 from r3d.compute.device import autocast, choose_device, enough_memory, use_cores
 from r3d.compute.distributed import World, join_world
-from r3d.config.applying import with_network_of
+from r3d.config.networks import with_network_of
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped, WriteError
 from r3d.files import AnyPath
 from r3d.frames.form import form_of_frames
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
-from r3d.modelfiles import find_model
 from r3d.models.checkpoint import Checkpoint, not_finite, read_checkpoint, write_checkpoint
+from r3d.models.fetching import present_file
 from r3d.models.known import read_known
 from r3d.obstacles import need_writable
 from r3d.training.optim import step_scheduler
@@ -90,8 +90,8 @@ def train(
         annotation: annotation JSON with a training and a validation subset.
         frames: folder of the frame store.
         file_type: the kind of the frame store.
-        pretrained: checkpoint to start from, or its name (`r3d.load_model`); the head is replaced
-            by a fresh one.
+        pretrained: checkpoint to start from, or its name in `models` or torchvision
+            (`r3d.load_model`); the head is replaced by a fresh one.
         checkpoints: folder of the run folders.
         model, train_log, val_log: files to write.
         run: how to run, which changes no result beyond rounding.
@@ -103,7 +103,7 @@ def train(
     """
     annotation = Path(annotation)
     if pretrained is not None:
-        pretrained = find_model(pretrained)
+        pretrained = present_file(pretrained)
         options = with_network_of(options, read_known(pretrained))
     for output in (model, train_log, val_log):
         need_writable(output)

@@ -24,6 +24,7 @@ TINY = {
     "sample_size": 32,
     "sample_duration": 8,
     "n_epochs": 1,
+    "warmup_epochs": 0,
     "batch_size": 4,
     "multistep_milestones": [],
     "n_val_samples": 1,

@@ -40,9 +40,15 @@ _OF_MODEL = (
     show_default=True,
     help="Type of the pixels that a .pt2 or .onnx takes.",
 )
+@click.option("--configfile", type=FOUND, help="Config whose experiment MODEL may name.")
 @section_options(InferenceOptions, only=_OF_MODEL, has_defaults=False)
 def export_command(
-    model: str, output: str, videos: tuple[Path, ...], pixels: Any, **options: Any
+    model: str,
+    output: str,
+    videos: tuple[Path, ...],
+    pixels: Any,
+    configfile: Path | None,
+    **options: Any,
 ) -> None:
     """Write a MODEL for other programs.
 
@@ -57,6 +63,8 @@ def export_command(
 
     kind = output_format(output)
     given = {name: value for name, value in options.items() if value not in (None, False)}
-    trained = load_model(model, **given)
-    checkpoint = read_checkpoint(find_model(model)) if kind == "folder" else None
+    trained = load_model(model, configfile=configfile, **given)
+    checkpoint = (
+        read_checkpoint(find_model(model, configfile=configfile)) if kind == "folder" else None
+    )
     click.echo(export(trained, output, videos=videos, pixels=pixels, checkpoint=checkpoint))

@@ -39,6 +39,7 @@ _OF_RUN = ("n_threads", "no_cuda", "inference_batch_size")
 @click.option(
     "--fps", type=click.FloatRange(min=0, min_open=True), help="Frames a second to select."
 )
+@click.option("--configfile", type=FOUND, help="Config whose experiment MODEL may name.")
 @section_options(InferenceOptions, RunOptions, only=(*_OF_MODEL, *_OF_RUN), has_defaults=False)
 def features_command(
     model: str,
@@ -49,6 +50,7 @@ def features_command(
     inference_subset: str | None,
     short_side: int | None,
     fps: float | None,
+    configfile: Path | None,
     **options: Any,
 ) -> None:
     """Write what goes into the last layer of a MODEL: a row a video, averaged over its clips.
@@ -87,6 +89,7 @@ def features_command(
     run = section_of(RunOptions, options)
     if annotations:
         from r3d.inference.features import features
+        from r3d.modelfiles import find_model
 
         features(
             section_of(InferenceOptions, options),
@@ -94,10 +97,11 @@ def features_command(
             subset=inference_subset or "val",
             frames=video_path or "",
             file_type=file_type or "jpg",
-            model=model,
+            model=find_model(model, configfile=configfile),
             output=output,
             run=run,
         )
+        click.echo(f"{output}: features of {annotations[0]}, subset {inference_subset or 'val'}")
         return
     from tqdm import tqdm
 
@@ -107,7 +111,7 @@ def features_command(
     from r3d.inference.videofeatures import video_features
 
     given = {name: options[name] for name in _OF_MODEL if options[name] not in (None, False)}
-    trained = load_model(model, **given)
+    trained = load_model(model, configfile=configfile, **given)
     selection = trained.selection(short_side=short_side, fps=fps)
     found, problems = find_videos(videos)
     for problem in problems:

@@ -102,9 +102,9 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     said: dict[str, list[str]] = {name: [] for title in titles for name in cli.groups[title]}
     handler = logging.Handler(logging.INFO)
     logger = logging.getLogger("r3d")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logger, "handlers", [*logger.handlers, handler])
+        patch.setattr(logger, "level", logging.INFO)
         patch.chdir(folder)
         for name, lines in said.items():
             prepare(name, folder)
@@ -112,7 +112,6 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
             for words in examples(name) if name not in NOT_RUN else []:
                 done = CliRunner().invoke(cli, words[1:])
                 assert done.exit_code == 0, (words, done.output, done.exception)
-    logger.removeHandler(handler)
     return said
 
 

@@ -18,7 +18,7 @@ from smallrun import SmallRun
 STAGES = (
     *("start", "render_motion", "list_split", "shard_videos", "extract_shard", "gather_ledger"),
     *("annotate_split", "train_model", "infer_subset", "evaluate_subset", "follow_videos"),
-    *("plot_curves", "plot_confusion", "summarise"),
+    *("plot_curves", "plot_confusion", "summarise", "make_gallery", "make_report"),
 )
 """In their order: Snakemake before its first job, and the scripts of the rules."""
 
@@ -273,7 +273,7 @@ def processes_in(folder: Path) -> list[str]:
 
 
 def made(folder: Path) -> dict[str, bytes]:
-    """All files but Snakemake's notes; of logs of jobs and their times only the names count."""
+    """All files but Snakemake's notes; of what tells times only the names count."""
     files = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
@@ -286,6 +286,7 @@ def made(folder: Path) -> dict[str, bytes]:
         else:
             content = path.read_bytes()
         told = name.parts[:2] in (("results", "logs"), ("results", "benchmarks"))
+        told = told or name.name in ("speed.log", "index.html")
         # Of the rendered video, which is another file in each folder.
         files[str(name)] = b"" if told else re.sub(rb'"mtime_ns": \d+', b"", content)
     return files

@@ -104,14 +104,16 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     logger = logging.getLogger("r3d")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logger, "handlers", [*logger.handlers, handler])
-        patch.setattr(logger, "level", logging.INFO)
         patch.chdir(folder)
+        level = logger.level
+        logger.setLevel(logging.INFO)
         for name, lines in said.items():
             prepare(name, folder)
             patch.setattr(handler, "emit", lambda record, to=lines: to.append(record.getMessage()))
             for words in examples(name) if name not in NOT_RUN else []:
                 done = CliRunner().invoke(cli, words[1:])
                 assert done.exit_code == 0, (words, done.output, done.exception)
+        logger.setLevel(level)
     return said
 
 

@@ -105,7 +105,11 @@ class Evaluation:
         content = {"experiment": experiment, "split": split, **self._summary()}
         with atomic_path(accuracy) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        tops = ", ".join(f"top-{k} {self.accuracy(k):.4f}" for k in self.correct)
+        shares = {k: self.accuracy(k) for k in self.correct}
+        tops = ", ".join(
+            f"top-{k} {'unknown' if share is None else f'{share:.4f}'}"
+            for k, share in shares.items()
+        )
         _log.info(
             "%s: %s over %d videos; by class in %s, confusions in %s",
             *(accuracy, tops, self.listed.sum(), classes, confusion),

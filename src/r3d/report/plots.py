@@ -145,7 +145,7 @@ def plot_timeline(
     ticks = (0, 0.05, 0.25, 0.5, 1)
     bar = figure.colorbar(image, ax=axes, ticks=ticks, label="Score")
     bar.ax.set_yticklabels([f"{tick:g}" for tick in ticks])
-    _save(figure, output, f"the scores of {len(labels)} classes over time")
+    _save(figure, output)  # one of many, whose folder is named at the end
 
 
 def _read_log(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -225,8 +225,8 @@ def _new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="compressed")
 
 
-def _save(figure: "Figure", output: Path, what: str) -> None:
-    """Write the figure, `what` in words, so that equal figures give equal bytes."""
+def _save(figure: "Figure", output: Path, what: str = "") -> None:
+    """Write the figure so that equal figures give equal bytes, and say `what` it is."""
     from matplotlib import rc_context
 
     supported = figure.canvas.get_supported_filetypes()
@@ -237,4 +237,5 @@ def _save(figure: "Figure", output: Path, what: str) -> None:
     metadata = {"Date": None} if output.suffix == ".svg" else None
     with rc_context({"svg.hashsalt": "r3d"}), atomic_path(output) as partial:
         figure.savefig(partial, dpi=150, metadata=metadata)
-    _log.info("%s: %s", output, what)
+    if what:
+        _log.info("%s: %s", output, what)

@@ -40,7 +40,7 @@ def write_report(
         config: what is set, without what is at its default.
     """
     need_writable(output, folder=True)
-    found = [read_run(files_of_run) for files_of_run in runs]
+    found = [run for run in map(read_run, runs) if run is not None]
     contents = contents_of(found)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from r3d.errors import InputError
 from r3d.evaluation.evaluate import read_result
 from r3d.evaluation.statistics import Flags
 from r3d.files import read_json
@@ -95,8 +94,8 @@ class Run:
         return np.array([label in [name for name, _ in best[:k]] for label, best in pairs], bool)
 
 
-def read_run(files: RunFiles) -> Run:
-    """Read a run.
+def read_run(files: RunFiles) -> Run | None:
+    """Read a run; None of one whose model knows the label of no video.
 
     Raises:
         InputError: if a file is not as the steps before write it.
@@ -108,7 +107,7 @@ def read_run(files: RunFiles) -> Run:
     # Only videos of the subset that the model was applied to, and with a label, are right or wrong.
     videos = videos[videos["correct"] != ""].reset_index(drop=True)
     if videos.empty:
-        raise InputError(f"{files.videos}: no video is right or wrong; expected at least one")
+        return None
     classes = read_columns(files.confusion, ("class",))["class"].tolist()
     labels, ranking = read_result(files.result, classes, largest_k=max(ks))
     best = [ranking.get(video, [])[: max(ks)] for video in videos["id"]]

@@ -25,9 +25,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: setup  ## run the embedded default from rendered videos to the accuracy table
 	snakemake --cores $(CORES)
-	snakemake --report results/report.html
+	snakemake --report results/report.zip
 	@r3d summary results/summary.tsv
-	@printf 'This table is results/summary.tsv; the report results/report.html; all else is in results/\n'
+	@printf 'This table is results/summary.tsv; open results/report/index.html for the report; all else is in results/\n'
 
 test: setup  ## run the whole test suite
 	pytest --numprocesses $(CORES) --dist loadfile

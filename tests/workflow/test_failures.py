@@ -138,8 +138,8 @@ def test_after_a_finished_run(
     environment = break_it(run)
     why = run.fail(**environment)
     assert run.fail(target, **environment) == why
-    assert "not all results" in run.fail("--report", "report.html")
-    assert not (run.folder / "report.html").exists()
+    assert "not all results" in run.fail("--report", "report.zip")
+    assert not (run.folder / "report.zip").exists()
     run.config = SmallRun(run.folder).config
     run.list_videos()
     run.run()

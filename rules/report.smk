@@ -74,7 +74,6 @@ rule make_report:
         datasets=datasets_of_runs(),
         experiments=f"{RESULTS}/experiments",
         benchmarks=BENCHMARKS,
-        config=lambda wildcards: CONFIG.model_dump(exclude_defaults=True),
         step_code={
             step: code_version(step)
             for step in (

@@ -3,6 +3,7 @@ from pathlib import Path
 from r3d.workflow.jobs import job
 
 with job(snakemake.log[0]):
+    from r3d.config.loading import load_config
     from r3d.report.report import write_report
     from r3d.report.runs import RunFiles
 
@@ -35,6 +36,7 @@ with job(snakemake.log[0]):
             "annotation": list(map(Path, given.annotations)),
         },
         code=params.step_code,
-        config=params.config,
+        # From the config and not the params: how jobs run must not cause it to be made again.
+        config=load_config(snakemake.config).model_dump(exclude_defaults=True),
         title=f"Report of {Path(params.benchmarks).parent}",
     )

@@ -118,7 +118,7 @@ def wrong_ledger(run: SmallRun) -> dict[str, str]:
 
 
 def wrong_training(run: SmallRun) -> dict[str, str]:
-    run.config["defaults"].update(learning_rate=1e30, n_epochs=3)
+    run.config["defaults"].update(learning_rate=1e20, n_epochs=3)
     return {}
 
 

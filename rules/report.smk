@@ -72,7 +72,6 @@ rule make_report:
             for name, split in runs(evaluated=True)
         ],
         datasets=datasets_of_runs(),
-        experiments=f"{RESULTS}/experiments",
         benchmarks=BENCHMARKS,
         step_code={
             step: code_version(step)

@@ -10,7 +10,7 @@ with job(snakemake.log[0]):
     given, params = snakemake.input, snakemake.params
     runs = []
     for place, (experiment, split, subset, trained) in enumerate(params.runs):
-        folder = Path(params.experiments, experiment, split)
+        folder = Path(given.accuracies[place]).parent
         runs.append(
             RunFiles(
                 experiment,

@@ -75,6 +75,7 @@ class Corpus:
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
     opened: bytes = b""
     asked: bool = False
+    memory_before_kb: int = 0
     memory_kb: int = 0
 
     @property
@@ -135,6 +136,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         assert libc.inotify_add_watch(watch, bytes(target.parent), _IN_OPEN) > 0
         try:
             names = [*made.files, *made.no_files, *odd_videos.NAMES]
+            made.memory_before_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            made.memory_before_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
             made.table = extract(folder, names, made.sound)
             made.memory_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
             try:
@@ -290,7 +293,8 @@ def test_every_reason_is_a_line_that_a_person_can_read(corpus: Corpus) -> None:
 
 
 def test_the_corpus_is_bounded(corpus: Corpus) -> None:
-    assert corpus.memory_kb < 1_300_000
+    # Earlier tests of this process may have had a larger child.
+    assert corpus.memory_kb <= max(corpus.memory_before_kb, 1_300_000)
     assert not corpus.table["reason"].str.contains("timeout").any()
 
 

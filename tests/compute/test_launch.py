@@ -318,6 +318,7 @@ def test_every_process_of_a_deterministic_training_asks_torch_for_it(
     data: Path, tmp_path: Path, monkeypatch
 ):
     """And two processes on a CPU give the same bytes from run to run, with and without."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)  # which stays once it was set
     models = []
     for deterministic in (True, False):
         output = tmp_path / str(deterministic)

@@ -16,6 +16,7 @@ from samples import FILE_TYPES, DataSet, annotate
 from r3d.annotations.reading import Annotation, read_annotation
 from r3d.annotations.writing import write_activitynet
 from r3d.frames.layouts import FileType
+from r3d.frames.ledger import MANIFEST_COLUMNS
 
 pytestmark = pytest.mark.differential
 
@@ -108,8 +109,8 @@ def test_activitynet(reference: Reference, tmp_path: Path) -> None:
     more = [{"segment": segment, "label": "Archery"} for segment in ([2.5, 9.0], [0.0, 0.5])]
     next(iter(data["database"].values()))["annotations"] += more
     path.write_text(json.dumps(data))
-    rows = [f"{name}\tv_{name}\t{n_frames}\t10.0" for name in data["database"]]
-    ledger = ["id\tkey\tframes\tfps", *rows]
+    rows = [f"{name}\t\tv_{name}\tok\t\t{n_frames}\t10.0\t8\t8" for name in data["database"]]
+    ledger = ["\t".join(MANIFEST_COLUMNS), *rows]
     (tmp_path / "ledger.tsv").write_text("\n".join(ledger) + "\n")
     for name in data["database"]:
         (tmp_path / f"v_{name}").mkdir()

@@ -1,6 +1,7 @@
 """The public names: light to import, each with a docstring that runs, and docs/library.md."""
 
 import ast
+import dataclasses
 import doctest
 import inspect
 import json
@@ -24,6 +25,7 @@ import r3d
 from r3d.clips.loader import make_loader
 from r3d.clips.modelinput import model_input
 from r3d.errors import InputError
+from r3d.frames.form import FrameForm
 
 NAMES = sorted({*r3d.__all__} - {"__version__"})
 
@@ -137,6 +139,19 @@ def test_a_video_gives_the_input_that_its_frames_give(inside: Path):
     expected = model_input(r3d.collate_clips(own), model.options)
     found = model.video_input("video.avi", short_side=36)
     assert torch.equal(found, expected)
+
+
+def test_other_frames_than_those_of_the_training_are_said(inside: Path, caplog):
+    model = r3d.load_model("model.pth")
+    trained = FrameForm(short_side=72, fps=25, rates=(25.0, 25.0))
+    model = dataclasses.replace(model, frames=trained)
+    for given in ({}, {"short_side": 72}, {"fps": 25}):
+        model.selection(**given)
+    assert not caplog.messages
+    model.selection(short_side=36, fps=5)
+    (line,) = caplog.messages
+    for part in ("short side 36", "5 frames a second", "short side 72 and 25 frames a second"):
+        assert part in line
 
 
 def test_frames_give_the_input_that_their_jpegs_give(inside: Path):

@@ -665,3 +665,11 @@ def test_a_mismatch_says_what_a_released_file_is_by_its_name(
     assert "released resnet-50 of Kinetics-700" in message
     assert f"set model_depth: {content['model_depth']}" in message
     assert "\n" not in message
+
+
+def test_a_network_for_pictures_is_none_for_videos():
+    """ResNets of torchvision have the names of ours, and kernels without time."""
+    from torchvision.models import resnet18
+
+    with pytest.raises(InputError, match="holds no network of"):
+        describe(resnet18().state_dict())

@@ -84,6 +84,7 @@ class TrainedModel:
                 "input_type: rgb"
             )
         frames = self.frames or FrameForm()
+        asked = FrameForm(short_side=short_side, fps=fps, rates=None if fps is None else (fps, fps))
         if short_side is None:
             short_side = 240 if frames.short_side is None else int(frames.short_side)
         if fps is None:
@@ -97,6 +98,8 @@ class TrainedModel:
         ):
             if not fits:
                 raise InputError(f"{name}: {value!r} is refused; accepted: {accepted}")
+        if other := frames.difference(asked):
+            _log.warning("model: is asked about frames of %s", other)
         return Selection(
             short_side=short_side,
             quality=quality,

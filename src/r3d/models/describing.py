@@ -47,6 +47,8 @@ def describe(state_dict: Mapping[str, Any]) -> Architecture:
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
     try:
+        if any(len(shape) == 4 for shape in shapes.values()):
+            raise LookupError("convolutions over pictures, which have no time")
         if "features.conv1.weight" in shapes:
             return _describe_densenet(shapes)
         return _describe_resnet(shapes)

@@ -28,7 +28,7 @@ CLIPS: dict[str, Any] = {
 """The options of their clips."""
 
 _REFUSED = {
-    "mc3_18": "its later convolutions have no extent in time, which those of no family here lack",
+    "mc3_18": "its later convolutions have no extent in time, as those of all families here have",
     "r2plus1d_18": "its stem and the middle widths of its blocks are not those of resnet2p1d",
 }
 

@@ -61,7 +61,11 @@ def infer_command(
     inference_subset: str,
     **options: Any,
 ) -> None:
-    """Apply a trained network to the videos of a subset: the top-k classes of each."""
+    """Apply a trained network to the videos of a subset: the top-k classes of each.
+
+    Network, size, length and stride of the clips and normalisation are the model's own, whatever
+    the defaults below say: give them only where the file does not state them, or to differ.
+    """
     from r3d.inference.infer import infer
     from r3d.modelfiles import find_model
 

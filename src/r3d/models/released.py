@@ -181,8 +181,8 @@ that stays:
   2020: {_FILES_2020}
   2018 (resnet-50-kinetics.pth, resnext-101-64f-kinetics.pth, ...): {_FILES_2018}
 Put them into the folder {MODELS_FOLDER}/ under their names. Then r3d50_K_200ep names a model: for
-r3d infer --model_path, pretrain_path and r3d.load_model. Network, normalisation and classes
-come with the name; no option and no class_order is needed."""
+r3d predict, features, export, info and infer, pretrain_path and r3d.load_model. Network,
+normalisation and classes come with the name; no option and no class_order is needed."""
 _ABOUT_CLASSES = """\
 The files do not name their classes. These orders are not confirmed by an accuracy on labelled
 videos; a class_order that is given counts instead."""

@@ -55,5 +55,4 @@ def status_command(configfile: Path, curves: bool) -> None:
     config = read_config(configfile)
     click.echo(status_text(config))
     if curves:
-        for picture in draw_curves(config, Path(config.results, "status")):
-            click.echo(picture)
+        draw_curves(config, Path(config.results, "status"))  # which says what it draws

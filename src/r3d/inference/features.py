@@ -19,7 +19,7 @@ from tqdm import tqdm
 from r3d.annotations.reading import Annotation, read_annotation
 from r3d.clips.datasets import InferenceClips
 from r3d.clips.loader import make_loader
-from r3d.compute.device import choose_device, choose_dtype, enough_memory, use_cores
+from r3d.compute.device import choose_device, choose_dtype, enough_memory, same_bits, use_cores
 from r3d.compute.distributed import join_world
 from r3d.config.networks import given_options
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
@@ -93,7 +93,7 @@ def features(
     device = choose_device(no_cuda=run.no_cuda)
     dtype = choose_dtype(options.precision, device)
     use_cores(n_cores)
-    with join_world(device) as world:
+    with same_bits(run.deterministic), join_world(device) as world:
         device = world.own(device)
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)

@@ -194,7 +194,7 @@ class _Spool(MutableMapping[int, bytes]):
         return self._file.read(end - begin)
 
     def __delitem__(self, index: int) -> None:
-        raise NotImplementedError
+        raise TypeError("JPEGs are only added")
 
     def __len__(self) -> int:
         return len(self._ends) - 1

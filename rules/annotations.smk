@@ -7,7 +7,7 @@ rule annotations:
             [
                 (name, split)
                 for name in [*CONFIG.datasets, *CONFIG.merged]
-                for split in CONFIG.dataset(name).all_splits
+                for split in CONFIG.splits_in_use(name)
             ]
         ),
     localrule: True

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from r3d.annotations.parts import PARTS, TRAINING
-from r3d.config.config import NAME_PATTERN
+from r3d.config.config import NAME_PATTERN, split_of
 from r3d.config.inputs import check_inputs, has_labels, list_files
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.config.yamlfile import read_yaml
@@ -72,6 +72,7 @@ FRAMES_DIGEST = f"{RESULTS}/datasets/{{dataset}}/frames.sha256"
 ANNOTATION = CONFIG.annotation("{dataset}", "{split}")
 PART_DIGEST = f"{ANNOTATION.removesuffix('.json')}.{{part}}.sha256"
 PART_DIGESTS = {part: PART_DIGEST.replace("{part}", part) for part in PARTS}
+# The split of a run of an experiment has its seed behind it, if there are several (`Config.runs`).
 EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}/{{split}}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
@@ -237,10 +238,11 @@ def checkpoints_behind(wildcards):
     After a checkpoint, Snakemake asks only those jobs anew that depend on it themselves: others run
     because of what was expected before, though their inputs stayed as they were.
     """
-    own = experiment_of(wildcards).dataset, wildcards.split
+    own = experiment_of(wildcards).dataset, split_of(wildcards.split)
     run = wildcards.experiment, wildcards.split
     before = [
-        (CONFIG.experiments[name].dataset, split) for name, split in trainings([run])
+        (CONFIG.experiments[name].dataset, split_of(before))
+        for name, before in trainings([run])
     ]
     files = []
     for dataset, split in dict.fromkeys([own, *before]):
@@ -259,7 +261,7 @@ def parts_of(wildcards):
     """The data sets that a job's experiment is about, one or those that are merged, and splits."""
     name = experiment_of(wildcards).dataset
     if name not in CONFIG.merged:
-        return [(name, wildcards.split)]
+        return [(name, split_of(wildcards.split))]
     parts = CONFIG.dataset(name).parts.items()
     return [(part, dataset.all_splits[0]) for part, dataset in parts]
 
@@ -277,7 +279,7 @@ def group_patterns(wildcards):
 
 def experiment_annotation(wildcards):
     dataset = experiment_of(wildcards).dataset
-    return ANNOTATION.format(dataset=dataset, split=wildcards.split)
+    return ANNOTATION.format(dataset=dataset, split=split_of(wildcards.split))
 
 
 def digest_of_part(part=None):
@@ -287,7 +289,7 @@ def digest_of_part(part=None):
     that is listed, whatever for.
     """
     return lambda wildcards: PART_DIGESTS[part or wildcards.subset].format(
-        dataset=experiment_of(wildcards).dataset, split=wildcards.split
+        dataset=experiment_of(wildcards).dataset, split=split_of(wildcards.split)
     )
 
 
@@ -304,7 +306,7 @@ def model_path(model):
 
 def fetched_models(runs):
     """The files of torchvision's that these runs begin with."""
-    starts = [CONFIG.start(name, split) for name, split in runs + trainings(runs)]
+    starts = [CONFIG.start(name, run) for name, run in runs + trainings(runs)]
     return [
         model_path(start)
         for start in starts
@@ -342,13 +344,13 @@ def check_gpus():
 
 
 def runs(evaluated=False):
-    """Each experiment with each of its splits; only those with labels if asked."""
+    """Each run of each experiment; only those with labels if asked."""
     return [
-        (name, split)
+        (name, run)
         for name, experiment in CONFIG.experiments.items()
         if not evaluated
         or has_labels(CONFIG.dataset(experiment.dataset), experiment.inference_subset)
-        for split in CONFIG.experiment_splits(name)
+        for run in CONFIG.runs(name)
     ]
 
 
@@ -364,13 +366,13 @@ def is_trained_on(wildcards):
 def trainings(runs):
     """The trainings that runs begin with: their own, and those that they start from."""
     found = {}
-    for name, split in runs:
+    for name, run in runs:
         while name:
             experiment = CONFIG.experiments[name]
             if not experiment.no_train:
-                found[name, split] = True
+                found[name, run] = True
             if experiment.pretrain:
-                split = CONFIG.pretrain_split(name, split)
+                run = CONFIG.pretrain_run(name, run)
             name = experiment.pretrain
     return list(found)
 
@@ -378,8 +380,8 @@ def trainings(runs):
 def of_trainings(runs, *names):
     """Files of each of these trainings."""
     return [
-        f"{EXPERIMENT}/{name}".format(experiment=experiment, split=split)
-        for experiment, split in trainings(runs)
+        f"{EXPERIMENT}/{name}".format(experiment=experiment, split=run)
+        for experiment, run in trainings(runs)
         for name in names
     ]
 
@@ -389,12 +391,32 @@ def of_subsets(runs, *endings):
     return [
         f"{EXPERIMENT}/{{subset}}.{ending}".format(
             experiment=name,
-            split=split,
+            split=run,
             subset=CONFIG.experiments[name].inference_subset,
         )
-        for name, split in runs
+        for name, run in runs
         for ending in endings
     ]
+
+
+def files_of_run(name, run):
+    """What the report reads of a run, by what it is."""
+    experiment = CONFIG.experiments[name]
+    of_subset = {
+        "accuracy": "accuracy.json",
+        "videos": "videos.tsv",
+        "result": "json",
+        "confusion": "confusion.tsv",
+        "gallery": "gallery",
+    }
+    endings = {
+        kind: f"{experiment.inference_subset}.{ending}"
+        for kind, ending in of_subset.items()
+    }
+    if not experiment.no_train:
+        endings |= {f"{log}_log": f"{log}.log" for log in ("train", "val", "speed")}
+    folder = EXPERIMENT.format(experiment=name, split=run)
+    return {kind: f"{folder}/{ending}" for kind, ending in endings.items()}
 
 
 def datasets_of_runs():
@@ -406,7 +428,7 @@ def datasets_of_runs():
 
 def annotations_of_runs():
     """The annotation of each data set and split that a run is about."""
-    pairs = [(CONFIG.experiments[name].dataset, split) for name, split in runs()]
+    pairs = [(CONFIG.experiments[name].dataset, split_of(run)) for name, run in runs()]
     return [
         ANNOTATION.format(dataset=dataset, split=split)
         for dataset, split in dict.fromkeys(pairs)

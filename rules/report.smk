@@ -35,12 +35,11 @@ rule summarise:
 
 rule make_report:
     input:
-        accuracies=of_subsets(runs(evaluated=True), "accuracy.json"),
-        videos=of_subsets(runs(evaluated=True), "videos.tsv"),
-        results=of_subsets(runs(evaluated=True), "json"),
-        confusions=of_subsets(runs(evaluated=True), "confusion.tsv"),
-        galleries=of_subsets(runs(evaluated=True), "gallery"),
-        logs=of_trainings(runs(evaluated=True), "train.log", "val.log", "speed.log"),
+        runs=[
+            file
+            for name, run in runs(evaluated=True)
+            for file in files_of_run(name, run).values()
+        ],
         ledgers=[LEDGER.format(dataset=name) for name in datasets_of_runs()],
         lists=[table for name in datasets_of_runs() for table in list_tables(name)],
         annotations=annotations_of_runs(),
@@ -63,13 +62,14 @@ rule make_report:
         runtime=60,
     params:
         runs=[
-            (
-                name,
-                split,
-                CONFIG.experiments[name].inference_subset,
-                not CONFIG.experiments[name].no_train,
-            )
-            for name, split in runs(evaluated=True)
+            {
+                "experiment": name,
+                "split": split_of(run),
+                "seed": CONFIG.seed(name, run),
+                "subset": CONFIG.experiments[name].inference_subset,
+                "files": files_of_run(name, run),
+            }
+            for name, run in runs(evaluated=True)
         ],
         datasets=datasets_of_runs(),
         benchmarks=BENCHMARKS,

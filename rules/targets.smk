@@ -18,7 +18,7 @@ def to_lists(datasets):
         if dataset.render:
             folder = folder_of_lists(dataset)
             parts.append(f"{folder}/{file}" for file in MOTION_LISTS)
-        splits = dataset.all_splits
+        splits = CONFIG.splits_in_use(name)
         parts.append(expand([LISTS, LABELS], dataset=name, split=splits))
     return unique(*parts)
 
@@ -54,7 +54,7 @@ def to_annotations(wanted):
 
 def to_annotations_of(runs):
     return to_annotations(
-        [(CONFIG.experiments[name].dataset, split) for name, split in runs]
+        [(CONFIG.experiments[name].dataset, split_of(run)) for name, run in runs]
     )
 
 

@@ -52,7 +52,9 @@ rule train_model:
         tasks_per_gpu=0,  # else the plugin asks for `tasks` on each GPU
         slurm_extra=slurm_extra,
     params:
-        experiment=lambda wildcards: experiment_of(wildcards).options(TrainingOptions),
+        experiment=lambda wildcards: CONFIG.training_options(
+            wildcards.experiment, wildcards.split
+        ),
         frames=option(dataset_of, "frames"),
         file_type=option(dataset_of, "file_type"),
         # Not declared as an output: it has to outlive a failed attempt, and a change of options.

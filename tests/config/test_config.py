@@ -84,7 +84,7 @@ def test_a_merged_data_set_is_one_to_an_experiment():
     raw["experiments"]["tuned"] = {"dataset": "ucf", "pretrain": "base", "n_pretrain_classes": 152}
     config = load_config(raw)
     assert config.experiment_splits("base") == ("all",)
-    assert config.pretrain_split("tuned", "01") == "all"
+    assert config.pretrain_run("tuned", "01") == "all"
     assert config.dataset("both").n_classes == 152
     assert load_config(edited(both())).dataset("both").n_classes is None
     raw["experiments"]["tuned"]["n_pretrain_classes"] = 101
@@ -120,7 +120,7 @@ def test_splits_of_an_experiment():
     config = load_config(MINIMAL)
     assert config.experiment_splits("base") == ("01", "02", "03")
     assert config.experiment_splits("tuned") == ("02",)
-    assert config.pretrain_split("tuned", "02") == "02"
+    assert config.pretrain_run("tuned", "02") == "02"
 
 
 def test_what_starts_from_another_experiment_may_see_other_clips():
@@ -134,7 +134,7 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
     raw["experiments"]["tuned"] = {"dataset": "hmdb", "pretrain": "base"}
     config = load_config(raw)
     assert config.experiment_splits("tuned") == ("1", "2", "3")
-    assert config.pretrain_split("tuned", "1") == "03"
+    assert config.pretrain_run("tuned", "1") == "03"
 
 
 @pytest.mark.parametrize(

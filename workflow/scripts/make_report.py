@@ -8,24 +8,16 @@ with job(snakemake.log[0]):
     from r3d.report.runs import RunFiles
 
     given, params = snakemake.input, snakemake.params
-    runs = []
-    for place, (experiment, split, subset, trained) in enumerate(params.runs):
-        folder = Path(given.accuracies[place]).parent
-        runs.append(
-            RunFiles(
-                experiment,
-                split,
-                subset,
-                accuracy=Path(given.accuracies[place]),
-                videos=Path(given.videos[place]),
-                result=Path(given.results[place]),
-                confusion=Path(given.confusions[place]),
-                train_log=folder / "train.log" if trained else None,
-                val_log=folder / "val.log" if trained else None,
-                speed_log=folder / "speed.log" if trained else None,
-                gallery=Path(given.galleries[place]),
-            )
+    runs = [
+        RunFiles(
+            run["experiment"],
+            run["split"],
+            run["subset"],
+            seed=run["seed"],
+            **{kind: Path(file) for kind, file in run["files"].items()},
         )
+        for run in params.runs
+    ]
     write_report(
         runs,
         Path(snakemake.output[0]),

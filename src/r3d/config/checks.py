@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from r3d.config.config import NAME_PATTERN, Config, Experiment
+from r3d.config.config import NAME_PATTERN, Config, Experiment, MergedDataset
 from r3d.config.options import ModelOptions
+from r3d.lists.folds import FORMATS_WITH_FOLDS
 
 
 def misfits(config: Config) -> Iterator[str]:
@@ -39,7 +40,7 @@ def misfits(config: Config) -> Iterator[str]:
     for name, experiment in config.experiments.items():
         start = experiment.pretrain
         if start and wrong.isdisjoint({f"experiments.{name}", f"experiments.{start}"}):
-            yield from _check_start(config, f"experiments.{name}", experiment, start)
+            yield from _check_start(config, name, start)
 
 
 def _check_merged(config: Config, name: str, parts: list[str]) -> Iterator[str]:
@@ -97,6 +98,8 @@ def _check_experiment(config: Config, where: str, experiment: Experiment) -> Ite
                 f"{where}.splits: {split!r} is not a split in use of {experiment.dataset}; "
                 f"accepted: {', '.join(map(repr, accepted))}"
             )
+    if experiment.folds:
+        yield from _check_folds(config, where, experiment)
     if experiment.pretrain not in (None, *config.experiments):
         yield (
             f"{where}.pretrain: {experiment.pretrain!r} is not one of the experiments: "
@@ -104,12 +107,35 @@ def _check_experiment(config: Config, where: str, experiment: Experiment) -> Ite
         )
 
 
-def _check_start(config: Config, where: str, experiment: Experiment, start: str) -> Iterator[str]:
+def _check_folds(config: Config, where: str, experiment: Experiment) -> Iterator[str]:
+    dataset = config.dataset(experiment.dataset)
+    if isinstance(dataset, MergedDataset):
+        yield (
+            f"{where}.folds: {experiment.folds} goes with a single data set, and "
+            f"{experiment.dataset} is a merged one; leave it out"
+        )
+    elif dataset.format not in FORMATS_WITH_FOLDS:
+        yield (
+            f"{where}.folds: {experiment.folds} goes with format: {', '.join(FORMATS_WITH_FOLDS)}; "
+            f"the splits of {dataset.format} are official: leave it out, or choose among them by "
+            "splits"
+        )
+
+
+def _check_start(config: Config, name: str, start: str) -> Iterator[str]:
     """Refuse what does not fit the experiment that another one starts from."""
+    where, experiment = f"experiments.{name}", config.experiments[name]
     source = config.experiments[start]
     available = config.experiment_splits(start)
+    seeds = config.seeds(start)
+    missing_seeds = [seed for seed in config.seeds(name) if seed not in seeds]
+    if len(seeds) > 1 and missing_seeds:
+        yield (
+            f"{where}.pretrain: {start!r} does not train with seed {missing_seeds[0]}; it trains "
+            f"with {', '.join(map(str, seeds))}: give seeds (or manual_seed) among them"
+        )
     if source.dataset == experiment.dataset:
-        wanted = experiment.splits or config.dataset(experiment.dataset).all_splits
+        wanted = config.experiment_splits(name)
         missing = [split for split in wanted if split not in available]
         if missing:
             yield (
@@ -119,7 +145,8 @@ def _check_start(config: Config, where: str, experiment: Experiment, start: str)
     elif len(available) > 1:
         yield (
             f"{where}.pretrain: {start!r} trains on another data set and on several splits "
-            f"({', '.join(map(repr, available))}): give it one"
+            f"({', '.join(map(repr, available))}): "
+            + ("start from one without folds" if config.folds(start) else "give it one")
         )
     names = list(ModelOptions.model_fields)
     if experiment.no_train:  # else the inputs may be others

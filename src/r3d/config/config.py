@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from r3d.config.options import (
     Count,
@@ -26,9 +27,31 @@ from r3d.config.options import (
     TrainingOptions,
 )
 from r3d.frames.layouts import Colour, FileType
-from r3d.lists import FORMATS
+from r3d.lists import FORMATS, all_folds, fold_of
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+
+_MOST_FOLDS, _MOST_SEEDS = 100, 100
+
+
+def _checked_seeds(value: Any) -> Any:
+    """Seeds as they are, or how many; said in one go, not once for either form."""
+    seeds = value if isinstance(value, list) else [value]
+    numbers = [seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)]
+    lowest, most = (0, 2**63 - 1) if isinstance(value, list) else (1, _MOST_SEEDS)
+    if value is not None and (
+        len(numbers) < len(seeds)
+        or not 1 <= len(set(seeds)) == len(seeds) <= _MOST_SEEDS
+        or not all(lowest <= number <= most for number in numbers)
+    ):
+        raise PydanticCustomError(
+            "seeds",
+            f"give up to {_MOST_SEEDS} distinct whole numbers from 0 on, as [1, 2, 3], or how many",
+        )
+    return value
+
+
+Seeds = Annotated[int | list[int] | None, BeforeValidator(_checked_seeds)]
 
 
 class Rendering(Section):
@@ -122,6 +145,10 @@ class Dataset(Section):
         """The splits in use: those chosen, or all that the format has."""
         return tuple(self.splits) if self.splits else FORMATS[self.format].splits
 
+    def listed_split(self, split: str) -> str:
+        """The split whose list holds the videos of another one, which may be a fold of them."""
+        return split if fold_of(split) is None else self.all_splits[0]
+
 
 @dataclass(frozen=True)
 class MergedDataset:
@@ -159,6 +186,14 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
     """Name of the data set."""
     splits: list[str] | None = None
     """Splits to run on, each by itself; all that the data set uses if not given."""
+    folds: Annotated[int, Field(ge=2, le=_MOST_FOLDS)] | None = None
+    """Cross-validate in place of splits: divide the videos for training and validation of a csv,
+    folders or ucf101 into so many folds, and train as often, each time validating on another one.
+    Groups stay together, classes are divided evenly. An experiment that starts from another one on
+    the same data set has its folds."""
+    seeds: Seeds = None
+    """Train each split or fold once with each of these seeds, as [1, 2, 3]; or how many, from
+    manual_seed on. With no_train the seeds are those of the models that are applied."""
     inference_subset: Literal["train", "val", "test"] = "val"
     """Subset to apply the trained model to."""
     no_train: bool = False
@@ -169,6 +204,11 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
     def problems(self) -> Iterator[str]:
         if self.no_train and not (self.pretrain or self.pretrain_path):
             yield ("no_train: true needs pretrain (an experiment) or pretrain_path (a file)")
+        if self.folds and self.splits:
+            yield (
+                f"folds: {self.folds} and splits: {self.splits} exclude each other: folds are made "
+                "anew from all videos; give one of them"
+            )
         processes = self.resources.nodes * self.resources.processes_per_node
         if self.batch_size % processes and not self.no_train:
             yield (
@@ -212,34 +252,112 @@ class Config(Section):
             return MergedDataset({part: self.datasets[part] for part in self.merged[name]})
         return self.datasets[name]
 
-    def experiment_splits(self, name: str) -> tuple[str, ...]:
-        """The splits that an experiment runs on: its own choice, or all of its data set."""
+    def folds(self, name: str) -> int | None:
+        """The folds of an experiment: its own, or those of what it starts from on its data set."""
         experiment = self.experiments[name]
+        start = self.experiments.get(experiment.pretrain or "")
+        if experiment.folds or experiment.splits or start is None:
+            return experiment.folds
+        return self.folds(str(experiment.pretrain)) if start.dataset == experiment.dataset else None
+
+    def experiment_splits(self, name: str) -> tuple[str, ...]:
+        """The splits that an experiment runs on: folds, its own choice, or all of its data set."""
+        experiment = self.experiments[name]
+        if n := self.folds(name):
+            return tuple(fold.name for fold in all_folds(n))
         return tuple(experiment.splits or self.dataset(experiment.dataset).all_splits)
+
+    def splits_in_use(self, name: str) -> tuple[str, ...]:
+        """The splits of a data set with the folds that experiments divide its videos into."""
+        of_experiments = [
+            split
+            for experiment, options in self.experiments.items()
+            if options.dataset == name
+            for split in self.experiment_splits(experiment)
+        ]
+        return tuple(dict.fromkeys([*self.dataset(name).all_splits, *of_experiments]))
+
+    def seeds(self, name: str) -> tuple[int, ...]:
+        """The seeds that an experiment trains with, or those of the models that it applies."""
+        experiment = self.experiments[name]
+        if experiment.no_train:
+            applied = experiment.pretrain in self.experiments
+            return self.seeds(str(experiment.pretrain)) if applied else (experiment.manual_seed,)
+        if isinstance(experiment.seeds, list):
+            return tuple(experiment.seeds)
+        first = experiment.manual_seed
+        return tuple(range(first, first + (experiment.seeds or 1)))
+
+    def runs(self, name: str) -> tuple[str, ...]:
+        """The runs of an experiment, each a training or application of its own: split and seed.
+
+        The run with `manual_seed` is called like its split, so that it stays what it is when seeds
+        are added; another one has its seed behind: `01-seed2`.
+        """
+        return tuple(
+            self._run(name, split, seed)
+            for split in self.experiment_splits(name)
+            for seed in self.seeds(name)
+        )
+
+    def seed(self, name: str, run: str) -> int:
+        """The seed of a run of an experiment."""
+        stated = _SEED.search(run)
+        return int(stated[1]) if stated else self._manual_seed(name)
+
+    def _run(self, name: str, split: str, seed: int) -> str:
+        return split if seed == self._manual_seed(name) else f"{split}-seed{seed}"
+
+    def _manual_seed(self, name: str) -> int:
+        experiment = self.experiments[name]
+        if experiment.no_train and experiment.pretrain in self.experiments:
+            return self._manual_seed(str(experiment.pretrain))
+        return experiment.manual_seed
+
+    def training_options(self, name: str, run: str) -> dict[str, Any]:
+        """The plain values of the options of a run's training, as the params of a rule."""
+        options = self.experiments[name].options(TrainingOptions)
+        return {**options, "manual_seed": self.seed(name, run)}
 
     def annotation(self, dataset: str, split: str) -> str:
         """The annotation JSON of a split of a data set."""
         return f"{self.results}/datasets/{dataset}/annotations/{dataset}_{split}.json"
 
-    def model(self, name: str, split: str) -> Path | str:
-        """The model that an experiment applies: its own, or with `no_train` its start."""
+    def model(self, name: str, run: str) -> Path | str:
+        """The model that a run applies: its own, or with `no_train` its start."""
         if self.experiments[name].no_train:
-            start = self.start(name, split)
+            start = self.start(name, run)
             assert start is not None
             return start
-        return Path(self.results, "experiments", name, split, "model.pth")
+        return Path(self.results, "experiments", name, run, "model.pth")
 
-    def start(self, name: str, split: str) -> Path | str | None:
-        """What an experiment starts from: a model of another one, what `pretrain_path` names."""
+    def start(self, name: str, run: str) -> Path | str | None:
+        """What a run starts from: a model of another experiment, what `pretrain_path` names."""
         experiment = self.experiments[name]
         if experiment.pretrain:
-            return self.model(experiment.pretrain, self.pretrain_split(name, split))
+            return self.model(experiment.pretrain, self.pretrain_run(name, run))
         return experiment.pretrain_path
 
-    def pretrain_split(self, name: str, split: str) -> str:
-        """The split of the experiment that `name` starts from: the same on the same data set."""
+    def pretrain_run(self, name: str, run: str) -> str:
+        """The run that a run of `name` starts from.
+
+        On the same data set that of the same split. That with the same seed, if there are several.
+        """
         experiment = self.experiments[name]
         assert experiment.pretrain is not None
-        if self.experiments[experiment.pretrain].dataset == experiment.dataset:
-            return split
-        return self.experiment_splits(experiment.pretrain)[0]
+        same = self.experiments[experiment.pretrain].dataset == experiment.dataset
+        split = split_of(run) if same else self.experiment_splits(experiment.pretrain)[0]
+        seeds, seed = self.seeds(experiment.pretrain), self.seed(name, run)
+        return self._run(experiment.pretrain, split, seed if seed in seeds else seeds[0])
+
+
+_SEED = re.compile(r"-seed(\d+)$")
+
+
+def split_of(run: str) -> str:
+    """The split of a run, which may be a fold.
+
+    >>> split_of("01"), split_of("fold1of5-seed2")
+    ('01', 'fold1of5')
+    """
+    return _SEED.sub("", run)

@@ -19,12 +19,12 @@ from r3d.obstacles import need_writable
 
 
 def list_files(dataset: Dataset, split: str) -> list[Path]:
-    """The list files that a split of a data set is read from.
+    """The list files that a split of a data set is read from, which may be a fold.
 
     Raises:
         InputError: if the folder or a file is missing and is not to be rendered either.
     """
-    folder = Path(dataset.lists)
+    folder, split = Path(dataset.lists), dataset.listed_split(split)
     if dataset.render:
         return [folder / name for name in list_names(split)]
     return _format(dataset).files(folder, split)

@@ -17,7 +17,8 @@ def model_file(name: str | os.PathLike[str], *, configfile: AnyPath | None = Non
     """The checkpoint that a name stands for.
 
     What is no file, neither one in `models` nor one of torchvision's (`r3d.models.naming`), is an
-    experiment of a config, with the split after it where it has several, as `scratch/01`.
+    experiment of a config, with the run after it where it has several (`Config.runs`), as
+    `scratch/01`.
 
     Args:
         configfile: whose experiments may be meant; `config/config.yaml` by default, if it is there.
@@ -32,24 +33,24 @@ def model_file(name: str | os.PathLike[str], *, configfile: AnyPath | None = Non
     if configfile is None and not path.is_file():
         raise no_such_model(name)
     config = read_config(path)
-    experiment, _, split = os.fspath(name).partition("/")
+    experiment, _, run = os.fspath(name).partition("/")
     if experiment not in config.experiments:
         names = ", ".join(config.experiments)
         raise no_such_model(name, f"an experiment of {path} ({names}), ")
-    return _file_of_experiment(config, path, experiment, split)
+    return _file_of_experiment(config, path, experiment, run)
 
 
-def _file_of_experiment(config: Config, path: Path, experiment: str, split: str) -> Path:
-    splits = config.experiment_splits(experiment)
-    if not split and len(splits) == 1:
-        (split,) = splits
-    if split not in splits:
-        accepted = ", ".join(f"{experiment}/{name}" for name in splits)
+def _file_of_experiment(config: Config, path: Path, experiment: str, run: str) -> Path:
+    runs = config.runs(experiment)
+    if not run and len(runs) == 1:
+        (run,) = runs
+    if run not in runs:
+        accepted = ", ".join(f"{experiment}/{name}" for name in runs)
         raise InputError(
-            f"model {experiment}{split and '/'}{split}: an experiment of {path} with the splits "
-            f"{', '.join(splits)}; accepted: {accepted}"
+            f"model {experiment}{run and '/'}{run}: an experiment of {path} with the runs "
+            f"{', '.join(runs)}; accepted: {accepted}"
         )
-    model = config.model(experiment, split)
+    model = config.model(experiment, run)
     if isinstance(model, str):
         found = find_file(model)
         if found is None:
@@ -57,7 +58,7 @@ def _file_of_experiment(config: Config, path: Path, experiment: str, split: str)
         return found
     if not model.is_file():
         raise InputError(
-            f"model {experiment}/{split}: {model} is not there yet; make it: "
+            f"model {experiment}/{run}: {model} is not there yet; make it: "
             f"snakemake --cores 1 --configfile {path} {model}"
         )
     return model

@@ -90,6 +90,10 @@ def _add_checks(sections: Schema) -> None:
     ]
     known = {*MergedDataset.all_splits}.union(*formats)
     experiment["splits"]["anyOf"][0]["items"] = _one_of(sorted(known))
+    how_many, each = experiment["seeds"]["anyOf"][:2]
+    how_many |= {"minimum": 1, "maximum": 100}
+    each |= {"minItems": 1, "maxItems": 100, "uniqueItems": True}
+    each["items"]["minimum"] = 0
     for options in (dataset, experiment):
         options["splits"]["anyOf"][0] |= {"minItems": 1, "uniqueItems": True}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from r3d.config.config import Config, Dataset, Experiment, MergedDataset
+from r3d.config.config import Config, Dataset, Experiment, MergedDataset, split_of
 from r3d.config.starts import check_starts
 from r3d.doctor.findings import Report
 from r3d.doctor.folders import Present, look_for
@@ -20,7 +20,8 @@ from r3d.doctor.nearduplicates import FrameHashes, match_videos
 from r3d.errors import InputError
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.ledger import load_ledger
-from r3d.lists import subset_name
+from r3d.lists import Fold, SplitOptions, subset_name
+from r3d.lists.folds import fold_subsets
 from r3d.lists.sources import KINDS, shared_sources, sources_of
 
 _log = logging.getLogger(__name__)
@@ -278,7 +279,7 @@ def _trained_and_tested(config: Config) -> list[_Pair]:
                         pairs.setdefault(pair, f"experiment {name} is trained on both")
                 if experiment.pretrain is None:
                     break
-                current_split = config.pretrain_split(current, current_split)
+                current_split = split_of(config.pretrain_run(current, current_split))
                 current = experiment.pretrain
     return [_Pair(a, b, because) for (a, b), because in pairs.items()]
 
@@ -379,6 +380,8 @@ def _check_experiments(config: Config, examined: Mapping[str, _Examined], report
         for problem in check_starts("", experiment, None):
             what, _, remedy = problem.removeprefix(".").rpartition("; ")
             report.add("error", "checkpoint", f"experiment {name}", what, remedy)
+        if experiment.folds and experiment.dataset in examined:
+            _check_folds(name, experiment.folds, examined[experiment.dataset], report)
         subset = subset_name(experiment.inference_subset)
         for split in config.experiment_splits(name):
             parts = [p for p in _parts(config, experiment.dataset, split) if p[0] in examined]
@@ -392,3 +395,17 @@ def _check_experiments(config: Config, examined: Mapping[str, _Examined], report
                     f"{experiment.dataset}, split {split}, have no {subset} videos",
                     "set inference_subset to train, val or test, whichever has videos",
                 )
+
+
+def _check_folds(name: str, n_folds: int, examined: _Examined, report: Report) -> None:
+    """Whether the videos of a data set can be divided into so many folds."""
+    dataset = examined.dataset
+    listed = examined.splits.get(dataset.all_splits[0])
+    if listed is None:
+        return
+    options = SplitOptions(**dataset.split_options)
+    try:
+        fold_subsets(listed.videos, Fold(1, n_folds), options, dataset.lists)
+    except InputError as error:
+        what, _, remedy = str(error).partition("; ")
+        report.add("error", "folds", f"experiment {name}", what, remedy)

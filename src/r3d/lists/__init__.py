@@ -3,6 +3,7 @@
 A data set format is one module here and one entry of `FORMATS`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from r3d.errors import InputError
@@ -17,6 +18,7 @@ from r3d.lists.base import (
     subset_name,
 )
 from r3d.lists.checking import check_list
+from r3d.lists.folds import Fold, all_folds, fold_of, fold_subsets
 from r3d.lists.tables import load_labels, load_list, save_list
 
 __all__ = [
@@ -24,9 +26,12 @@ __all__ = [
     "FORMATS",
     "SUBSETS",
     "VIDEO_EXTENSIONS",
+    "Fold",
     "ListFormat",
     "SplitOptions",
     "VideoList",
+    "all_folds",
+    "fold_of",
     "list_format",
     "load_labels",
     "load_list",
@@ -77,8 +82,9 @@ def read_list(
     n_classes: int | None = None,
     videos: Path | None = None,
     trained: bool = False,
+    fold: Fold | None = None,
 ) -> VideoList:
-    """Read and check one split of a data set.
+    """Read and check one split of a data set, or of cross-validation over its videos one fold.
 
     `folder` holds the list files (formats "csv" and "activitynet" also take the file itself; for
     "folders" it is the videos folder). Everything that is wrong with a list is an `InputError` that
@@ -87,19 +93,24 @@ def read_list(
     encoding or header. Rows that repeat another in everything are left out with a warning.
     `n_classes` is the number of classes to be expected, and `videos` the folder of the videos: a
     CSV list may state absolute paths below it. With `trained`, there has to be a training video.
+    With a `fold`, the training and validation videos of the split are divided anew
+    (`r3d.lists.folds.fold_subsets`).
     """
     chosen = list_format(format, n_classes, videos=videos)
     if split not in chosen.splits:
         raise InputError(
             f"unknown split {split!r} of {format}: accepted are {', '.join(chosen.splits)}"
         )
-    video_list = chosen.read(folder, split, options)
-    checked = check_list(video_list, folder, chosen)
+    # What is divided into folds need not be divided before.
+    asked = options if fold is None else replace(options, validation_fraction=0)
+    checked = check_list(chosen.read(folder, split, asked), folder, chosen)
     if n_classes not in (None, len(checked.labels)):
         raise InputError(
             f"n_classes: {n_classes} does not match the {len(checked.labels)} classes of "
             f"{chosen.class_source} ({folder}); give {len(checked.labels)} or leave it out"
         )
+    if fold is not None:
+        checked.videos["subset"] = fold_subsets(checked.videos, fold, options, str(folder))
     if trained and not (checked.videos["subset"] == "training").any():
         raise InputError(
             f"{folder}: no video of subset training; expected one or more, or experiments that "

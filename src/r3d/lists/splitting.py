@@ -23,7 +23,7 @@ def split_subsets(
     """
     if options.validation_fraction == 0 or not paths:
         return ["training"] * len(paths)
-    groups = _group_names(paths, options.group_pattern, where)
+    groups = group_names(paths, options.group_pattern, where)
     held_out = _hold_out(groups, labels, options)
     if not held_out:
         raise InputError(
@@ -33,7 +33,8 @@ def split_subsets(
     return ["validation" if group in held_out else "training" for group in groups]
 
 
-def _group_names(paths: Sequence[str], pattern: str | None, where: str) -> list[str]:
+def group_names(paths: Sequence[str], pattern: str | None, where: str) -> list[str]:
+    """The group of each path; without a pattern the path itself."""
     if pattern is None:
         return list(paths)
     regex = re.compile(pattern)

@@ -55,25 +55,23 @@ class TrainingStatus:
 def stages(config: Config) -> list[Stage]:
     """The stages before and after the trainings."""
     results = Path(config.results)
-    splits = [
-        (name, split) for name, dataset in config.datasets.items() for split in dataset.all_splits
-    ]
+    splits = [(name, split) for name in config.datasets for split in config.splits_in_use(name)]
     shards = [
         results / f"datasets/{name}/manifests/{shard_name(number, dataset.shards)}.tsv"
         for name, dataset in config.datasets.items()
         for number in range(dataset.shards)
     ]
     runs = [
-        (results / f"experiments/{name}/{split}/{experiment.inference_subset}", experiment)
+        results / f"experiments/{name}/{run}/{experiment.inference_subset}"
         for name, experiment in config.experiments.items()
-        for split in config.experiment_splits(name)
+        for run in config.runs(name)
     ]
     files = {
         "lists": [results / f"datasets/{name}/lists/{split}.tsv" for name, split in splits],
         "shards of frames": shards,
         "annotations": [Path(config.annotation(name, split)) for name, split in splits],
-        "results": [run.with_suffix(".json") for run, _ in runs],
-        "accuracies": [run.with_suffix(".accuracy.json") for run, _ in runs],
+        "results": [run.with_suffix(".json") for run in runs],
+        "accuracies": [run.with_suffix(".accuracy.json") for run in runs],
     }
     return [
         Stage(name, sum(path.is_file() for path in paths), len(paths))
@@ -84,10 +82,10 @@ def stages(config: Config) -> list[Stage]:
 def trainings(config: Config) -> list[TrainingStatus]:
     """The trainings of the experiments, in the order of the config."""
     return [
-        _training(Path(config.results), name, split, experiment.n_epochs)
+        _training(Path(config.results), name, run, experiment.n_epochs)
         for name, experiment in config.experiments.items()
         if not experiment.no_train
-        for split in config.experiment_splits(name)
+        for run in config.runs(name)
     ]
 
 
@@ -159,11 +157,11 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes % 60} min" if hours else f"{max(1, minutes)} min"
 
 
-def _training(results: Path, name: str, split: str, n_epochs: int) -> TrainingStatus:
-    finished = (results / f"experiments/{name}/{split}/model.pth").is_file()
-    states = results / f"checkpoints/{name}/{split}"
+def _training(results: Path, name: str, run: str, n_epochs: int) -> TrainingStatus:
+    finished = (results / f"experiments/{name}/{run}/model.pth").is_file()
+    states = results / f"checkpoints/{name}/{run}"
     logs = max(states.rglob("train_batch.log"), key=lambda path: path.stat().st_mtime, default=None)
-    title = f"{name}/{split}"
+    title = f"{name}/{run}"
     if logs is None:
         return TrainingStatus(title, None, 0, n_epochs, None, None, None, False, finished)
     folder = logs.parent

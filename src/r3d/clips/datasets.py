@@ -323,12 +323,11 @@ class EvaluationClips(ClipDataset):
         )
         return range(begin, end)
 
-    def batches(self, keys: range, batch_size: int) -> Iterable[list[int]]:
-        edges = np.array([keys.start, keys.stop])
+    def batches(self, keys: Sequence[int], batch_size: int) -> Iterable[list[int]]:
+        edges = np.array([0, len(keys)])
         if self._crop == "nocrop":  # clips of different videos differ in size
-            inside = (self._first > keys.start) & (self._first < keys.stop)
-            edges = np.concatenate([edges[:1], self._first[inside], edges[1:]])
-        return _Batches(edges, max(1, batch_size // self._n_views))
+            edges = np.union1d(edges, np.searchsorted(np.asarray(keys), self._first))
+        return _Batches(keys, edges, max(1, batch_size // self._n_views))
 
     def _starts(self, begin: int, end: int) -> Sequence[int]:
         shape = self._shape
@@ -401,10 +400,10 @@ def _require_labels(samples: Annotation) -> None:
 
 
 class _Batches:
-    """Batches of up to `size` keys, each within one of the runs edges[i] <= key < edges[i + 1]."""
+    """Batches of up to `size` keys, each within one of the runs keys[edges[i] : edges[i + 1]]."""
 
-    def __init__(self, edges: np.ndarray, size: int) -> None:
-        self._edges, self._size = edges, size
+    def __init__(self, keys: Sequence[int], edges: np.ndarray, size: int) -> None:
+        self._keys, self._edges, self._size = keys, edges, size
 
     def __len__(self) -> int:
         return int(np.sum(-(-np.diff(self._edges) // self._size)))
@@ -412,4 +411,4 @@ class _Batches:
     def __iter__(self) -> Iterator[list[int]]:
         for begin, end in pairwise(self._edges.tolist()):
             for start in range(begin, end, self._size):
-                yield list(range(start, min(start + self._size, end)))
+                yield list(self._keys[start : min(start + self._size, end)])

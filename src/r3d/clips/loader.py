@@ -187,7 +187,7 @@ def _death(workers: Iterable[Any]) -> str | None:
 
 def make_loader(
     dataset: ClipDataset,
-    keys: EpochSampler | range,
+    keys: EpochSampler | Sequence[int],
     *,
     batch_size: int,
     n_workers: int = 0,
@@ -197,7 +197,8 @@ def make_loader(
     """A loader of batches in the order of the keys.
 
     Args:
-        keys: an `EpochSampler` for `TrainingClips`, an `EvaluationClips.shard` for the others.
+        keys: an `EpochSampler` for `TrainingClips`; for the others an `EvaluationClips.shard`, or
+            some keys in order.
         batch_size: rows of a batch, at most.
         n_workers: processes that make batches, kept from epoch to epoch; 0: this one does.
         pin_memory: whether batches go into memory that a CUDA device copies from fast.

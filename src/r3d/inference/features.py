@@ -7,35 +7,23 @@ there are.
 import base64
 import json
 import math
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from r3d.annotations.reading import Annotation, read_annotation
-from r3d.clips.datasets import InferenceClips
-from r3d.clips.loader import make_loader
-from r3d.compute.device import choose_device, choose_dtype, enough_memory, same_bits, use_cores
-from r3d.compute.distributed import join_world
-from r3d.config.networks import given_options
-from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.annotations.reading import Annotation
+from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.files import AnyPath
-from r3d.frames.form import form_of_frames
 from r3d.frames.layouts import FIRST_FRAME, FileType
-from r3d.frames.stores import FrameStore, open_store
+from r3d.frames.stores import FrameStore
+from r3d.inference.applied import ViewOutput, open_application
 from r3d.inference.featurefile import FeatureFile, FeatureRow, need_feature_format
-from r3d.inference.infer import LOOKED_AT, ViewOutput, clip_outputs, prepare, say_what_differs
-from r3d.inference.loading import read_model
-from r3d.models.base import remove_head
 from r3d.obstacles import need_writable
 
 _DEFAULT_RUN = RunOptions()
-_BATCH_SIZE = TrainingOptions().batch_size
 
 
 def features(
@@ -87,59 +75,39 @@ def features(
         InputError: if the checkpoint does not fit the options that are given; if the output cannot
             be written.
     """
-    annotation = Path(annotation)
     need_writable(output)
     need_feature_format(output)
-    device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
-    use_cores(n_cores)
-    with same_bits(run.deterministic), join_world(device) as world:
-        device = world.own(device)
-        store = open_store(frames, file_type)
-        samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
-        # What the outputs are called does not matter here.
-        loaded = read_model(model, {**given_options(options), "class_order": None})
-        options, network = loaded.options, loaded.network
-        if world.is_main:
-            say_what_differs(loaded, form_of_frames(store, samples.places(store, LOOKED_AT)))
-        remove_head(network)
-        layout = prepare(network, device, dtype, run.memory_format)
-
-        clips = InferenceClips(samples, store, options)
-        loader = make_loader(
-            clips,
-            clips.shard(world.rank, world.size),
-            batch_size=run.inference_batch_size or batch_size or _BATCH_SIZE,
-            n_workers=run.n_threads,
-            pin_memory=device.type == "cuda",
-        )
-        views = clip_outputs(network, loader, options, device, dtype, layout)
-        videos = tqdm(
-            groupby(views, key=lambda view: view.video),
-            total=len(samples) // world.size,
-            unit="video",
-            disable=not world.is_main,
-            mininterval=1 if sys.stderr.isatty() else 30,
-        )
+    with open_application(
+        options,
+        annotation=annotation,
+        subset=subset,
+        frames=frames,
+        file_type=file_type,
+        model=model,
+        run=run,
+        batch_size=batch_size,
+        n_cores=n_cores,
+        gives="features",
+    ) as applied:
+        views = applied.model.outputs(applied.batches())
         rows = (
             row
-            for video, of_video in videos
+            for video, of_video in applied.by_video(views)
             for row in feature_rows(
                 of_video,
-                Source.of(samples, video, store),
-                no_average=options.inference_no_average,
-                model=f"checkpoint {loaded.file}",
+                Source.of(applied.samples, video, applied.store),
+                no_average=applied.loaded.options.inference_no_average,
+                model=f"checkpoint {applied.loaded.file}",
             )
         )
-        with enough_memory("lower inference_batch_size or sample_size"):
-            if not world.is_main:
-                world.send_lines(map(_as_line, rows))
-                return
-            with FeatureFile(output) as file:
-                for row in rows:
-                    file.add(row)
-                for line in world.receive_lines():
-                    file.add(_of_line(line))
+        if not applied.world.is_main:
+            applied.world.send_lines(map(_as_line, rows))
+            return
+        with FeatureFile(output) as file:
+            for row in rows:
+                file.add(row)
+            for line in applied.world.receive_lines():
+                file.add(_of_line(line))
 
 
 class Source(NamedTuple):

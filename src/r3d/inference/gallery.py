@@ -5,9 +5,9 @@ there are. The pictures of a clip lie side by side in one file.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,18 +17,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from r3d.annotations.reading import Annotation, read_annotation
-from r3d.clips.datasets import InferenceClips
-from r3d.clips.loader import collate_clips
-from r3d.clips.modelinput import model_input
-from r3d.compute.device import choose_device, use_cores
-from r3d.config.networks import given_options
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.files import AnyPath, atomic_path, read_json
 from r3d.frames.layouts import FileType
-from r3d.frames.stores import open_store
-from r3d.inference.classes import named_classes
-from r3d.inference.loading import read_model
+from r3d.inference.applied import Application, open_application
 from r3d.models.base import VideoModel, head_of
 from r3d.obstacles import need_writable, writing
 from r3d.tables import read_columns
@@ -38,6 +30,7 @@ Kind = Literal["confident", "uncertain", "random"]
 
 PER_KIND = 12
 _MOST_CLIPS, _MOST_FRAMES, _SIDE, _QUALITY = 60, 12, 112, 75
+_BATCH_SIZE = 8
 
 Best = list[tuple[str, float]]
 """Classes and scores of a video, the best first."""
@@ -65,6 +58,16 @@ class _Look(NamedTuple):
     times: list[tuple[int, float, float]]
 
 
+class _View(NamedTuple):
+    """One view of a clip (t, h, w, c), its scores, and what went into the average (c, t, h, w)."""
+
+    video: int
+    begin: int
+    clip: Tensor
+    scores: Tensor
+    features: Tensor
+
+
 def make_gallery(
     options: InferenceOptions,
     *,
@@ -89,53 +92,59 @@ def make_gallery(
         output: folder to write to.
     """
     need_writable(output, folder=True)
-    use_cores(n_cores)
-    device = choose_device(no_cuda=run.no_cuda)
-    store = open_store(frames, file_type)
-    samples = read_annotation(Path(annotation), subset=subset, untrimmed=True, store=store)
-    loaded = read_model(model, given_options(options), annotated=samples.labels)
-    labels = named_classes(loaded.known, loaded.labels, samples.labels)
-    numbers = {label: number for number, label in enumerate(labels)}
     chosen = choose_videos(Path(result), Path(videos))
-    samples = _only(samples, [item.video for item in chosen])
-    clips = InferenceClips(samples, store, loaded.options)
-    network = loaded.network.to(device).eval()
-    folder = Path(output)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     by_video = {item.video: item for item in chosen}
-    items = []
-    for place, keys in enumerate(_keys_by_video(clips)):
-        name = str(samples.ids[place])
-        item = by_video[name]
-        classes = [numbers[item.best[0][0]], numbers.get(item.label, -1)]
-        look = _look_at(network, clips, keys, loaded.options, device, classes)
-        record = store.record(str(samples.keys[place])) if samples.keys[place] else None
-        rate = (record and record.fps) or 1.0
-        pictures = _thumbnails(look.clip)
-        heat = _heat(look.map, len(pictures), (pictures[0].height, pictures[0].width))
-        _save_strip(pictures, folder / f"{place:02d}.jpg")
-        _save_strip(heat, folder / f"{place:02d}.cam.jpg")
-        items.append(
-            {
-                "id": name,
-                "kind": item.kind,
-                "best": [[label, round(score, 4)] for label, score in item.best],
-                "strip": f"{place:02d}.jpg",
-                "cam": f"{place:02d}.cam.jpg",
-                "frames": len(pictures),
-                "width": pictures[0].width,
-                "height": pictures[0].height,
-                "times": [
-                    [round(begin / rate, 2), round(best, 4), round(own, 4)]
-                    for begin, best, own in look.times
-                ],
-            }
-        )
+    folder = Path(output)
+    with open_application(
+        options,
+        annotation=annotation,
+        subset=subset,
+        frames=frames,
+        file_type=file_type,
+        model=model,
+        # Maps are made of what only torch shows: what goes into the last average.
+        run=run.model_copy(update={"engine": "torch"}),
+        batch_size=_BATCH_SIZE,
+        n_cores=n_cores,
+        only=list(by_video),
+    ) as applied:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        items = [
+            _write_item(folder, place, by_video[str(applied.samples.ids[place])], look, applied)
+            for place, look in _looks(applied, by_video)
+        ]
     order: list[Kind] = ["confident", "uncertain", "random"]
-    items.sort(key=lambda item: order.index(item["kind"]))  # type: ignore[arg-type]
+    items.sort(key=lambda item: order.index(item["kind"]))
     with atomic_path(folder / "gallery.json") as partial:
         partial.write_text(json.dumps(items, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_item(
+    folder: Path, place: int, item: Chosen, look: _Look, applied: Application
+) -> dict[str, Any]:
+    """Write the pictures of a video; what `gallery.json` says of it."""
+    key = str(applied.samples.keys[place])
+    record = applied.store.record(key) if key else None
+    rate = (record and record.fps) or 1.0
+    pictures = _thumbnails(look.clip)
+    heat = _heat(look.map, len(pictures), (pictures[0].height, pictures[0].width))
+    _save_strip(pictures, folder / f"{place:02d}.jpg")
+    _save_strip(heat, folder / f"{place:02d}.cam.jpg")
+    return {
+        "id": item.video,
+        "kind": item.kind,
+        "best": [[label, round(score, 4)] for label, score in item.best],
+        "strip": f"{place:02d}.jpg",
+        "cam": f"{place:02d}.cam.jpg",
+        "frames": len(pictures),
+        "width": pictures[0].width,
+        "height": pictures[0].height,
+        "times": [
+            [round(begin / rate, 2), round(best, 4), round(own, 4)]
+            for begin, best, own in look.times
+        ],
+    }
 
 
 def choose_videos(result: Path, videos: Path) -> list[Chosen]:
@@ -175,54 +184,49 @@ def _best(entry: list[dict]) -> Best:
     return sorted(total.items(), key=lambda pair: -pair[1])
 
 
-def _only(samples: Annotation, ids: Sequence[str]) -> Annotation:
-    """Some samples of an annotation, in its order."""
-    kept = np.flatnonzero(np.isin(samples.ids.astype(object), np.array(ids, object)))
-    arrays: dict[str, Any] = {
-        field.name: value[kept]
-        for field in fields(samples)
-        if isinstance(value := getattr(samples, field.name), np.ndarray)
-    }
-    return replace(samples, **arrays, n_without_frames=0)
+def _looks(applied: Application, chosen: dict[str, Chosen]) -> Iterator[tuple[int, _Look]]:
+    """What the network makes of each video, and the place of the video among the samples.
 
-
-def _keys_by_video(clips: InferenceClips) -> Iterator[list[int]]:
-    """The keys of at most `_MOST_CLIPS` clips of each video, evenly spaced."""
+    Of at most `_MOST_CLIPS` clips of each, evenly spaced, in batches that videos share.
+    """
+    clips, network = applied.clips, applied.loaded.network
+    weights = head_of(network).weight.detach().float().cpu()
+    numbers = {label: number for number, label in enumerate(applied.labels)}
+    keys: list[int] = []
     for video in range(clips.n_videos):
-        keys = clips.keys_of(video)
-        step = -(-len(keys) // _MOST_CLIPS)
-        yield list(keys[::step])
+        own = clips.keys_of(video)
+        keys += own[:: -(-len(own) // _MOST_CLIPS)]
+
+    def views() -> Iterator[_View]:
+        with _before_average(network) as features:
+            for batch in applied.batches(keys):
+                scores = applied.model.engine(batch).softmax(1)
+                for row, video in enumerate(batch.videos.tolist()):
+                    place = features[0][row].float().cpu()
+                    yield _View(
+                        video, int(batch.segments[row, 0]), batch.clips[row], scores[row], place
+                    )
+
+    for video, of_video in groupby(views(), key=lambda view: view.video):
+        item = chosen[str(applied.samples.ids[video])]
+        yield video, _look(of_video, weights, numbers[item.best[0][0]], numbers.get(item.label))
 
 
-@torch.inference_mode()
-def _look_at(
-    network: VideoModel,
-    clips: InferenceClips,
-    keys: Sequence[int],
-    options: InferenceOptions,
-    device: torch.device,
-    classes: Sequence[int],
-) -> _Look:
-    """Look at clips of one video; `classes` are the best of its result, and its own or -1."""
-    best, own = classes
-    weights = head_of(network).weight[best]
+def _look(views: Iterable[_View], weights: Tensor, best: int, own: int | None) -> _Look:
+    """What the views of a video show of the best class of its result, and of its own if known."""
     times: list[tuple[int, float, float]] = []
     found: tuple[Tensor, Tensor] | None = None
     highest = -1.0
-    with _before_average(network) as features:
-        for key in keys:
-            clip = clips[key]
-            batch = collate_clips([clip])
-            scores = network(model_input(batch, options, device)).float().softmax(1).cpu()
-            mean = scores.mean(0)
-            times.append(
-                (clip.segment[0], float(mean[best]), float(mean[own]) if own >= 0 else 0.0)
-            )
-            view = int(scores[:, best].argmax())
-            if float(scores[view, best]) > highest:
-                highest = float(scores[view, best])
-                places = torch.einsum("c,cthw->thw", weights, features[0][view]).cpu()
-                found = clip.views[view], places
+    for begin, of_clip in groupby(views, key=lambda view: view.begin):
+        scores = []
+        for view in of_clip:
+            scores.append(view.scores)
+            if float(view.scores[best]) > highest:
+                highest = float(view.scores[best])
+                # A copy, as the clip is a part of a batch, which it would keep.
+                found = view.clip.clone(), torch.einsum("c,cthw->thw", weights[best], view.features)
+        mean = torch.stack(scores).mean(0)
+        times.append((begin, float(mean[best]), 0.0 if own is None else float(mean[own])))
     assert found is not None
     return _Look(*found, times)
 

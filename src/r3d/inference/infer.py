@@ -6,49 +6,22 @@ and however many there are.
 
 import json
 import logging
-import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from r3d.annotations.reading import read_annotation
-from r3d.clips.datasets import InferenceClips
-from r3d.clips.loader import ClipBatch, make_loader
-from r3d.clips.modelinput import model_input
-from r3d.compute.device import (
-    Layout,
-    autocast,
-    choose_device,
-    choose_dtype,
-    enough_memory,
-    memory_format,
-    same_bits,
-    use_cores,
-)
-from r3d.compute.distributed import join_world
-from r3d.config.networks import given_options
-from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.files import AnyPath, atomic_path
-from r3d.frames.form import FrameForm, form_of_frames
 from r3d.frames.layouts import FileType
-from r3d.frames.stores import open_store
-from r3d.inference.classes import named_classes
-from r3d.inference.loading import LoadedModel, read_model
-from r3d.models.base import VideoModel
-from r3d.models.folding import fold_batch_norms
+from r3d.inference.applied import ViewScore, open_application
 from r3d.obstacles import need_writable
 
-LOOKED_AT = 16
-"""Videos that tell what frames are like."""
-
 _DEFAULT_RUN = RunOptions()
-_BATCH_SIZE = TrainingOptions().batch_size
 
 _log = logging.getLogger(__name__)
 
@@ -105,129 +78,45 @@ def infer(
         InputError: if the checkpoint does not fit the options that are given, or nothing names its
             classes.
     """
-    annotation = Path(annotation)
     need_writable(output)
-    device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
-    use_cores(n_cores)
-    with same_bits(run.deterministic), join_world(device) as world:
-        device = world.own(device)
-        store = open_store(frames, file_type)
-        samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
-        loaded = read_model(model, given_options(options), annotated=samples.labels)
-        options, network, model = loaded.options, loaded.network, loaded.file
-        labels = named_classes(loaded.known, loaded.labels, samples.labels)
-        if world.is_main:
-            say_what_differs(loaded, form_of_frames(store, samples.places(store, LOOKED_AT)))
-        layout = prepare(network, device, dtype, run.memory_format)
-
-        clips = InferenceClips(samples, store, options)
-        loader = make_loader(
-            clips,
-            clips.shard(world.rank, world.size),
-            batch_size=run.inference_batch_size or batch_size or _BATCH_SIZE,
-            n_workers=run.n_threads,
-            pin_memory=device.type == "cuda",
-        )
+    with open_application(
+        options,
+        annotation=annotation,
+        subset=subset,
+        frames=frames,
+        file_type=file_type,
+        model=model,
+        run=run,
+        batch_size=batch_size,
+        n_cores=n_cores,
+    ) as applied:
+        labels, options, world = applied.labels, applied.loaded.options, applied.world
         k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)
-        rows = clip_scores(network, loader, options, device, dtype, layout)
-        videos = tqdm(
-            groupby(rows, key=lambda row: row.video),
-            total=len(samples) // world.size,
-            unit="video",
-            disable=not world.is_main,
-            mininterval=1 if sys.stderr.isatty() else 30,
-        )
+        rows = applied.model.scores(applied.batches())
         results = (
             (
-                name := str(samples.ids[video]),
-                _result(finite(views, model, name), labels, k, options.inference_no_average),
+                name := str(applied.samples.ids[video]),
+                _result(
+                    _finite(views, applied.loaded.file, name),
+                    labels,
+                    k,
+                    options.inference_no_average,
+                ),
             )
-            for video, views in videos
+            for video, views in applied.by_video(rows)
         )
         lines = (f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results)
-        with enough_memory(f"lower inference_batch_size (it is {batch_size}) or sample_size"):
-            if world.is_main:
-                n_videos = _write_results(output, labels, chain(lines, world.receive_lines()))
-                _log.info(
-                    "%s: the %d most likely of %d classes of %d videos",
-                    *(output, k, len(labels), n_videos),
-                )
-            else:
-                world.send_lines(lines)
+        if not world.is_main:
+            world.send_lines(lines)
+            return
+        n_videos = _write_results(output, labels, chain(lines, world.receive_lines()))
+        _log.info(
+            "%s: the %d most likely of %d classes of %d videos, computed by %s",
+            *(output, k, len(labels), n_videos, applied.model.engine.name),
+        )
 
 
-def say_what_differs(loaded: LoadedModel, frames: FrameForm) -> None:
-    """Log in one line each how a model is applied otherwise than it was trained."""
-    for note in loaded.notes:
-        _log.warning("%s", note)
-    if difference := loaded.frames and loaded.frames.difference(frames):
-        _log.warning("checkpoint %s: applied to frames of %s", loaded.file, difference)
-
-
-def prepare(
-    network: VideoModel, device: torch.device, dtype: torch.dtype, layout: Layout
-) -> torch.memory_format:
-    """Put a network into its fastest form for `clip_scores`; the memory format of its clips."""
-    chosen = memory_format(device, dtype, layout, training=False)
-    fold_batch_norms(network)
-    network.to(device).to(memory_format=chosen)
-    return chosen
-
-
-class ViewScore(NamedTuple):
-    """What the network says of one view of a clip: the softmax (classes,)."""
-
-    video: int
-    segment: tuple[int, int]
-    score: Tensor
-
-
-class ViewOutput(NamedTuple):
-    """What a network gives for one view of a clip (n,)."""
-
-    video: int
-    segment: tuple[int, int]
-    output: Tensor
-
-
-def clip_scores(
-    network: VideoModel,
-    loader: Iterable[ClipBatch],
-    options: InferenceOptions,
-    device: torch.device,
-    dtype: torch.dtype,
-    layout: torch.memory_format,
-) -> Iterator[ViewScore]:
-    """What a network says of the views of clips, batch by batch, in their order."""
-
-    def scores(inputs: Tensor) -> Tensor:
-        return network(inputs).float().softmax(1)
-
-    views = clip_outputs(scores, loader, options, device, dtype, layout)
-    return map(ViewScore._make, views)
-
-
-@torch.inference_mode()
-def clip_outputs(
-    network: Callable[[Tensor], Tensor],
-    loader: Iterable[ClipBatch],
-    options: InferenceOptions,
-    device: torch.device,
-    dtype: torch.dtype,
-    layout: torch.memory_format,
-) -> Generator[ViewOutput, None, None]:
-    """What a network gives for the views of clips, in fp32, batch by batch, in their order."""
-    for batch in loader:
-        with autocast(device, dtype):
-            outputs = network(model_input(batch, options, device, layout))
-        for video, segment, output in zip(
-            batch.videos.tolist(), batch.segments.tolist(), outputs.float().cpu(), strict=True
-        ):
-            yield ViewOutput(video, (segment[0], segment[1]), output)
-
-
-def finite(rows: Iterable[ViewScore], model: Path, video: str) -> Iterator[ViewScore]:
+def _finite(rows: Iterable[ViewScore], model: Path, video: str) -> Iterator[ViewScore]:
     """The rows of a video, whose scores have to be numbers.
 
     Raises:

@@ -11,12 +11,13 @@ import torch
 from tqdm import tqdm
 
 from r3d.clips.datasets import InferenceClipOptions
-from r3d.compute.device import choose_device, choose_dtype, enough_memory, use_cores
+from r3d.compute.device import choose_device, enough_memory, use_cores
 from r3d.config.options import RunOptions
 from r3d.files import AnyPath
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.selection import Selection
-from r3d.inference.infer import ViewScore, best_classes, clip_scores, need_finite, prepare
+from r3d.inference.applied import ViewScore, apply_model
+from r3d.inference.infer import best_classes, need_finite
 from r3d.inference.streaming import Begun, Ended, VideoClips
 from r3d.inference.timeline import Timeline
 from r3d.inference.trained import TrainedModel
@@ -88,7 +89,6 @@ def predict(
     if selection is None:
         selection = model.selection()
     device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
     use_cores()
     batch_size = batch_rows(run, device)
     files = [Path(video) for video in videos]
@@ -105,8 +105,7 @@ def predict(
     remedy = f"lower inference_batch_size (it is {batch_size}) or sample_size"
     bar = tqdm(unit=" clips", disable=not progress)
     with enough_memory(remedy), bar, clips as batches:
-        layout = prepare(model.network, device, dtype, run.memory_format)
-        for row in clip_scores(model.network, batches, options, device, dtype, layout):
+        for row in apply_model(model.network, options, run, device).scores(batches):
             answers.add(row)
             for answer in answers.complete():
                 bar.set_description_str(

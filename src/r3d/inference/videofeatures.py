@@ -9,15 +9,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from r3d.clips.datasets import InferenceClipOptions
-from r3d.compute.device import choose_device, choose_dtype, enough_memory, use_cores
+from r3d.compute.device import choose_device, enough_memory, use_cores
 from r3d.config.options import RunOptions
 from r3d.errors import InputError
 from r3d.files import AnyPath
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.selection import Selection
+from r3d.inference.applied import apply_model
 from r3d.inference.featurefile import FeatureFile
 from r3d.inference.features import Source, feature_rows
-from r3d.inference.infer import clip_outputs, prepare
 from r3d.inference.predict import batch_rows
 from r3d.inference.streaming import Begun, Ended, VideoClips
 from r3d.inference.trained import TrainedModel
@@ -64,7 +64,6 @@ def video_features(
     network = copy.deepcopy(model.network)
     remove_head(network)
     device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
     use_cores()
     batch_size = batch_rows(run, device)
     tries: dict[int, Begun] = {}
@@ -96,8 +95,7 @@ def video_features(
     bar = tqdm(total=len(files), unit="video", disable=not progress)
     remedy = f"lower inference_batch_size (it is {batch_size}) or sample_size"
     with enough_memory(remedy), bar, FeatureFile(output) as out, clips as batches:
-        layout = prepare(network, device, dtype, run.memory_format)
-        views = clip_outputs(network, batches, options, device, dtype, layout)
+        views = apply_model(network, options, run, device).outputs(batches)
         for number, of_try in groupby(views, key=lambda view: view.video):
             begun = tries.pop(number)
             source = Source(

@@ -24,10 +24,10 @@ from r3d.clips.loader import ClipBatch, EpochSampler, make_loader
 from r3d.compute.device import choose_dtype, use_cores
 from r3d.compute.distributed import World
 from r3d.config.config import Experiment
+from r3d.engines.on_torch import OnTorch
 from r3d.errors import InputError
 from r3d.frames.layouts import FIRST_FRAME, FileType
 from r3d.frames.stores import FrameStore, VideoRecord, open_store, partial_folder
-from r3d.inference.infer import clip_scores, prepare
 from r3d.models.base import freeze_before
 from r3d.models.building import build_model
 from r3d.training.state import TrainState
@@ -181,15 +181,12 @@ class Inference(Trial):
         n_classes = len(subject.samples.labels)
         network = build_model(n_classes=n_classes, **options.network())
         device, dtype = subject.device, choose_dtype(options.precision, subject.device)
-        self._how = (device, dtype, prepare(network, device, dtype, options.memory_format))
-        self._network = network
+        self._engine = OnTorch(network, options, device, dtype, options.memory_format)
 
     def _work(self, n_batches: int) -> float:
         self._subject.use_cores(self._options)
         begin = time.perf_counter()
-        batches = [self._batch] * n_batches
-        scores = clip_scores(self._network, batches, self._options, *self._how)
-        n_scores = sum(1 for _ in scores)
+        n_scores = sum(len(self._engine(self._batch)) for _ in range(n_batches))
         return n_scores / (time.perf_counter() - begin)
 
 

@@ -1,0 +1,1 @@
+"""What computes a network on clips: torch, or another engine on the CPU."""

@@ -16,6 +16,7 @@ from r3d.models.building import build_model
     [
         {"model": "resnet", "model_depth": 10, "resnet_widen_factor": 0.25},
         {"model": "preresnet", "model_depth": 10, "resnet_widen_factor": 0.25},
+        {"model": "resnetrs", "model_depth": 50, "resnet_widen_factor": 0.25},
         {"model": "densenet", "model_depth": 121},
     ],
     ids=lambda network: network["model"],

@@ -33,6 +33,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "preresnet": {"model": "preresnet", **TINY},
     "wideresnet": {"model": "wideresnet", "model_depth": 50, "wide_resnet_k": 1},
     "resnext": {"model": "resnext", "model_depth": 50, "resnext_cardinality": 1},
+    "resnetrs": {"model": "resnetrs", "model_depth": 50, "resnet_widen_factor": 0.0625},
     "densenet": {"model": "densenet", "model_depth": 121},
 }
 

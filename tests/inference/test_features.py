@@ -87,6 +87,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resnet": {},
     "resnet2p1d": {"model": "resnet2p1d"},
     "preresnet": {"model": "preresnet"},
+    "resnetrs": {"model": "resnetrs", "model_depth": 50, "resnet_widen_factor": 0.0625},
     "densenet": {"model": "densenet", "model_depth": 121, "resnet_widen_factor": 1.0},
 }
 

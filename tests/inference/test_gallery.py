@@ -24,6 +24,7 @@ from r3d.models.checkpoint import Checkpoint, write_checkpoint
     [
         {"model": "resnet", "model_depth": 10, "resnet_widen_factor": 0.25},
         {"model": "preresnet", "model_depth": 10, "resnet_widen_factor": 0.25},
+        {"model": "resnetrs", "model_depth": 50, "resnet_widen_factor": 0.25},
         {"model": "densenet", "model_depth": 121},
     ],
     ids=lambda network: network["model"],

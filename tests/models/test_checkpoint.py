@@ -479,6 +479,9 @@ def test_describe_every_network(model_name: str, depth: int) -> None:
         {"model": "resnext", "model_depth": 50, "resnext_cardinality": 16},
         {"model": "resnext", "model_depth": 101, "resnext_cardinality": 64},
         {"model": "densenet", "model_depth": 121, "conv1_t_size": 3, "n_input_channels": 2},
+        {"model": "resnetrs", "model_depth": 50, "conv1_t_size": 5, "n_input_channels": 2},
+        {"model": "resnetrs", "model_depth": 101, "resnet_widen_factor": 0.016},
+        {"model": "resnetrs", "model_depth": 200, "resnet_widen_factor": 2.0},
     ],
 )
 def test_describe_options(options: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ NETWORKS: list[tuple[dict[str, Any], int]] = [
     ({"model": "preresnet", "model_depth": 50, "resnet_widen_factor": 0.125}, 16),
     ({"model": "wideresnet", "model_depth": 50, "wide_resnet_k": 1}, 0),
     ({"model": "resnext", "model_depth": 50, "resnext_cardinality": 8}, 0),
+    ({"model": "resnetrs", "model_depth": 50, "resnet_widen_factor": 0.125}, 0),
     # The first of each layer, those of the three transitions and the last.
     ({"model": "densenet", "model_depth": 121}, 58 + 3 + 1),
 ]

@@ -15,7 +15,15 @@ from torch.nn import functional
 
 from r3d.errors import InputError
 from r3d.models.architectures import FAMILIES, MODEL_DEPTHS, begin_modules
-from r3d.models.base import Conv3d, VideoModel, freeze_before, head_name, replace_head
+from r3d.models.base import (
+    Conv3d,
+    StochasticDepth,
+    VideoModel,
+    freeze_before,
+    head_name,
+    regularise,
+    replace_head,
+)
 from r3d.models.building import build_model
 from r3d.models.families.resnet import PadShortcut
 
@@ -39,6 +47,7 @@ SMALL: list[dict[str, Any]] = [
     {"model": "wideresnet", "model_depth": 50, "wide_resnet_k": 1},
     {"model": "resnext", "model_depth": 50, "resnext_cardinality": 8},
     {"model": "densenet", "model_depth": 121},
+    {"model": "resnetrs", "model_depth": 50, "resnet_widen_factor": 0.125},
 ]
 
 
@@ -170,8 +179,10 @@ def test_depth_counts_the_layers(model_name: str, depth: int) -> None:
     model = on_meta(model=model_name, model_depth=depth, n_classes=400)
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv3d)]
     main = [name for name in names if "downsample" not in name and not name.endswith("_s")]
-    # DenseNet-264 has 265 layers by this count; its name is the paper's.
-    assert len(main) + 1 == (265 if depth == 264 else depth)
+    # DenseNet-264 has 265 layers by this count, and ResNet-RS two more in its stem; the names are
+    # the papers'.
+    more = 2 if model_name == "resnetrs" else depth == 264
+    assert len(main) + 1 == depth + more
     assert [name for name, _ in model.named_children() if name == head_name(model)]
 
 
@@ -200,6 +211,22 @@ def expected_parameters(
                 total += 2 * channels + 128 * channels + 2 * 128 + 32 * 128 * 27
                 channels += 32
         return total + 2 * channels + (channels + 1) * n_classes
+
+    if model == "resnetrs":
+        narrow, channels = int(32 * resnet_widen_factor), int(64 * resnet_widen_factor)
+        total = narrow * (c * t + narrow + channels) * 9
+        total += 2 * (narrow + narrow + channels)
+        for stage, n_blocks in enumerate(blocks):
+            width = int(64 * 2**stage * resnet_widen_factor)
+            out, frames = 4 * width, (1, 1, 3, 3)[stage]
+            total += channels * out + 2 * out  # the shortcut
+            for _ in range(n_blocks):
+                total += channels * width * frames + width * width * 9 + width * out
+                total += 2 * (width + width + out)
+                total += (out + 1) * (out // 4) + (out // 4 + 1) * out  # squeeze, excitation
+                channels = out
+            total += (out + 1) * out  # the gate of the last block
+        return total + (channels + 1) * n_classes
 
     factor = {"resnext": 2, "wideresnet": wide_resnet_k}.get(model, resnet_widen_factor)
     widths = [int(64 * 2**stage * factor) for stage in range(4)]
@@ -254,6 +281,8 @@ def test_parameter_count_of_every_network(model_name: str, depth: int) -> None:
         ("resnext", 50, {"resnext_cardinality": 64, "resnet_shortcut": "A"}),
         ("resnext", 101, {"resnext_cardinality": 1, "n_input_channels": 2}),
         ("densenet", 169, {"conv1_t_size": 3, "n_input_channels": 2}),
+        ("resnetrs", 101, {"conv1_t_size": 5, "n_input_channels": 2}),
+        ("resnetrs", 152, {"resnet_widen_factor": 0.5, "conv1_t_size": 3}),
     ],
 )
 def test_parameter_count_with_options(model_name: str, depth: int, options: dict[str, Any]) -> None:
@@ -263,6 +292,20 @@ def test_parameter_count_with_options(model_name: str, depth: int, options: dict
     if options.get("resnext_cardinality") == 1:
         assert model.layer1[0].conv2.groups == 1
     assert n_parameters(model) == count
+
+
+@pytest.mark.parametrize(("depth", "millions"), [(50, 35.7), (101, 63.7), (152, 86.8), (200, 93.4)])
+def test_resnetrs_is_the_published_network_for_pictures_but_for_time(depth: int, millions: float):
+    """The counts of TensorFlow's model garden (ResNet-RS, ImageNet), which are with statistics.
+
+    There a convolution takes the place of the pooling, and no block has a gate.
+    """
+    model = on_meta(model="resnetrs", model_depth=depth, n_classes=1000, conv1_t_size=1)
+    count = 64 * 64 * 9 + 4 * 64
+    for name, tensor in model.state_dict().items():
+        if ".gate." not in name and tensor.is_floating_point():
+            count += tensor.numel() // (tensor.shape[2] if tensor.dim() == 5 else 1)
+    assert round(count / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize("options", SMALL, ids=small_id)
@@ -295,14 +338,15 @@ def test_sizes_of_the_stages(
     def after(size: tuple[int, ...], strides: tuple[int, int, int]) -> tuple[int, ...]:
         return tuple(-(-length // stride) for length, stride in zip(size, strides, strict=True))
 
+    strides = (1, 2, 2) if options["model"] == "resnetrs" else (2, 2, 2)
     size = after(shape[2:], (stem.get("conv1_t_stride", 1), 2, 2))
     if not stem.get("no_max_pool"):
-        size = after(size, (2, 2, 2))
+        size = after(size, strides)
     for index, found in enumerate(sizes.values()):
         if index and dense:  # the pooling of a transition drops an odd last position
             size = tuple(max(1, length // 2) for length in size)
         elif index:
-            size = after(size, (2, 2, 2))
+            size = after(size, strides)
         assert found == size
     assert len(sizes) == 4
 
@@ -310,7 +354,8 @@ def test_sizes_of_the_stages(
 @pytest.mark.parametrize("options", SMALL, ids=small_id)
 def test_memory_layout_does_not_change_the_scores(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    shortcut = {} if options["model"] == "densenet" else {"resnet_shortcut": "A"}
+    having = "resnet_shortcut" in FAMILIES[options["model"]].options
+    shortcut = {"resnet_shortcut": "A"} if having else {}
     model = build_model(**options, **shortcut, n_classes=5).eval()
     clips = torch.randn(2, 3, 4, 24, 32)
     with torch.inference_mode():
@@ -455,6 +500,9 @@ def first_trained(model: VideoModel) -> str:
         ("resnet2p1d", 18, "conv1", "conv1_s.weight"),
         ("resnet2p1d", 18, "conv1_t", "conv1_t.weight"),
         ("resnet2p1d", 18, "layer1", "layer1.0.conv1_s.weight"),
+        ("resnetrs", 50, "conv1", "conv1.weight"),
+        ("resnetrs", 50, "bn3", "bn3.weight"),
+        ("resnetrs", 50, "layer4", "layer4.0.conv1.weight"),
         ("densenet", 121, "conv1", "features.conv1.weight"),
         ("densenet", 121, "denseblock1", "features.denseblock1.denselayer1.norm1.weight"),
         ("densenet", 121, "denseblock4", "features.denseblock4.denselayer1.norm1.weight"),
@@ -545,8 +593,13 @@ def test_replace_head(options: dict[str, Any]) -> None:
         ),
         (
             {"model": "wideresnet", "model_depth": 50, "resnet_widen_factor": 2.0},
-            "families with this option: resnet, resnet2p1d, preresnet",
+            "families with this option: resnet, resnet2p1d, preresnet, resnetrs",
         ),
+        (
+            {"model": "resnetrs", "model_depth": 50, "resnet_shortcut": "A"},
+            "resnet_shortcut: 'A' has no meaning for resnetrs, which accepts 'B' only",
+        ),
+        ({"model": "resnetrs"}, "of resnetrs; accepted: 50, 101, 152, 200"),
         ({"resnext_cardinality": 8}, "resnext_cardinality: 8 has no meaning for resnet"),
         ({"resnet_widen_factor": 0.01}, "resnet_widen_factor: 0.01 is refused"),
         ({"resnet_widen_factor": float("nan")}, "resnet_widen_factor: nan is refused"),
@@ -565,3 +618,76 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 def test_wrong_begin_module_is_named(model: str, depth: int) -> None:
     with pytest.raises(InputError, match=r"ft_begin_module: 'layer5' is not .* accepted: conv1, "):
         freeze_before(on_meta(model=model, model_depth=depth, n_classes=2), "layer5")
+
+
+def depths(model: VideoModel) -> list[StochasticDepth]:
+    return [module for module in model.modules() if isinstance(module, StochasticDepth)]
+
+
+@pytest.mark.parametrize("options", SMALL, ids=small_id)
+def test_what_is_left_out_at_random_is_there_in_evaluation(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = build_model(**options, n_classes=5)
+    names = list(model.state_dict())
+    clips = torch.randn(4, 3, 4, 32, 32)
+    with torch.no_grad():
+        before, in_training = model.eval()(clips), model.train()(clips)
+        state = torch.get_rng_state()
+        regularise(model, dropout=0.5, stochastic_depth=0.5)
+        assert torch.equal(state, torch.get_rng_state())
+        assert torch.equal(model.eval()(clips), model.eval()(clips))
+        different, again = (seeded(model.train(), clips) for _ in range(2))
+    assert list(model.state_dict()) == names
+    assert torch.equal(different, again)
+    assert not torch.allclose(different, in_training)
+    regularise(model, dropout=0, stochastic_depth=0)
+    model.load_state_dict(build_again(options).state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(clips), before, rtol=0, atol=0)
+
+
+def seeded(model: VideoModel, clips: Tensor) -> Tensor:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        return model(clips)
+
+
+def build_again(options: dict[str, Any]) -> VideoModel:
+    torch.manual_seed(0)
+    return build_model(**options, n_classes=5)
+
+
+def test_the_rate_grows_with_the_depth() -> None:
+    model = on_meta(model="resnet", model_depth=34, n_classes=2)
+    regularise(model, dropout=0.1, stochastic_depth=0.32)
+    rates = [module.rate for module in depths(model)]
+    assert rates == pytest.approx([0.02 * place for place in range(1, 17)])
+    assert depths(model)[-1] is model.layer4[2].depth
+    model = on_meta(model="resnetrs", model_depth=50, n_classes=2)
+    regularise(model, dropout=0, stochastic_depth=0.1)
+    rates = [module.rate for module in depths(model)]
+    assert rates == pytest.approx([0.04] * 3 + [0.06] * 4 + [0.08] * 6 + [0.1] * 3)
+
+
+def test_a_block_is_left_out_of_some_clips_and_counts_more_in_the_others() -> None:
+    block, x = StochasticDepth(), torch.randn(4000, 2, 1, 2, 2)
+    block.rate = 0.2
+    torch.manual_seed(0)
+    kept = (block(x) / x).mean((1, 2, 3, 4))
+    torch.testing.assert_close(kept[kept > 0], torch.full_like(kept[kept > 0], 1.25))
+    assert float((kept > 0).float().mean()) == pytest.approx(0.8, abs=0.03)
+    assert torch.equal(block.eval()(x), x)
+
+
+def test_blocks_of_frozen_layers_are_never_left_out() -> None:
+    torch.manual_seed(0)
+    model = build_model(**SMALL[1], n_classes=3)
+    freeze_before(model, "layer3")
+    regularise(model, dropout=0, stochastic_depth=0.9)
+    model.eval()
+    model.train()
+    clips = torch.randn(3, 3, 4, 32, 32)
+    with torch.no_grad():
+        first = [model.layer2(model.layer1(model.maxpool(model._stem(clips)))) for _ in range(2)]
+    assert torch.equal(*first)
+    assert [module.training for module in depths(model)] == [False] * 7 + [True] * 9

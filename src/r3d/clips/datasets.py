@@ -187,8 +187,9 @@ class TrainingClips(ClipDataset):
     """One clip a video, anew in each epoch.
 
     A key is (epoch, number of the video), as `EpochSampler` gives them: then the clip depends on
-    nothing but the key and `manual_seed`. The number alone gives a clip that varies by torch's
-    random state, as data sets usually do.
+    nothing but the key and `manual_seed`. Numbers from `len` on are more clips of the same videos,
+    in their order. The number alone gives a clip that varies by torch's random state, as data sets
+    usually do.
 
     >>> import r3d
     >>> samples = r3d.read_annotation("annotation.json", subset="training")
@@ -212,6 +213,11 @@ class TrainingClips(ClipDataset):
         super().__init__(samples, store, self._options)
         _require_labels(samples)
 
+    @property
+    def classes(self) -> np.ndarray:
+        """The class of each video, (videos,)."""
+        return self._samples.targets
+
     def __len__(self) -> int:
         return len(self._samples)
 
@@ -219,13 +225,16 @@ class TrainingClips(ClipDataset):
         return BatchSampler(keys, batch_size, drop_last=False)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Clip:
-        epoch, video = key if isinstance(key, tuple) else (_random_epoch(), key)
-        if not -len(self) <= video < len(self):  # what ends a loop over a sequence
-            raise IndexError(f"video {video} of {len(self)}")
-        video %= len(self)
+        if isinstance(key, tuple):
+            epoch, number = key
+        elif -len(self) <= key < len(self):
+            epoch, number = _random_epoch(), key % len(self)
+        else:  # what ends a loop over a sequence
+            raise IndexError(f"video {key} of {len(self)}")
+        video = number % len(self)
         options = self._options
         # The spawn key keeps the stream apart from that of the order of the epoch.
-        seed = np.random.SeedSequence((options.manual_seed, epoch), spawn_key=(video,))
+        seed = np.random.SeedSequence((options.manual_seed, epoch), spawn_key=(number,))
         rng = np.random.default_rng(seed)
         begin, end = self._segment(video)
         size, t_stride = options.sample_duration, options.sample_t_stride

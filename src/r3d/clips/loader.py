@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from r3d.clips.balance import balanced_numbers
 from r3d.clips.datasets import Clip, ClipDataset
 from r3d.errors import InputError
 
@@ -72,6 +73,9 @@ class EpochSampler:
         n: number of videos.
         start: samples of the epoch that all processes together are done with; with it an epoch
             continues where it stopped, be it with another number of processes.
+        classes: (n,), the class of each video, which `class_balance` needs.
+        class_balance: from 0, each video once, to 1, each class equally often
+            (`r3d.clips.balance`).
     """
 
     def __init__(
@@ -83,7 +87,10 @@ class EpochSampler:
         rank: int = 0,
         world_size: int = 1,
         start: int = 0,
+        classes: np.ndarray | None = None,
+        class_balance: float = 0,
     ) -> None:
+        self._classes, self._class_balance = classes, class_balance
         self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
         self.set_epoch(epoch, start=start)
 
@@ -96,9 +103,14 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self._epoch
-        order = np.random.default_rng((self._seed, epoch)).permutation(self._n)
-        for video in order[self._start + self._rank :: self._world_size]:
-            yield epoch, int(video)
+        for number in self._order()[self._start + self._rank :: self._world_size]:
+            yield epoch, int(number)
+
+    def _order(self) -> np.ndarray:
+        rng = np.random.default_rng((self._seed, self._epoch))
+        if self._classes is None or self._class_balance == 0:
+            return rng.permutation(self._n)
+        return balanced_numbers(self._classes, self._class_balance, rng)
 
 
 class ClipLoader:

@@ -115,18 +115,18 @@ class ModelOptions(Section):
     model: Literal[tuple(MODEL_DEPTHS)] = "resnet"  # type: ignore[valid-type]
     """Family of the network."""
     model_depth: Count = 18
-    """Depth: 10, 18, 34, 50, 101, 152 or 200; 50 and deeper for wideresnet and resnext; 121, 169,
-    201 or 264 for densenet."""
+    """Depth: 10, 18, 34, 50, 101, 152 or 200; 50 and deeper for wideresnet, resnext and resnetrs;
+    121, 169, 201 or 264 for densenet."""
     conv1_t_size: Count = 7
-    """Size of the first convolution in time, in frames."""
+    """Size of the first convolution in time, in frames; resnetrs is published with 5."""
     conv1_t_stride: Count = 1
-    """Stride of the first convolution in time, in frames."""
+    """Stride of the first convolution in time, in frames; resnetrs is published with 2."""
     no_max_pool: bool = False
     """Leave out the max pooling after the first convolution."""
     resnet_shortcut: Literal["A", "B"] = "B"
     """Shortcut where a stage changes size: A strides and pads with zeros, B convolves."""
     resnet_widen_factor: Positive = 1.0
-    """Factor on the widths of resnet, resnet2p1d and preresnet."""
+    """Factor on the widths of resnet, resnet2p1d, preresnet and resnetrs."""
     wide_resnet_k: Count = 2
     """Factor on the widths of wideresnet."""
     resnext_cardinality: Count = 32
@@ -199,6 +199,10 @@ class TrainOptions(Section):
     weight_decay, nesterov and plateau_patience where they are not at their defaults, are used from
     there on; at their defaults they are as in the file."""
 
+    class_balance: Fraction = 0.0
+    """How far classes of unequal size come equally often: an epoch has as many clips as there are
+    videos, of a class of m videos in proportion to m to the power of 1 - class_balance; 0 takes
+    each video once, 1 each class equally often, a video of a small class several times."""
     train_crop: Literal["random", "corner", "center"] = "random"
     """Spatial crop: of random area and shape, at a corner in one of five scales, or the centre."""
     train_crop_min_scale: Annotated[Number, Field(gt=0, le=1)] = 0.25
@@ -253,6 +257,11 @@ class TrainOptions(Section):
     manual_seed: Seed = 1
     """Seed of everything random."""
 
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Share of the features that the last layer does not see in training, anew for each clip."""
+    stochastic_depth: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """How likely the last block, in a densenet the last layer, is left out of a training clip; for
+    those before it the rate grows linearly with the depth (in resnetrs from stage to stage)."""
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread over all classes."""
     mixup_alpha: NotNegative = 0.0

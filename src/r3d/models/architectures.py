@@ -64,6 +64,11 @@ FAMILIES: dict[str, Family] = {
     "preresnet": Family(_BASIC | _BOTTLENECK, _WIDENED),
     "wideresnet": Family(_BOTTLENECK, frozenset({"resnet_shortcut", "wide_resnet_k"})),
     "resnext": Family(_BOTTLENECK, frozenset({"resnet_shortcut", "resnext_cardinality"})),
+    "resnetrs": Family(
+        _BOTTLENECK,
+        frozenset({"resnet_widen_factor"}),
+        begin_modules=("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", *_STAGES),
+    ),
     "densenet": Family(
         _DENSE,
         begin_modules=(
@@ -152,7 +157,7 @@ class Architecture:
         if self.resnet_shortcut not in ("A", "B"):
             raise InputError(f"resnet_shortcut: {self.resnet_shortcut!r} is not one of 'A', 'B'")
         factor = self.resnet_widen_factor
-        # The stem has 64 channels.
+        # The stem has 64 channels, of resnetrs first 32.
         if not isinstance(factor, int | float) or not 1 / 64 <= factor <= _MOST:
             raise InputError(
                 f"resnet_widen_factor: {self.resnet_widen_factor!r} is refused; "

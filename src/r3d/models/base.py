@@ -22,13 +22,42 @@ class VideoModel(nn.Module):
         """Set the training mode; batch norms with frozen parameters stay in evaluation mode.
 
         Else their running statistics would drift to the new data although their layers are meant
-        to stay as they were.
+        to stay as they were. For the same reason no block of frozen layers is left out of a clip.
         """
         super().train(mode)
         for module in self.modules():
             if isinstance(module, _BatchNorm) and not module.weight.requires_grad:
                 module.eval()
+            elif not any(parameter.requires_grad for parameter in module.parameters()):
+                for part in module.children():
+                    if isinstance(part, StochasticDepth):
+                        part.eval()
         return self
+
+    def depth_shares(self) -> list[float]:
+        """Of the rate of stochastic depth, the share of each block: it grows with the depth."""
+        n_blocks = sum(self.architecture.blocks)
+        return [place / n_blocks for place in range(1, n_blocks + 1)]
+
+
+class StochasticDepth(nn.Module):
+    """What a block adds to its input, left out for some of the clips in training.
+
+    Huang et al., Deep Networks with Stochastic Depth, ECCV 2016. Each clip of a batch is decided
+    upon by itself; where a block is kept it counts for more, so that the mean stays as it is in
+    evaluation, in which nothing is left out.
+
+    Attributes:
+        rate: how likely a block is left out, 0 to below 1.
+    """
+
+    rate = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = x.new_empty((x.shape[0], 1, 1, 1, 1)).bernoulli_(1 - self.rate)
+        return x * kept.div_(1 - self.rate)
 
 
 class Conv3d(nn.Conv3d):
@@ -86,6 +115,21 @@ class GlobalAverage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3, 4))
+
+
+def regularise(model: VideoModel, *, dropout: float, stochastic_depth: float) -> None:
+    """Leave out parts of the network at random in training: neither has any weights.
+
+    Args:
+        dropout: share of the features that the last layer does not see.
+        stochastic_depth: how likely the last block is left out; in a DenseNet the last layer.
+    """
+    drop = model.get_submodule("dropout")
+    assert isinstance(drop, nn.Dropout)
+    drop.p = dropout
+    blocks = [module for module in model.modules() if isinstance(module, StochasticDepth)]
+    for block, share in zip(blocks, model.depth_shares(), strict=True):
+        block.rate = stochastic_depth * share
 
 
 def head_name(model: VideoModel) -> str:

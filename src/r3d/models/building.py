@@ -57,14 +57,15 @@ def create_model(model: str, *, depth: int, n_classes: int, **options: Any) -> V
     torch.Size([1, 10])
 
     Args:
-        model: resnet, resnet2p1d, preresnet, wideresnet, resnext or densenet.
-        depth: 10, 18, 34, 50, 101, 152 or 200; 50 and deeper for wideresnet and resnext; 121, 169,
-            201 or 264 for densenet.
+        model: resnet, resnet2p1d, preresnet, wideresnet, resnext, resnetrs or densenet.
+        depth: 10, 18, 34, 50, 101, 152 or 200; 50 and deeper for wideresnet, resnext and resnetrs;
+            121, 169, 201 or 264 for densenet.
         n_classes: number of classes.
         options: what else decides the layers, by the names of the config: `n_input_channels` (3),
-            `conv1_t_size` (7) and `conv1_t_stride` (1) of the stem, in frames, `no_max_pool`
-            (False); `resnet_shortcut` ("B") of all but densenet; `resnet_widen_factor` (1.0) of
-            resnet, resnet2p1d and preresnet; `wide_resnet_k` (2); `resnext_cardinality` (32).
+            `conv1_t_size` (7) and `conv1_t_stride` (1) of the stem, in frames (resnetrs is
+            published with 5 and 2), `no_max_pool` (False); `resnet_shortcut` ("B") of all but
+            resnetrs and densenet; `resnet_widen_factor` (1.0) of resnet, resnet2p1d, preresnet and
+            resnetrs; `wide_resnet_k` (2); `resnext_cardinality` (32).
 
     Returns:
         A module from clips (b, c, t, h, w) of any size to class scores before the softmax

@@ -147,6 +147,8 @@ def _describe_resnet(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
     options: dict[str, Any] = {}
     if factored:
         model = "resnet2p1d"
+    elif "layer1.0.se.reduce.weight" in shapes:
+        model = "resnetrs"
     elif bottleneck and shapes["layer1.0.conv3.weight"][0] == 2 * space_stem[0]:
         # Output twice as wide as the stem: groups of 4 channels, or one of all 64 k.
         channels, group_width = shapes["layer1.0.conv2.weight"][:2]
@@ -161,6 +163,8 @@ def _describe_resnet(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
         width, in_channels = shapes["layer2.0.conv1.weight"][:2]
         before = width != in_channels and shapes["layer2.0.bn1.weight"][0] == in_channels
         model = "preresnet" if before else "resnet"
+    if "resnet_shortcut" in FAMILIES[model].options:
+        options["resnet_shortcut"] = "B" if "layer2.0.downsample.0.weight" in shapes else "A"
     if "resnet_widen_factor" in FAMILIES[model].options:
         options["resnet_widen_factor"] = _widen_factor(features // (4 if bottleneck else 1))
     return Architecture(
@@ -169,7 +173,6 @@ def _describe_resnet(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
         n_classes=n_classes,
         n_input_channels=space_stem[1],
         conv1_t_size=time_stem[2],
-        resnet_shortcut="B" if "layer2.0.downsample.0.weight" in shapes else "A",
         **options,
     )
 

@@ -15,7 +15,7 @@ from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
 from r3d.frames.form import FrameForm
 from r3d.models.archive import tensors_digest
-from r3d.models.base import VideoModel, freeze_before, replace_head
+from r3d.models.base import VideoModel, freeze_before, regularise, replace_head
 from r3d.models.building import build_model
 from r3d.models.checkpoint import Checkpoint, load_weights, not_finite, read_checkpoint
 from r3d.models.describing import describe
@@ -104,6 +104,7 @@ class TrainState:
             checkpoint = read_checkpoint(pretrained)
             self.start = tensors_digest(checkpoint.state_dict)
             self.network = _pretrained_network(options, len(labels), checkpoint, pretrained)
+        regularise(self.network, dropout=options.dropout, stochastic_depth=options.stochastic_depth)
         self.dtype = choose_dtype(options.precision, device)
         self.memory_format = memory_format(device, self.dtype, layout)
         self.network.to(device).to(memory_format=self.memory_format)

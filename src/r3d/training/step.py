@@ -1,6 +1,7 @@
 """One step of the optimiser."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class TrainStep:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for index, (part, target, label) in enumerate(zip(*parts, strict=True), start=1):
             with self._synchronised(last=index == n_parts):
-                with autocast(self.device, state.dtype):
+                with self._drawn(number, index - 1), autocast(self.device, state.dtype):
                     scores = self.forward(part).float()
                 loss = functional.cross_entropy(
                     scores, target, label_smoothing=options.label_smoothing, reduction="sum"
@@ -81,11 +82,32 @@ class TrainStep:
             state.average.update_parameters(state.network)
         return sums
 
+    def _drawn(self, number: int, part: int) -> AbstractContextManager[None]:
+        """Have what is left out of the network depend on seed, epoch, step and clips only.
+
+        The clips of a part are those that one of so many processes would have.
+        """
+        options, world = self.options, self.world
+        if not (options.dropout or options.stochastic_depth):
+            return nullcontext()
+        place = (self.state.progress.epoch, number, world.rank + world.size * part)
+        return drawn_from((options.manual_seed, *place), self.device)
+
     def _synchronised(self, *, last: bool) -> AbstractContextManager[None]:
         """Exchange gradients with the other processes only after the last part of a batch."""
         if last or not isinstance(self.parallel, DistributedDataParallel):
             return nullcontext()
         return self.parallel.no_sync()
+
+
+@contextmanager
+def drawn_from(seed: Sequence[int], device: torch.device) -> Iterator[None]:
+    """Let torch draw from a seed of its own, and go on as if it had not."""
+    # The spawn key keeps the stream apart from that of `mix_clips`.
+    state = np.random.SeedSequence(seed, spawn_key=(0,)).generate_state(1, np.uint64)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(state[0]))
+        yield
 
 
 def batch_sums(loss: Tensor, scores: Tensor, labels: Tensor) -> Tensor:

@@ -301,6 +301,8 @@ class Training:
             seed=self.options.manual_seed,
             rank=world.rank,
             world_size=world.size,
+            classes=training_clips.classes,
+            class_balance=self.options.class_balance,
         )
         self.training_batches = make_loader(
             training_clips,

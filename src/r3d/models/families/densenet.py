@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from r3d.models.architectures import Architecture
-from r3d.models.base import BatchNorm3d, Conv3d, GlobalAverage, VideoModel, initialise
+from r3d.models.base import (
+    BatchNorm3d,
+    Conv3d,
+    GlobalAverage,
+    StochasticDepth,
+    VideoModel,
+    initialise,
+)
 from r3d.models.pooling import MaxPool3d, avg_pool3d
 
 GROWTH_RATE = 32
@@ -26,6 +33,7 @@ class DenseLayer(nn.Module):
         self.norm2 = BatchNorm3d(middle)
         self.conv2 = Conv3d(middle, GROWTH_RATE, kernel_size=3, padding=1, bias=False)
         self.relu = nn.ReLU(inplace=True)
+        self.depth = StochasticDepth()
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.norm1(x)
@@ -34,6 +42,7 @@ class DenseLayer(nn.Module):
         out = self.norm2(out)
         out = self.relu(out)
         out = self.conv2(out)  # (b, 32, t, h, w)
+        out = self.depth(out)
         return torch.cat([x, out], dim=1)  # (b, c + 32, t, h, w)
 
 
@@ -87,6 +96,7 @@ class DenseNet(VideoModel):
         features["norm5"] = BatchNorm3d(channels)
         self.features = nn.Sequential(features)
         self.average = GlobalAverage()
+        self.dropout = nn.Dropout(0)
         self.classifier = nn.Linear(channels, architecture.n_classes)
         initialise(self)
         nn.init.zeros_(self.classifier.bias)
@@ -95,6 +105,7 @@ class DenseNet(VideoModel):
         x = self.features(x)  # (b, c, t / 16, h / 32, w / 32)
         x = functional.relu(x, inplace=True)
         x = self.average(x)  # (b, c)
+        x = self.dropout(x)
         return self.classifier(x)  # (b, n_classes)
 
 

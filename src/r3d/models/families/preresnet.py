@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from r3d.models.architectures import Architecture
-from r3d.models.base import BatchNorm3d
+from r3d.models.base import BatchNorm3d, StochasticDepth
 from r3d.models.families.resnet import ResNet, conv1x1x1, conv3x3x3, is_deep, widened
 
 
@@ -25,6 +25,7 @@ class PreActivationBasicBlock(nn.Module):
         self.bn2 = BatchNorm3d(width)
         self.conv2 = conv3x3x3(width, width)
         self.relu = nn.ReLU(inplace=True)
+        self.depth = StochasticDepth()
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,6 +35,7 @@ class PreActivationBasicBlock(nn.Module):
         out = self.bn2(out)
         out = self.relu(out)
         out = self.conv2(out)
+        out = self.depth(out)
         out += self.downsample(x)
         return out
 
@@ -52,6 +54,7 @@ class PreActivationBottleneck(nn.Module):
         self.bn3 = BatchNorm3d(width)
         self.conv3 = conv1x1x1(width, width * self.expansion)
         self.relu = nn.ReLU(inplace=True)
+        self.depth = StochasticDepth()
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,6 +67,7 @@ class PreActivationBottleneck(nn.Module):
         out = self.bn3(out)
         out = self.relu(out)
         out = self.conv3(out)  # (b, expansion * width, ...)
+        out = self.depth(out)
         out += self.downsample(x)
         return out
 

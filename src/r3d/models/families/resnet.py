@@ -10,13 +10,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from r3d.models.architectures import Architecture
-from r3d.models.base import BatchNorm3d, Conv3d, GlobalAverage, VideoModel, initialise
+from r3d.models.base import (
+    BatchNorm3d,
+    Conv3d,
+    GlobalAverage,
+    StochasticDepth,
+    VideoModel,
+    initialise,
+)
 from r3d.models.pooling import MaxPool3d
 
 WIDTHS = (64, 128, 256, 512)
 
 
-def conv1x1x1(in_channels: int, out_channels: int, stride: int = 1) -> Conv3d:
+def conv1x1x1(
+    in_channels: int, out_channels: int, stride: int | tuple[int, int, int] = 1
+) -> Conv3d:
     """A pointwise convolution without bias."""
     return Conv3d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
 
@@ -72,6 +81,7 @@ class BasicBlock(nn.Module):
         self.conv2 = conv3x3x3(width, width)
         self.bn2 = BatchNorm3d(width)
         self.relu = nn.ReLU(inplace=True)
+        self.depth = StochasticDepth()
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,6 +90,7 @@ class BasicBlock(nn.Module):
         out = self.relu(out)
         out = self.conv2(out)
         out = self.bn2(out)
+        out = self.depth(out)
         out += self.downsample(x)
         return self.relu(out)
 
@@ -113,6 +124,7 @@ class Bottleneck(nn.Module):
         self.conv3 = conv1x1x1(middle, width * self.expansion)
         self.bn3 = BatchNorm3d(width * self.expansion)
         self.relu = nn.ReLU(inplace=True)
+        self.depth = StochasticDepth()
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,11 +136,12 @@ class Bottleneck(nn.Module):
         out = self.relu(out)
         out = self.conv3(out)  # (b, expansion * width, ...)
         out = self.bn3(out)
+        out = self.depth(out)
         out += self.downsample(x)
         return self.relu(out)
 
 
-MakeBlock = Callable[[int, int, int, nn.Module], nn.Module]
+MakeBlock = Callable[..., nn.Module]
 
 
 class ResNet(VideoModel):
@@ -150,25 +163,21 @@ class ResNet(VideoModel):
         super().__init__(architecture)
         self._make_stem(widths[0])
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = (
-            nn.Identity()
-            if architecture.no_max_pool
-            else MaxPool3d(kernel_size=3, stride=2, padding=1)
-        )
+        self.maxpool = nn.Identity() if architecture.no_max_pool else self._make_pool()
         stages = []
         channels = widths[0]
         for stage, (width, n_blocks) in enumerate(zip(widths, architecture.blocks, strict=True)):
             blocks = []
             for index in range(n_blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
-                shortcut = make_shortcut(
-                    architecture.resnet_shortcut, channels, width * expansion, stride
-                )
-                blocks.append(make_block(channels, width, stride, shortcut))
+                shortcut = self._make_shortcut(channels, width * expansion, stride)
+                make = self._of_place(make_block, stage, last=index == n_blocks - 1)
+                blocks.append(make(channels, width, stride, shortcut))
                 channels = width * expansion
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.average = GlobalAverage()
+        self.dropout = nn.Dropout(0)
         self.fc = nn.Linear(channels, architecture.n_classes)
         initialise(self)
 
@@ -184,6 +193,16 @@ class ResNet(VideoModel):
         )
         self.bn1 = BatchNorm3d(width)
 
+    def _make_pool(self) -> nn.Module:
+        return MaxPool3d(kernel_size=3, stride=2, padding=1)
+
+    def _make_shortcut(self, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        return make_shortcut(self.architecture.resnet_shortcut, in_channels, out_channels, stride)
+
+    def _of_place(self, make_block: MakeBlock, stage: int, *, last: bool) -> MakeBlock:
+        """What makes the blocks of a stage, from 0, or the last of them."""
+        return make_block
+
     def _stem(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
         x = self.bn1(x)
@@ -197,6 +216,7 @@ class ResNet(VideoModel):
         x = self.layer3(x)  # (b, expansion * 256, t / 8, h / 16, w / 16)
         x = self.layer4(x)  # (b, expansion * 512, t / 16, h / 32, w / 32)
         x = self.average(x)  # (b, expansion * 512)
+        x = self.dropout(x)
         return self.fc(x)  # (b, n_classes)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from r3d.models.architectures import Architecture
-from r3d.models.base import BatchNorm3d, Conv3d
+from r3d.models.base import BatchNorm3d, Conv3d, StochasticDepth
 from r3d.models.families.resnet import ResNet, conv1x1x1, is_deep, widened
 
 
@@ -67,6 +67,7 @@ class FactoredBasicBlock(nn.Module):
         self.conv2_t = conv3x1x1(middle2, width)
         self.bn2_t = BatchNorm3d(width)
         self.relu = nn.ReLU(inplace=True)
+        self.depth = StochasticDepth()
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,6 +82,7 @@ class FactoredBasicBlock(nn.Module):
         out = self.relu(out)
         out = self.conv2_t(out)  # (b, width, ...)
         out = self.bn2_t(out)
+        out = self.depth(out)
         out += self.downsample(x)
         return self.relu(out)
 
@@ -102,6 +104,7 @@ class FactoredBottleneck(nn.Module):
         self.conv3 = conv1x1x1(width, width * self.expansion)
         self.bn3 = BatchNorm3d(width * self.expansion)
         self.relu = nn.ReLU(inplace=True)
+        self.depth = StochasticDepth()
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,6 +119,7 @@ class FactoredBottleneck(nn.Module):
         out = self.relu(out)
         out = self.conv3(out)  # (b, expansion * width, ...)
         out = self.bn3(out)
+        out = self.depth(out)
         out += self.downsample(x)
         return self.relu(out)
 

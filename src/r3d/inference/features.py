@@ -91,10 +91,10 @@ def features(
     need_writable(output)
     need_feature_format(output)
     device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
     use_cores(n_cores)
     with same_bits(run.deterministic), join_world(device) as world:
         device = world.own(device)
+        dtype = choose_dtype(options.precision, device, run.memory_format)
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
         # What the outputs are called does not matter here.

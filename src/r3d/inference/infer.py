@@ -108,10 +108,10 @@ def infer(
     annotation = Path(annotation)
     need_writable(output)
     device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
     use_cores(n_cores)
     with same_bits(run.deterministic), join_world(device) as world:
         device = world.own(device)
+        dtype = choose_dtype(options.precision, device, run.memory_format)
         store = open_store(frames, file_type)
         samples = read_annotation(annotation, subset=subset, untrimmed=True, store=store)
         loaded = read_model(model, given_options(options), annotated=samples.labels)

@@ -88,7 +88,7 @@ def predict(
     if selection is None:
         selection = model.selection()
     device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
+    dtype = choose_dtype(options.precision, device, run.memory_format)
     use_cores()
     batch_size = batch_rows(run, device)
     files = [Path(video) for video in videos]

@@ -64,7 +64,7 @@ def video_features(
     network = copy.deepcopy(model.network)
     remove_head(network)
     device = choose_device(no_cuda=run.no_cuda)
-    dtype = choose_dtype(options.precision, device)
+    dtype = choose_dtype(options.precision, device, run.memory_format)
     use_cores()
     batch_size = batch_rows(run, device)
     tries: dict[int, Begun] = {}

@@ -180,8 +180,9 @@ class Inference(Trial):
         self.batch_size = len(batch.clips)
         n_classes = len(subject.samples.labels)
         network = build_model(n_classes=n_classes, **options.network())
-        device, dtype = subject.device, choose_dtype(options.precision, subject.device)
-        self._how = (device, dtype, prepare(network, device, dtype, options.memory_format))
+        device, layout = subject.device, options.memory_format
+        dtype = choose_dtype(options.precision, device, layout)
+        self._how = (device, dtype, prepare(network, device, dtype, layout))
         self._network = network
 
     def _work(self, n_batches: int) -> float:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from r3d.annotations.parts import PARTS, TRAINING
+from r3d.compute.cards import need_cards, visible_cards
 from r3d.config.config import NAME_PATTERN, split_of
 from r3d.config.inputs import check_inputs, has_labels, list_files
 from r3d.config.options import InferenceOptions, TrainingOptions
@@ -77,6 +78,14 @@ EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}/{{split}}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
+# GPUs that the jobs on this machine share; on a cluster each job is given its own.
+N_CARDS = (
+    len(visible_cards()) if workflow.local_exec and workflow.is_main_process else 0
+)
+# Unless the command line or a profile says how many.
+if N_CARDS and "gpu" not in workflow.global_resources:
+    workflow.global_resources["gpu"] = N_CARDS
+
 
 wildcard_constraints:
     dataset=NAME_PATTERN,
@@ -112,9 +121,22 @@ def asked_memory(wildcards, attempt):
 
 
 def asked_gpus(wildcards):
-    """GPUs over all nodes, which is how SLURM and Snakemake count them."""
-    resources = experiment_of(wildcards).resources
-    return resources.nodes * resources.gpus
+    """GPUs over all nodes, which is how SLURM and Snakemake count them.
+
+    On a machine with GPUs, a job computes on one even where its experiment does not ask for it.
+    """
+    experiment = experiment_of(wildcards)
+    if experiment.no_cuda and workflow.local_exec:
+        return 0
+    resources = experiment.resources
+    return resources.nodes * resources.gpus or min(
+        resources.processes_per_node, N_CARDS
+    )
+
+
+def own_gpu(wildcards):
+    """The one that a job of a single process computes on, if it runs where there are some."""
+    return 0 if experiment_of(wildcards).no_cuda else min(1, N_CARDS)
 
 
 def slurm_mpi(wildcards):
@@ -334,11 +356,14 @@ def check_gpus():
     }
     if not asked or not workflow.local_exec:
         return
-    from r3d.compute.device import need_gpus  # torch takes seconds
+    if N_CARDS:
+        need = need_cards
+    else:  # perhaps torch knows others
+        from r3d.compute.device import need_gpus as need  # which takes seconds
 
     try:
         for name, gpus in asked.items():
-            need_gpus(gpus, f"config: experiments.{name}.resources.gpus")
+            need(gpus, f"config: experiments.{name}.resources.gpus")
     except InputError as error:
         sys.exit(f"error: {error}")
 

@@ -100,6 +100,7 @@ rule make_gallery:
         "../environment.yml"
     threads: cores
     resources:
+        gpu=own_gpu,
         mem_mb=asked_memory,
         runtime=60,
     params:

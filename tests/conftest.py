@@ -6,9 +6,14 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+
+from r3d.compute import precision
+from r3d.compute.device import Layout, choose_dtype
 
 # The same examples in each run, and no limit of time that a busy machine could miss. To look
 # further: pytest --hypothesis-profile=long (docs/testing.md).
@@ -39,6 +44,28 @@ def freed_memory() -> Iterator[None]:
     if trim is not None:
         gc.collect()
         trim(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of r3d in which `precision: auto` is fp32, whatever a measurement here would say.
+
+    Processes that tests start have it, too. What other programs cached stays.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        before = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = tmp_path_factory.mktemp("cache")
+        for entry in before.iterdir() if before.is_dir() else ():
+            if entry.name != "r3d":
+                (cache / entry.name).symlink_to(entry)
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        patch.setattr(precision, "_measured", lambda *_, **__: (1.0, True))
+        for training in (False, True):
+            for layout in get_args(Layout):
+                choose_dtype("auto", torch.device("cpu"), layout, training=training)
+        patch.undo()
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """Bad input through the real workflow and the command line: one clear line, no traceback."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,36 @@ def test_gpus_that_are_not_there_are_said_before_the_first_job(tmp_path: Path) -
     assert "1000, but t" in said[0]  # torch finds none, or this machine has fewer
     there = torch.cuda.device_count() > 0
     assert (done.returncode, said[0].startswith("error: ")) == (there, there)
+
+
+@pytest.mark.workflow
+def test_the_workflow_counts_the_gpus_of_this_machine(tmp_path: Path, monkeypatch) -> None:
+    program = tmp_path / "bin/nvidia-smi"
+    program.parent.mkdir()
+    listed = [f"echo 'GPU {i}: Made-Up (UUID: GPU-{i}d0d0)'" for i in range(3)]
+    program.write_text("\n".join(["#!/bin/sh", *listed]))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    dataset = ucf101(tmp_path, Videos(tmp_path / "encoded")) | {"format": "ucf101"}
+    experiment = {"dataset": "own", "resources": {"gpus": 4}, "batch_size": 4}
+    config = tmp_path / "config.yaml"
+    content = {"datasets": {"own": dataset}, "experiments": {"a": experiment}}
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    done = snakemake(tmp_path, config, "lists")
+    assert done.returncode == 1
+    assert re.search(r"Provided resources: gpu=.*\b3\b", done.stderr)
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "experiments.a.resources.gpus: 4, but this machine has 3" in said
+
+    # A job computes on one unasked, unless it is to use the CPU.
+    experiments = {"a": {"dataset": "own"}, "b": {"dataset": "own", "no_cuda": True}}
+    config.write_text(yaml.safe_dump(content | {"experiments": experiments}), encoding="utf-8")
+    done = snakemake(tmp_path, config, "train", options=["--dry-run", "--resources", "gpu=2"])
+    asked = re.findall(
+        r"experiment=(\w), split=01\n +threads: .*\n +resources: .* gpu=(\d)", done.stdout
+    )
+    assert dict(asked) == {"a": "1", "b": "0"}
 
 
 @pytest.mark.parametrize("name", BAD_LISTS)

@@ -1,24 +1,54 @@
 """Where and in which precision a network runs."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from r3d.compute.device import choose_dtype, memory_format, need_gpus, same_bits
+from r3d.compute import device
+from r3d.compute.device import choose_device, choose_dtype, memory_format, need_gpus, same_bits
 from r3d.compute.distributed import join_world
 from r3d.errors import InputError
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("amx", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_is_bf16_on_cpus_with_tiles_only(monkeypatch, amx: bool, expected: torch.dtype):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert choose_dtype("auto", CPU) is expected
+def test_precision_as_asked():
     assert choose_dtype("bf16", CPU) is torch.bfloat16
     assert choose_dtype("fp32", CPU) is torch.float32
+
+
+def test_a_card_is_taken_before_torch_looks_for_one(monkeypatch):
+    order = []
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(device, "take_cards", lambda *_: order.append("taken"))
+    monkeypatch.setattr(device, "give_back_cards", lambda: order.append("given back"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: order.append("looked") or True)
+    assert choose_device(no_cuda=True) == CPU
+    assert order == []
+    assert choose_device() == torch.device("cuda")
+    assert order == ["taken", "looked", "looked"]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    del order[:]
+    choose_device()  # by a program that has chosen its cards itself
+    assert order == ["looked"]
+
+
+def test_a_card_that_torch_cannot_use_is_for_others(monkeypatch, tmp_path: Path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: Made-Up (UUID: GPU-0c0c)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for given in (None, "0"):
+        if given is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert choose_device() == CPU  # and not a wait at the second time
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
 
 
 def test_auto_is_channels_last_where_that_is_safe():

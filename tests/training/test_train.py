@@ -1,8 +1,10 @@
 """Training: it learns, it resumes exactly, its options do what they say."""
 
 import json
+import logging
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,7 @@ from oddities import accepts_or_says_why
 from synthetic import LABELS, TINY, assert_same_training, write_frames
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from r3d.compute import device
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.models.building import build_model
@@ -493,6 +496,63 @@ def test_a_fine_tuning_goes_on_in_the_reference(data: Path, tmp_path: Path):
         assert buffer.shape == parameters[name].shape
         assert buffer.any()
     scheduler.step()
+
+
+@pytest.fixture
+def bf16_is(monkeypatch):
+    """Let a measurement of this machine find bf16 so many times as fast as fp32 from now on."""
+
+    def now(speedup: float) -> None:
+        monkeypatch.setattr(device, "bf16_speedup", lambda *_, **__: speedup)
+
+    return now
+
+
+def test_a_training_goes_on_in_the_precision_that_it_began_with(
+    data: Path, tmp_path: Path, bf16_is, caplog
+):
+    caplog.set_level(logging.INFO)
+    bf16_is(2.0)
+    whole = fit(data, tmp_path / "whole", n_epochs=2, precision="auto")
+    fit(data, tmp_path / "moved", n_epochs=1, precision="auto")
+    bf16_is(0.7)  # another machine, or another version of torch
+    caplog.clear()
+    moved = fit(data, tmp_path / "moved", n_epochs=2, precision="auto")
+    assert_equal(moved, whole)
+    assert "precision: bf16, in which the training began; a new one would compute in fp32" in (
+        caplog.text
+    )
+    for path in (tmp_path / "moved/model.pth", run_folder(tmp_path / "moved") / "latest.pth"):
+        assert read_checkpoint(path).config["precision"] == "bf16"
+    # As it is where nothing changes: the layout goes with the precision, and the bits with both.
+    assert_equal(fit(data, tmp_path / "asked", n_epochs=2, precision="bf16"), whole)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("auto", "precision: bf16, in which the training began; a new one would compute in fp32"),
+        ("fp32", "precision: fp32 from here on; it was bf16"),
+        ("bf16", ""),
+    ],
+)
+def test_resume_path_says_where_the_precision_changes(
+    data: Path, tmp_path: Path, bf16_is, caplog, asked: str, said: str
+):
+    caplog.set_level(logging.INFO)
+    fit(data, tmp_path / "first", n_epochs=1, precision="bf16")
+    bf16_is(0.7)
+    caplog.clear()
+    fit(
+        data,
+        tmp_path / "second",
+        **{"n_epochs": 2, "precision": asked, "learning_rate": 0.01},
+        resume_path=str(run_folder(tmp_path / "first") / "latest.pth"),
+    )
+    lines = [line for line in caplog.messages if re.match("precision: (bf16|fp32)", line)]
+    assert [line.startswith(said) for line in lines] == ([True] if said else [])
+    used = "fp32" if asked == "fp32" else "bf16"
+    assert read_checkpoint(tmp_path / "second/model.pth").config["precision"] == used
 
 
 def test_resume_path_is_followed_where_there_is_a_state_too(data: Path, tmp_path: Path):

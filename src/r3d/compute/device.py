@@ -5,18 +5,23 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal, cast
 
 import torch
+from torch import distributed as dist
 from torch import nn
 
+from r3d.compute.cards import give_back_cards, take_cards
+from r3d.compute.precision import CLEARLY_FASTER, bf16_speedup
 from r3d.errors import InputError
 
 _log = logging.getLogger(__name__)
 
 Layout = Literal["auto", "contiguous", "channels_last"]
+Precision = Literal["auto", "bf16", "fp32"]
 
 # By default cuBLAS has several workspaces and takes one that is free, so sums may differ.
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -24,8 +29,29 @@ _FIXED_WORKSPACES = (":4096:8", ":16:8")
 
 
 def choose_device(*, no_cuda: bool = False) -> torch.device:
-    """The CUDA device if there is one and it is wanted, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() and not no_cuda else "cpu")
+    """The CUDA device if there is one and it is wanted, else the CPU.
+
+    Of several it is one that is this process's own (`r3d.compute.cards`), which may mean to wait.
+    """
+    if no_cuda:
+        return torch.device("cpu")
+    own_gpus()
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def own_gpus(n: int = 1, what: str = "GPUs of a job") -> None:
+    """Take GPUs for this process and those that it starts, unless CUDA is already in use.
+
+    Args:
+        what: who asks for them, for the message.
+
+    Raises:
+        InputError: if there are some, but fewer.
+    """
+    if torch.version.cuda and not torch.cuda.is_initialized():
+        take_cards(n, what)
+        if not torch.cuda.is_available():  # a driver that is too old for this torch
+            give_back_cards()
 
 
 def need_gpus(wanted: int, what: str) -> None:
@@ -47,11 +73,74 @@ def need_gpus(wanted: int, what: str) -> None:
         )
 
 
-def choose_dtype(precision: Literal["auto", "bf16", "fp32"], device: torch.device) -> torch.dtype:
-    """The type that convolutions compute in; `auto` is bf16 where the hardware multiplies in it."""
+def choose_dtype(
+    precision: Precision, device: torch.device, layout: Layout = "auto", *, training: bool = False
+) -> torch.dtype:
+    """The type that convolutions compute in; what `auto` is, is said in the log.
+
+    On a GPU `auto` is bf16 where the hardware multiplies in it. On a CPU it is what a measurement
+    of both says (`r3d.compute.precision`). Processes that work together take the choice of the
+    first one.
+
+    Args:
+        layout: as of `memory_format`.
+        training: whether gradients are computed.
+    """
     if precision == "auto":
-        precision = "bf16" if _multiplies_bf16(device) else "fp32"
+        precision = _same_everywhere(lambda: _choice(device, layout, training=training))
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def precision_begun_with(config: dict[str, Any] | None, device: torch.device) -> Precision:
+    """The precision of a training by the options in its checkpoint; `auto` if they do not say.
+
+    Earlier versions noted `auto` itself, and meant bf16 where the device multiplies in it, of CPUs
+    only those with tiles (AMX).
+    """
+    noted = (config or {}).get("precision", "auto")
+    if noted in ("bf16", "fp32"):
+        return cast(Precision, noted)
+    if config is None or "precision" not in config:
+        return "auto"
+    if device.type == "cuda":
+        return "bf16" if multiplies_bf16(device) else "fp32"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the hardware does: without it a CPU is slow and a GPU may refuse."""
+    return device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _choice(device: torch.device, layout: Layout, *, training: bool) -> Precision:
+    step = "training" if training else "inference"
+    if device.type != "cpu":
+        chosen: Precision = "bf16" if multiplies_bf16(device) else "fp32"
+        _say_once(f"precision: auto is {chosen} in {step} on this GPU")
+        return chosen
+    formats = {
+        dtype: memory_format(device, dtype, layout, training=training)
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    speedup = bf16_speedup(formats, training=training)
+    chosen = "bf16" if speedup >= CLEARLY_FASTER else "fp32"
+    result = f"is {speedup:.2f} times as fast as fp32" if speedup else "gives other results"
+    _say_once(f"precision: auto is {chosen} in {step}: bf16 {result} on this processor")
+    return chosen
+
+
+@cache  # a tuning asks often
+def _say_once(message: str) -> None:
+    _log.info(message)
+
+
+def _same_everywhere(choose: Callable[[], Precision]) -> Precision:
+    """What the first of the processes that work together chooses; each other waits for it."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return choose()
+    chosen = [choose() if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(chosen, 0)
+    return cast(Precision, chosen[0])
 
 
 @contextlib.contextmanager
@@ -164,11 +253,3 @@ def use_cores(n_cores: int | None = None) -> None:
     CPU. Cores left to them would lie idle: a ResNet-18 on one of two cores trains half as fast.
     """
     torch.set_num_threads(n_cores or len(os.sched_getaffinity(0)))
-
-
-def _multiplies_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Without tiles (AMX) a CPU is slower in bf16 than in fp32, even one with bf16 instructions of
-    # AVX-512 (docs/benchmarks.md). torch has no public name for this question yet.
-    return torch.cpu._is_amx_tile_supported()

@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from r3d.compute.device import need_gpus
+from r3d.compute.device import need_gpus, own_gpus
 from r3d.config.options import Resources
 from r3d.errors import InputError
 from r3d.workflow.jobs import job
@@ -63,10 +63,11 @@ def launch(
     Raises:
         InputError: for more GPUs than there are; if a process is killed.
     """
-    run = arguments.get("run")
-    if resources.nodes == 1 and not (run and run.no_cuda):
-        need_gpus(resources.gpus, "resources.gpus")
     per_node = resources.processes_per_node
+    if resources.nodes == 1 and _uses_gpus(arguments):
+        option = "gpus" if resources.gpus else "processes"
+        own_gpus(max(per_node, resources.gpus), f"resources.{option}")
+        need_gpus(resources.gpus, "resources.gpus")
     arguments["n_cores"] = max(1, n_cores // per_node)
     if resources.nodes * per_node == 1:
         function(**arguments)
@@ -110,6 +111,8 @@ def _run_nodes(work: _Work, payload: str, n_cores: int) -> None:
 
 def _run_node(work: _Work, payload: str, *, node: int) -> None:
     """Run the processes of one node to their end, as torchrun does."""
+    if _uses_gpus(work.arguments):
+        own_gpus(work.processes_per_node, "resources.gpus")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=work.nodes,
@@ -135,6 +138,11 @@ def _run_node(work: _Work, payload: str, *, node: int) -> None:
         sys.exit(first.exitcode if first.exitcode > 0 else 128 - first.exitcode)
     except SignalException as error:
         sys.exit(128 + error.sigval)
+
+
+def _uses_gpus(arguments: dict[str, Any]) -> bool:
+    run = arguments.get("run")
+    return not (run and run.no_cuda)
 
 
 def _free_port() -> int:

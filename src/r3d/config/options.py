@@ -173,8 +173,8 @@ class ClipOptions(Section):
     frozen: bool = False
     """Control: replace each clip by copies of its first frame, which takes its motion away."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """What convolutions compute in; auto is bf16 on GPUs that multiply in it and on CPUs with AMX,
-    else fp32."""
+    """What convolutions compute in; auto is bf16 on GPUs that multiply in it, and on CPUs where it
+    was measured to be clearly faster, else fp32. A training goes on in what it began with."""
 
 
 class TrainOptions(Section):
@@ -366,7 +366,9 @@ class Resources(Section):
     nodes: Count = 1
     """Nodes that work together; more than one needs SLURM."""
     gpus: Processes = 0
-    """GPUs of each node; each gets a process of its own."""
+    """GPUs of each node; each gets a process of its own. 0 is a single process, which computes on a
+    free GPU of the machine if there are any (no_cuda: true keeps it off them), and on SLURM asks
+    for none."""
     processes: Processes = 0
     """Processes on each node; 0 is one a GPU, or a single one without any."""
     cores: CountOrZero = 0

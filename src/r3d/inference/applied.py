@@ -103,7 +103,7 @@ def apply_model(
     network: VideoModel, options: InferenceOptions, run: RunOptions, device: torch.device
 ) -> AppliedModel:
     """Put a network into its fastest form, in place."""
-    dtype = choose_dtype(options.precision, device)
+    dtype = choose_dtype(options.precision, device, run.memory_format)
     return AppliedModel(OnTorch(network, options, device, dtype, run.memory_format), device)
 
 

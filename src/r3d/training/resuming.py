@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
+from r3d.compute.device import Precision
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
 from r3d.training.optim import milestones_after_warmup, rate_factor
@@ -49,6 +50,34 @@ def settled_options(
         return TrainingOptions.model_validate(values)
     except ValidationError:
         return options
+
+
+def settle_precision(
+    asked: Precision, *, there: Precision, here: Precision, has_bf16: bool
+) -> Precision:
+    """The precision that a training goes on in: without an option that of the file.
+
+    Another one would give other weights than a training that never stopped. It is said where a new
+    training would take another one, and where the file's changes.
+
+    Args:
+        asked: the option.
+        there: that of the file; `auto` if it does not say.
+        here: what a new training would compute in.
+        has_bf16: whether the hardware multiplies in bf16.
+    """
+    if there == "auto":
+        return here
+    if asked == "auto":
+        asked = "fp32" if not has_bf16 else there
+    if asked != there:
+        _log.warning("precision: %s from here on; it was %s", asked, there)
+    elif asked != here:
+        _log.info(
+            "precision: %s, in which the training began; a new one would compute in %s here",
+            *(asked, here),
+        )
+    return asked
 
 
 def settle_options(

@@ -9,7 +9,14 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from r3d.compute.device import Layout, choose_dtype, memory_format
+from r3d.compute.device import (
+    Layout,
+    Precision,
+    choose_dtype,
+    memory_format,
+    multiplies_bf16,
+    precision_begun_with,
+)
 from r3d.config.normalisation import input_normalisation
 from r3d.config.options import TrainingOptions
 from r3d.errors import InputError
@@ -25,7 +32,7 @@ from r3d.training.optim import (
     load_optimizer,
     load_scheduler,
 )
-from r3d.training.resuming import settle_options, settled_options
+from r3d.training.resuming import settle_options, settle_precision, settled_options
 
 
 @dataclass
@@ -105,7 +112,8 @@ class TrainState:
             self.start = tensors_digest(checkpoint.state_dict)
             self.network = _pretrained_network(options, len(labels), checkpoint, pretrained)
         regularise(self.network, dropout=options.dropout, stochastic_depth=options.stochastic_depth)
-        self.dtype = choose_dtype(options.precision, device)
+        self.device, self.layout = device, layout
+        self.dtype = choose_dtype(options.precision, device, layout, training=True)
         self.memory_format = memory_format(device, self.dtype, layout)
         self.network.to(device).to(memory_format=self.memory_format)
         self.optimizer = build_optimizer(self.network.parameters(), options, device)
@@ -115,6 +123,11 @@ class TrainState:
             averaging = get_ema_multi_avg_fn(options.ema_decay)
             self.average = AveragedModel(self.network, multi_avg_fn=averaging, use_buffers=True)
         self.progress = Progress()
+
+    @property
+    def precision(self) -> Precision:
+        """What convolutions compute in."""
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
     @property
     def learning_rate(self) -> float:
@@ -157,6 +170,14 @@ class TrainState:
                 f"checkpoint {path}: its classes are not those of the annotation, or have another "
                 "order; to start from its weights, with a fresh last layer, set pretrain_path"
             )
+        self._go_on_in(
+            settle_precision(
+                options.precision,
+                there=precision_begun_with(state.config, self.device),
+                here=self.precision,
+                has_bf16=multiplies_bf16(self.device),
+            )
+        )
         load_weights(self.network, state.state_dict, path, architecture=state.architecture)
         try:
             groups = None
@@ -181,6 +202,14 @@ class TrainState:
             self._catch_up(state.epoch)
         self._load_average(state, path)
         self.progress = _progress_of(state, path)
+
+    def _go_on_in(self, precision: Precision) -> None:
+        """Compute in a precision from here on, in the layout that goes with it."""
+        self.dtype = choose_dtype(precision, self.device)
+        self.memory_format = memory_format(self.device, self.dtype, self.layout)
+        self.network.to(memory_format=self.memory_format)
+        if self.average is not None:
+            self.average.module.to(memory_format=self.memory_format)
 
     def _load_average(self, state: Checkpoint, path: Path) -> None:
         if self.average is None:
@@ -211,7 +240,7 @@ class TrainState:
             state_dict=state_dict,
             epoch=self.progress.epoch,
             architecture=self.network.architecture,
-            config=self.options.model_dump(),
+            config={**self.options.model_dump(), "precision": self.precision},
             labels=list(self.labels),
             normalisation=input_normalisation(self.options),
             frames=None if self.frames is None else self.frames.as_dict(),

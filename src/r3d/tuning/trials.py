@@ -180,8 +180,9 @@ class Inference(Trial):
         self.batch_size = len(batch.clips)
         n_classes = len(subject.samples.labels)
         network = build_model(n_classes=n_classes, **options.network())
-        device, dtype = subject.device, choose_dtype(options.precision, subject.device)
-        self._engine = OnTorch(network, options, device, dtype, options.memory_format)
+        device, layout = subject.device, options.memory_format
+        dtype = choose_dtype(options.precision, device, layout)
+        self._engine = OnTorch(network, options, device, dtype, layout)
 
     def _work(self, n_batches: int) -> float:
         self._subject.use_cores(self._options)

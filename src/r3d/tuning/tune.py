@@ -185,8 +185,7 @@ class _Tuner:
 
     def _precisions(self) -> list[str]:
         """The precisions beside the present one."""
-        dtype = choose_dtype(self._options().precision, self._subject.device)
-        return ["bf16"] if dtype == torch.float32 else ["fp32"]
+        return ["bf16"] if self._dtype(self._options()) == torch.float32 else ["fp32"]
 
     def _layouts(self) -> list[str]:
         """The layouts beside the present one."""
@@ -200,8 +199,11 @@ class _Tuner:
 
     def _memory_format(self, options: Experiment) -> torch.memory_format:
         device = self._subject.device
-        dtype = choose_dtype(options.precision, device)
-        return memory_format(device, dtype, options.memory_format)
+        return memory_format(device, self._dtype(options), options.memory_format)
+
+    def _dtype(self, options: Experiment) -> torch.dtype:
+        device, layout = self._subject.device, options.memory_format
+        return choose_dtype(options.precision, device, layout, training=True)
 
     def _is_safe(self, options: Experiment) -> bool:
         """Whether the loss stays finite, as far as is known.
@@ -212,7 +214,7 @@ class _Tuner:
         device = self._subject.device
         return not (
             device.type == "cpu"
-            and choose_dtype(options.precision, device) == torch.bfloat16
+            and self._dtype(options) == torch.bfloat16
             and self._memory_format(options) == torch.channels_last_3d
         )
 

@@ -187,9 +187,9 @@ def _death(workers: Iterable[Any]) -> str | None:
 
 def make_loader(
     dataset: ClipDataset,
-    keys: EpochSampler | range,
+    keys: EpochSampler | range | Iterable[list[Any]],
     *,
-    batch_size: int,
+    batch_size: int | None,
     n_workers: int = 0,
     pin_memory: bool = False,
     prefetch: int = 2,
@@ -198,14 +198,19 @@ def make_loader(
 
     Args:
         keys: an `EpochSampler` for `TrainingClips`, an `EvaluationClips.shard` for the others.
-        batch_size: rows of a batch, at most.
+        batch_size: rows of a batch, at most; None: `keys` gives those of a batch at a time.
         n_workers: processes that make batches, kept from epoch to epoch; 0: this one does.
         pin_memory: whether batches go into memory that a CUDA device copies from fast.
         prefetch: batches that each worker makes ahead.
     """
+    if batch_size is None:
+        assert not isinstance(keys, EpochSampler | range)
+        batches = keys
+    else:
+        batches = dataset.batches(keys, batch_size)
     loader = DataLoader(
         _Guarded(dataset),
-        batch_sampler=dataset.batches(keys, batch_size),
+        batch_sampler=batches,
         num_workers=n_workers,
         multiprocessing_context=_START_METHOD if n_workers else None,
         collate_fn=_collate_guarded,

@@ -27,8 +27,9 @@ from r3d.errors import InputError
 from r3d.models.building import build_model
 from r3d.models.checkpoint import read_checkpoint
 from r3d.training.runfolder import fingerprint
+from r3d.training.schedule import make_schedule
 from r3d.training.step import TrainStep
-from r3d.training.train import Training, steps_per_epoch, train
+from r3d.training.train import Training, train
 
 
 @pytest.fixture(scope="module")
@@ -912,7 +913,9 @@ def test_batches_of_one_clip_train(data: Path, tmp_path: Path):
     [(10, 4, 1, 3), (9, 4, 1, 2), (8, 4, 1, 2), (1, 4, 1, 1), (3, 4, 1, 1), (11, 4, 2, 2)],
 )
 def test_steps_of_an_epoch(n_clips: int, batch_size: int, world_size: int, steps: int):
-    assert steps_per_epoch(n_clips, batch_size, world_size) == steps
+    schedule = make_schedule(TrainingOptions(batch_size=batch_size), n_clips, world_size)
+    assert schedule.n_steps(0) == schedule.n_steps(7) == steps
+    assert schedule.seen(0, steps) == min(n_clips, steps * batch_size)
 
 
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")

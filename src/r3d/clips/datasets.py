@@ -97,6 +97,14 @@ class InferenceClipOptions(ClipOptions):
     inference_crop: Literal["center", "nocrop", "three"] = "center"
 
 
+class ClipShape(NamedTuple):
+    """The side of a clip in pixels, its frames, and every how manyth frame of a video they are."""
+
+    size: int
+    duration: int
+    t_stride: int
+
+
 class Clip(NamedTuple):
     """Some frames of a video in one or more views.
 
@@ -133,7 +141,10 @@ class ClipDataset(Dataset[Clip], ABC):
             )
         self._samples = samples
         self._store = store
-        self._shape = options
+        self._options = options
+        self._shape = ClipShape(
+            options.sample_size, options.sample_duration, options.sample_t_stride
+        )
 
     @abstractmethod
     def __len__(self) -> int:
@@ -151,18 +162,14 @@ class ClipDataset(Dataset[Clip], ABC):
         return int(self._samples.begins[video]), int(self._samples.ends[video])
 
     def _read(
-        self, video: int, start: int, choose_view: Callable[[int, int], View]
+        self, video: int, start: int, shape: ClipShape, choose_view: Callable[[int, int], View]
     ) -> tuple[list[Tensor], tuple[int, int]]:
         """The views of the clip from frame `start` on, and the segment that it covers."""
-        shape = self._shape
         indices = frame_indices(
-            start,
-            self._segment(video)[1],
-            size=shape.sample_duration,
-            t_stride=shape.sample_t_stride,
+            start, self._segment(video)[1], size=shape.duration, t_stride=shape.t_stride
         )
         segment = min(indices), max(indices) + 1
-        if shape.frozen:
+        if self._options.frozen:
             indices = freeze(indices)
         distinct = list(dict.fromkeys(indices))  # a looped frame is decoded once
         path = self._samples.video_paths[video] or self._store.path(self._samples.keys[video])
@@ -177,7 +184,7 @@ class ClipDataset(Dataset[Clip], ABC):
         return views, segment
 
     def _jpegs(self, path: str | Path, indices: list[int]) -> list[tuple[bytes, ...]]:
-        if self._shape.input_type == "rgb":
+        if self._options.input_type == "rgb":
             return [(jpeg,) for jpeg in self._store.read_at(path, indices)]
         assert isinstance(self._store, Hdf5Store)
         return list(zip(*self._store.read_flow_at(path, indices), strict=True))
@@ -188,8 +195,8 @@ class TrainingClips(ClipDataset):
 
     A key is (epoch, number of the video), as `EpochSampler` gives them: then the clip depends on
     nothing but the key and `manual_seed`. Numbers from `len` on are more clips of the same videos,
-    in their order. The number alone gives a clip that varies by torch's random state, as data sets
-    usually do.
+    in their order. With a `ClipShape` as its third part it is of that shape. The number alone gives
+    a clip that varies by torch's random state, as data sets usually do.
 
     >>> import r3d
     >>> samples = r3d.read_annotation("annotation.json", subset="training")
@@ -200,6 +207,7 @@ class TrainingClips(ClipDataset):
     """
 
     reduce = True
+    _options: TrainingClipOptions
 
     def __init__(self, samples: Annotation, store: FrameStore, options: object) -> None:
         """Take samples, the store of their frames, and options as in `TrainingClipOptions`.
@@ -207,10 +215,10 @@ class TrainingClips(ClipDataset):
         Raises:
             InputError: if a sample has no label.
         """
-        self._options = TrainingClipOptions.of(options)
-        if self._options.randaugment:
+        chosen = TrainingClipOptions.of(options)
+        if chosen.randaugment:
             import torchvision  # noqa: F401  (once, before worker processes are forked)
-        super().__init__(samples, store, self._options)
+        super().__init__(samples, store, chosen)
         _require_labels(samples)
 
     @property
@@ -224,9 +232,11 @@ class TrainingClips(ClipDataset):
     def batches(self, keys: Any, batch_size: int) -> Iterable[list[Any]]:
         return BatchSampler(keys, batch_size, drop_last=False)
 
-    def __getitem__(self, key: tuple[int, int] | int) -> Clip:
+    def __getitem__(self, key: tuple[int, int] | tuple[int, int, ClipShape] | int) -> Clip:
+        shape = self._shape
         if isinstance(key, tuple):
-            epoch, number = key
+            epoch, number, *shapes = key
+            shape = shapes[0] if shapes else shape
         elif -len(self) <= key < len(self):
             epoch, number = _random_epoch(), key % len(self)
         else:  # what ends a loop over a sequence
@@ -237,13 +247,15 @@ class TrainingClips(ClipDataset):
         seed = np.random.SeedSequence((options.manual_seed, epoch), spawn_key=(number,))
         rng = np.random.default_rng(seed)
         begin, end = self._segment(video)
-        size, t_stride = options.sample_duration, options.sample_t_stride
+        size, t_stride = shape.duration, shape.t_stride
         if options.train_t_crop == "random":
             start = random_start(begin, end, size=size, t_stride=t_stride, rng=rng)
         else:
             start = center_start(begin, end, size=size, t_stride=t_stride)
         flip = not options.no_hflip and bool(rng.random() < 0.5)
-        views, segment = self._read(video, start, lambda h, w: self._view(h, w, rng))
+        views, segment = self._read(
+            video, start, shape, lambda h, w: self._view(h, w, shape.size, rng)
+        )
         if options.colorjitter:
             jitter = random_jitter(rng)
             views = [jitter_colors(view, jitter) for view in views]
@@ -251,22 +263,22 @@ class TrainingClips(ClipDataset):
             views = [rand_augment(view, options.randaugment, rng) for view in views]
         return Clip(views, int(self._samples.targets[video]), flip, video, segment)
 
-    def _view(self, height: int, width: int, rng: np.random.Generator) -> View:
+    def _view(self, height: int, width: int, size: int, rng: np.random.Generator) -> View:
         options = self._options
         match options.train_crop:
             case "random":
                 return random_view(
                     height,
                     width,
-                    options.sample_size,
+                    size,
                     min_scale=options.train_crop_min_scale,
                     min_ratio=options.train_crop_min_ratio,
                     rng=rng,
                 )
             case "corner":
-                return corner_view(height, width, options.sample_size, rng=rng)
+                return corner_view(height, width, size, rng=rng)
             case "center":
-                return short_side_view(height, width, options.sample_size, "center")
+                return short_side_view(height, width, size, "center")
 
 
 class EvaluationClips(ClipDataset):
@@ -312,7 +324,8 @@ class EvaluationClips(ClipDataset):
         views, segment = self._read(
             video,
             start,
-            lambda h, w: short_side_view(h, w, self._shape.sample_size, self._crop),
+            self._shape,
+            lambda h, w: short_side_view(h, w, self._shape.size, self._crop),
         )
         return Clip(views, int(self._samples.targets[video]), False, video, segment)
 
@@ -340,9 +353,7 @@ class EvaluationClips(ClipDataset):
 
     def _starts(self, begin: int, end: int) -> Sequence[int]:
         shape = self._shape
-        return self._choose_starts(
-            begin, end, size=shape.sample_duration, t_stride=shape.sample_t_stride
-        )
+        return self._choose_starts(begin, end, size=shape.duration, t_stride=shape.t_stride)
 
 
 class ValidationClips(EvaluationClips):

@@ -91,7 +91,7 @@ class EpochSampler:
         class_balance: float = 0,
     ) -> None:
         self._classes, self._class_balance = classes, class_balance
-        self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
+        self.n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
         self.set_epoch(epoch, start=start)
 
     def set_epoch(self, epoch: int, *, start: int = 0) -> None:
@@ -99,17 +99,18 @@ class EpochSampler:
         self._epoch, self._start = epoch, start
 
     def __len__(self) -> int:
-        return len(range(self._start + self._rank, self._n, self._world_size))
+        return len(range(self._start + self._rank, self.n, self._world_size))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self._epoch
-        for number in self._order()[self._start + self._rank :: self._world_size]:
+        for number in self.order(epoch)[self._start + self._rank :: self._world_size]:
             yield epoch, int(number)
 
-    def _order(self) -> np.ndarray:
-        rng = np.random.default_rng((self._seed, self._epoch))
+    def order(self, epoch: int) -> np.ndarray:
+        """The numbers of the videos of an epoch, of all processes, (n,)."""
+        rng = np.random.default_rng((self._seed, epoch))
         if self._classes is None or self._class_balance == 0:
-            return rng.permutation(self._n)
+            return rng.permutation(self.n)
         return balanced_numbers(self._classes, self._class_balance, rng)
 
 
@@ -199,9 +200,9 @@ def _death(workers: Iterable[Any]) -> str | None:
 
 def make_loader(
     dataset: ClipDataset,
-    keys: EpochSampler | Sequence[int],
+    keys: EpochSampler | Sequence[int] | Iterable[list[Any]],
     *,
-    batch_size: int,
+    batch_size: int | None,
     n_workers: int = 0,
     pin_memory: bool = False,
     prefetch: int = 2,
@@ -211,14 +212,15 @@ def make_loader(
     Args:
         keys: an `EpochSampler` for `TrainingClips`; for the others an `EvaluationClips.shard`, or
             some keys in order.
-        batch_size: rows of a batch, at most.
+        batch_size: rows of a batch, at most; None: `keys` gives those of a batch at a time.
         n_workers: processes that make batches, kept from epoch to epoch; 0: this one does.
         pin_memory: whether batches go into memory that a CUDA device copies from fast.
         prefetch: batches that each worker makes ahead.
     """
+    batches: Any = keys if batch_size is None else dataset.batches(keys, batch_size)
     loader = DataLoader(
         _Guarded(dataset),
-        batch_sampler=dataset.batches(keys, batch_size),
+        batch_sampler=batches,
         num_workers=n_workers,
         multiprocessing_context=_START_METHOD if n_workers else None,
         collate_fn=_collate_guarded,

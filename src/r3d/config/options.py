@@ -248,6 +248,10 @@ class TrainOptions(Section):
     """Clips of a batch, over all devices."""
     accumulate_steps: Count = 1
     """Parts that a batch is computed in, where it does not fit into memory whole."""
+    multigrid: Literal["none", "long", "short", "both"] = "none"
+    """Train in fewer steps, most of them on larger batches of smaller clips: long goes from short
+    and small clips to whole ones between milestones, short changes the size from step to step, and
+    both take a third of the work (docs/tuning.md). An epoch then has fewer steps."""
     batchnorm_sync: bool = False
     """Take batch-norm statistics over the clips of all GPUs, not of each by itself."""
     clip_grad_norm: NotNegative = 0.0
@@ -349,6 +353,31 @@ class TrainingOptions(ModelOptions, ClipOptions, TrainOptions):
                     f"{name}: {getattr(self, name)} changes colours, so it goes with input_type: "
                     "'rgb' only, not 'flow'"
                 )
+        if self.multigrid != "none":
+            yield from self._multigrid_problems()
+
+    def _multigrid_problems(self) -> Iterator[str]:
+        has_long_cycle = self.multigrid != "short"
+        for name, least in {"sample_size": 16, "sample_duration": 8}.items():
+            value = getattr(self, name)
+            if (value % 4 or value < least) and (has_long_cycle or name == "sample_size"):
+                nearest = max(least, value // 4 * 4)
+                yield (
+                    f"{name}: {value} cannot be divided as multigrid: {self.multigrid} does; "
+                    f"accepted with it: multiples of 4 from {least}, as {nearest} or {nearest + 4}"
+                )
+        if has_long_cycle and self.lr_scheduler == "plateau":
+            yield (
+                f"multigrid: {self.multigrid} ends its cycles where the learning rate falls, which "
+                "lr_scheduler: plateau does not know beforehand; accepted with plateau: "
+                "multigrid: short or none"
+            )
+        if self.batchnorm_sync:
+            yield (
+                f"multigrid: {self.multigrid} takes batch-norm statistics over the clips that a "
+                "process has in the plain schedule, and batchnorm_sync: true over those of all; "
+                "set one of them to none or false"
+            )
 
 
 class InferenceOptions(ModelOptions, ClipOptions, InferOptions):

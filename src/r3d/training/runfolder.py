@@ -61,7 +61,7 @@ def fingerprint(
     """
     # Which experiment or file the weights come from does not matter, their content does.
     ignored = {"pretrain", "pretrain_path", "resume_path", "final_model"}
-    if options.lr_scheduler != "cosine":
+    if options.lr_scheduler != "cosine" and options.multigrid == "none":
         ignored.add("n_epochs")
     if options.overwrite_milestones:
         ignored |= {"multistep_milestones", "overwrite_milestones"}

@@ -14,8 +14,12 @@ from r3d.clips.modelinput import model_input
 from r3d.compute.device import autocast, compiled
 from r3d.compute.distributed import World
 from r3d.config.options import RunOptions
+from r3d.models.base import BatchNorm3d
 from r3d.training.mixing import class_probabilities, mix_clips
+from r3d.training.schedule import Grid
 from r3d.training.state import TrainState
+
+_MOST_SHAPES = 32
 
 
 class TrainStep:
@@ -26,23 +30,33 @@ class TrainStep:
     ) -> None:
         self.state, self.options = state, state.options
         self.device, self.world = device, world
-        # All clips have one size, so it pays to try out cuDNN's algorithms for it; but which is the
+        # Clips have few sizes, so it pays to try out cuDNN's algorithms for each; but which is the
         # fastest differs from run to run, and each sums in an order of its own.
         torch.backends.cudnn.benchmark = not run.deterministic
         self.parallel = world.wrap(
             state.network, device, batchnorm_sync=self.options.batchnorm_sync
         )
         self.forward = compiled(self.parallel, device) if run.compile else self.parallel
+        if run.compile and self.options.multigrid != "none":
+            # By default torch compiles for eight shapes, and for others not at all.
+            torch._dynamo.config.recompile_limit = _MOST_SHAPES
+        norms = [module for module in state.network.modules() if isinstance(module, BatchNorm3d)]
+        self.norms = [(norm, norm.momentum) for norm in norms]
+        self.grid: Grid | None = None  # that of the last step, if the schedule has several
 
-    def __call__(self, batch: ClipBatch, *, number: int, n_clips: int) -> Tensor:
+    def __call__(
+        self, batch: ClipBatch, *, number: int, n_clips: int, grid: Grid | None = None
+    ) -> Tensor:
         """Change the weights once; the sum of the losses, the correct clips and their number.
 
         Args:
             batch: this process's share of the batch.
             number: of the step in its epoch, from 1.
             n_clips: clips of the whole batch, over all processes.
+            grid: what the batch is, where it is not the plain one of the options.
         """
         options, state = self.options, self.state
+        self._fit_norms(grid)
         clips = model_input(batch, options, self.device, state.memory_format)
         labels = batch.labels.to(self.device, non_blocking=True)
         targets = labels
@@ -77,7 +91,8 @@ class TrainStep:
             sums += batch_sums(loss.detach(), scores.detach(), label)
         if options.clip_grad_norm:
             torch.nn.utils.clip_grad_norm_(state.network.parameters(), options.clip_grad_norm)
-        state.optimizer.step()
+        with self._rate_times(1 if grid is None else grid.rate):
+            state.optimizer.step()
         if state.average is not None:
             state.average.update_parameters(state.network)
         return sums
@@ -92,6 +107,29 @@ class TrainStep:
             return nullcontext()
         place = (self.state.progress.epoch, number, world.rank + world.size * part)
         return drawn_from((options.manual_seed, *place), self.device)
+
+    def _fit_norms(self, grid: Grid | None) -> None:
+        """Have batch norms take statistics of as many clips as in the plain schedule.
+
+        Those for evaluation are not to be of the smaller clips of a short cycle.
+        """
+        if grid == self.grid:
+            return
+        for norm, momentum in self.norms:
+            norm.n_parts = 1 if grid is None else grid.n_batches
+            norm.momentum = momentum if grid is None or grid.is_base else 0.0
+        self.grid = grid
+
+    @contextmanager
+    def _rate_times(self, factor: float) -> Iterator[None]:
+        """Another learning rate for one step, of which no schedule and no checkpoint knows."""
+        groups = self.state.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * factor
+        yield
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
 
     def _synchronised(self, *, last: bool) -> AbstractContextManager[None]:
         """Exchange gradients with the other processes only after the last part of a batch."""

@@ -46,6 +46,7 @@ from r3d.models.known import read_known
 from r3d.obstacles import need_writable
 from r3d.training.optim import step_scheduler
 from r3d.training.runfolder import RunFolder, TrainingLogs, fingerprint, tensorboard_writer
+from r3d.training.schedule import MultigridSchedule, ShapedBatches, make_schedule
 from r3d.training.state import TrainState
 from r3d.training.step import TrainStep, batch_sums
 from r3d.workflow.codeversion import code_version
@@ -289,14 +290,14 @@ class Training:
         self.run, self.device, self.world = run, device, world
         self.stop_requested = stop_requested
         self.code = code_version("training.train")
-        self.n_steps = steps_per_epoch(self.n_clips, self.options.batch_size, world.size)
+        self.schedule = make_schedule(self.options, self.n_clips, world.size)
         self.losses: list[Tensor] = []  # of the steps since the last flush, still on the device
         self.asked_to_stop: Tensor | None = None  # how many processes, as of the last step
         self.clips, self.seconds, self.waiting = 0, 0.0, 0.0  # of the epoch, in this process
 
         local_batch_size = self.options.batch_size // world.size
         pin_memory = device.type == "cuda"
-        self.order = EpochSampler(
+        sampler = EpochSampler(
             self.n_clips,
             seed=self.options.manual_seed,
             rank=world.rank,
@@ -304,10 +305,15 @@ class Training:
             classes=training_clips.classes,
             class_balance=self.options.class_balance,
         )
+        self.order: EpochSampler | ShapedBatches = sampler
+        if isinstance(self.schedule, MultigridSchedule):
+            self.order = ShapedBatches(
+                self.schedule, sampler, rank=world.rank, world_size=world.size
+            )
         self.training_batches = make_loader(
             training_clips,
             self.order,
-            batch_size=local_batch_size,
+            batch_size=local_batch_size if isinstance(self.order, EpochSampler) else None,
             n_workers=run.n_threads,
             pin_memory=pin_memory,
         )
@@ -344,8 +350,8 @@ class Training:
                 *(self.device, self.world.size),
             )
         progress_bar = tqdm(
-            initial=progress.epoch * self.n_clips + progress.seen,
-            total=n_epochs * self.n_clips,
+            initial=self.schedule.n_clips_before(progress.epoch) + progress.seen,
+            total=self.schedule.n_clips_before(n_epochs),
             unit="clip",
             disable=not self.world.is_main,
             mininterval=1 if sys.stderr.isatty() else 30,
@@ -364,10 +370,13 @@ class Training:
             InputError: if they are not, as the batches of a file gone on from may be others.
         """
         progress, size = self.state.progress, self.options.batch_size
-        if progress.step > self.n_steps or progress.seen != min(progress.step * size, self.n_clips):
+        epoch, step = progress.epoch, progress.step
+        if not step <= self.schedule.n_steps(epoch) or progress.seen != self.schedule.seen(
+            epoch, step
+        ):
             raise InputError(
                 f"resume_path: {self.options.resume_path} stopped within an epoch, after "
-                f"{progress.step} steps and {progress.seen} clips, which does not fit batches of "
+                f"{step} steps and {progress.seen} clips, which does not fit batches of "
                 f"{size} of {self.n_clips} clips; give a checkpoint of an epoch's end "
                 "(save_<epoch>.pth), or the batch_size and annotation of its training"
             )
@@ -377,15 +386,17 @@ class Training:
         saved = begun = time.monotonic()
         self.clips, self.waiting = 0, 0.0
         self.state.network.train()
-        self.order.set_epoch(progress.epoch, start=progress.step * self.options.batch_size)
-        remaining = self._waited_for(islice(self.training_batches, self.n_steps - progress.step))
+        schedule, epoch = self.schedule, progress.epoch
+        n_steps = schedule.n_steps(epoch)
+        self.order.set_epoch(epoch, start=progress.seen)
+        remaining = self._waited_for(islice(self.training_batches, n_steps - progress.step))
         for step, batch in enumerate(remaining, start=progress.step + 1):
-            n_clips = self._batch_size(step)
+            n_clips, grid = schedule.n_clips(epoch, step), schedule.grid(epoch, step)
             self.clips += n_clips
-            self.losses.append(self.train_step(batch, number=step, n_clips=n_clips))
+            self.losses.append(self.train_step(batch, number=step, n_clips=n_clips, grid=grid))
             self.bar.update(n_clips)
             stop = self._anyone_asks_to_stop()
-            if stop or step == self.n_steps or len(self.losses) == _FLUSH_STEPS:
+            if stop or step == n_steps or len(self.losses) == _FLUSH_STEPS:
                 self._flush()
                 if stop or time.monotonic() - saved > _SAVE_SECONDS:
                     self._save(self.folder.latest)
@@ -428,9 +439,10 @@ class Training:
             progress.add(loss, correct, int(seen))
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss} in epoch {epoch}, step {progress.step}")
-            iteration = progress.epoch * self.n_steps + progress.step
+            iteration = self.schedule.n_steps_before(progress.epoch) + progress.step
             means = (loss / seen, correct / seen)
-            rows.append((epoch, progress.step, iteration, *means, self.state.learning_rate))
+            rate = self.state.learning_rate * self.schedule.grid(progress.epoch, progress.step).rate
+            rows.append((epoch, progress.step, iteration, *means, rate))
         self.losses.clear()
         if self.logs is not None:
             self.logs.batches(rows)
@@ -494,11 +506,6 @@ class Training:
         loss, correct, seen = self.world.sum(sums).tolist()
         return loss / seen, correct / seen
 
-    def _batch_size(self, step: int) -> int:
-        """Clips in a step's batch over all processes; the last one of an epoch may have fewer."""
-        before = (step - 1) * self.options.batch_size
-        return min(self.options.batch_size, self.n_clips - before)
-
     def _anyone_asks_to_stop(self) -> bool:
         """Whether any process was told to stop, as all of them know it.
 
@@ -535,16 +542,6 @@ class Training:
             f"the training diverged: {what}; lower learning_rate ({self.options.learning_rate}), "
             "set warmup_epochs or clip_grad_norm, or precision: fp32"
         )
-
-
-def steps_per_epoch(n_clips: int, batch_size: int, world_size: int) -> int:
-    """Batches in an epoch.
-
-    A last batch with fewer than two clips a process is left out, unless it is the only one: batch
-    norm has no statistics of a single clip, and no process may be without one.
-    """
-    full, rest = divmod(n_clips, batch_size)
-    return full + (rest >= 2 * world_size or full == 0)
 
 
 @contextmanager

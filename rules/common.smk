@@ -1,8 +1,14 @@
 """Validated config, path patterns and the functions that rules take their inputs from."""
 
+import os
 import re
+import subprocess
 import sys
+import threading
 from pathlib import Path
+
+from snakemake.benchmark import benchmarked
+from snakemake.script import PythonScript
 
 from r3d.annotations.parts import PARTS, TRAINING
 from r3d.compute.cards import need_cards, visible_cards
@@ -28,18 +34,63 @@ from r3d.workflow.patterns import (
     check_output_folder,
 )
 from r3d.workflow.preemption import bring_back_preempted_jobs
+from r3d.workflow.warmstart import WarmStart
 
 become_own_job()
 # With `--software-deployment-method conda`, environment.yml brings all but the library itself.
 export_package()
 
 run_script = script
+run_file = PythonScript.execute_script
+# The threads that run a script of these rules, and not one of a workflow that includes them.
+ours = threading.local()
+WARM_START = WarmStart()
+# As in snakemake.shell.
+THREAD_VARIABLES = [
+    *("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
+]
+TMPDIR_VARIABLES = ["TMPDIR", "TMP", "TEMPDIR", "TEMP"]
 
 
 def script(*arguments):
     """What Snakemake calls for the `script:` of a rule, with Ctrl-C held until it is under way."""
     with interrupts_held():
-        run_script(*arguments)
+        ours.running = True
+        try:
+            run_script(*arguments)
+        finally:
+            ours.running = False
+
+
+def run_file_warm(job, path, edit=False):
+    """What Snakemake calls to run the script of a job, which it has written to a path.
+
+    Where the job has another Python than this process, or this process is there for one job only, as
+    on a cluster, it is started as Snakemake does it.
+    """
+    elsewhere = job.conda_env or job.container_img or job.env_modules or job.shadow_dir
+    here = getattr(ours, "running", False) and workflow.is_main_process
+    if elsewhere or not here or sys.platform != "linux":
+        return run_file(job, path, edit=edit)
+    threads = dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+    folder = job.resources.get("tmpdir")
+    folders = {} if folder is None else dict.fromkeys(TMPDIR_VARIABLES, str(folder))
+    try:
+        process = WARM_START.start(path, {**os.environ, **threads, **folders})
+    except OSError:  # no more processes, or someone has killed the server
+        return run_file(job, path, edit=edit)
+    if job.bench_record is None:
+        status = process.wait()
+    else:
+        with benchmarked(process.pid, job.bench_record):
+            status = process.wait()
+    if status:
+        status = status if status > 0 else 128 - status
+        raise subprocess.CalledProcessError(status, [sys.executable, path])
+
+
+PythonScript.execute_script = run_file_warm
 
 
 try:

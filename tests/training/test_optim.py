@@ -1,6 +1,8 @@
 """Optimisers and schedules: the weights after steps, and the rate of each epoch, by hand."""
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from torch import nn
 
 from r3d.config.options import TrainOptions
+from r3d.training import leanoptim
 from r3d.training.optim import build_optimizer, build_scheduler, step_scheduler
 
 CPU = torch.device("cpu")
@@ -96,3 +99,44 @@ def test_adamw_decays_weights_apart_from_the_gradient() -> None:
         found = after_steps([gradient], **options)
         assert found == pytest.approx(2 * (1 - 0.1 * 0.5) - 0.1, abs=1e-5)
     assert after_steps([0.0], **options) == pytest.approx(2 * (1 - 0.1 * 0.5))
+
+
+def test_steps_do_without_torchs_compiler() -> None:
+    """Its import takes as long as that of torch."""
+    code = """
+import sys, torch
+from r3d.config.options import TrainingOptions
+from r3d.training import leanoptim
+from r3d.training.optim import build_optimizer
+for optimizer in ("sgd", "adamw"):
+    layer = torch.nn.Linear(2, 2)
+    options = TrainingOptions(optimizer=optimizer)
+    steps = build_optimizer(layer.parameters(), options, torch.device("cpu"))
+    layer(torch.ones(1, 2)).sum().backward()
+    steps.step()
+    steps.zero_grad()
+    steps.load_state_dict(steps.state_dict())
+assert not {"torch._dynamo", "torch._inductor", "sympy"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "options"),
+    [
+        (leanoptim.SGD, torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        (leanoptim.AdamW, torch.optim.AdamW, {"weight_decay": 0.1}),
+    ],
+)
+def test_lean_optimisers_step_as_torchs(ours: Any, theirs: Any, options: dict[str, Any]) -> None:
+    ends = []
+    for kind in (ours, theirs):
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = kind([weight], lr=0.1, **options)
+        for step in range(3):
+            optimizer.zero_grad()
+            (weight * torch.arange(3) * step).square().sum().backward()
+            optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+        ends.append((weight.tolist(), str(optimizer.state_dict())))
+    assert ends[0] == ends[1]

@@ -246,8 +246,9 @@ def children(pid: int) -> list[int]:
 
 
 def job_of(snakemake: int, stage: str) -> int | None:
-    """The process of a job of this stage."""
-    for child in children(snakemake):
+    """The process of a job of this stage, which a server of warm starts may have forked."""
+    begun = children(snakemake)
+    for child in [*begun, *(forked for server in begun for forked in children(server))]:
         with suppress(OSError):
             if f".{stage}.py".encode() in Path(f"/proc/{child}/cmdline").read_bytes():
                 return child

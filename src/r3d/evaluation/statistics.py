@@ -2,17 +2,23 @@
 
 Videos that were cut from one recording are alike: a network that gets one of them gets the others
 more often than chance. So where groups are known, they are what is drawn anew, not the videos.
+
+`scipy.stats` would do some of it, but takes longer to import than all of pandas, in each job.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from math import sqrt
+from statistics import NormalDist, stdev
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse, stats
 
 from r3d.errors import InputError
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 CONFIDENCE = 0.95
 """Of all intervals."""
@@ -43,8 +49,12 @@ def wilson_interval(correct: int, n: int) -> Interval:
     """
     if not 0 <= correct <= n or not n:
         raise InputError(f"accuracy: {correct} of {n} videos; accepted: 0 to n of 1 or more")
-    bounds = stats.binomtest(int(correct), int(n)).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(float(bounds.low), float(bounds.high))
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share, wide = correct / n, z * z / n
+    middle = share + wide / 2
+    reach = z * sqrt(share * (1 - share) / n + wide / (4 * n))
+    low, high = (middle - reach) / (1 + wide), (middle + reach) / (1 + wide)
+    return Interval(low if correct else 0.0, high if correct < n else 1.0)
 
 
 def accuracy_interval(correct: Flags, groups: npt.ArrayLike | None = None) -> Interval:
@@ -98,7 +108,9 @@ def mean_class_intervals(
     if n_groups < 2:
         return [Interval(0.0, 1.0)] * len(correct)
 
-    def by_group(values: Numbers) -> sparse.csr_array:
+    from scipy import sparse
+
+    def by_group(values: Numbers) -> "sparse.csr_array":
         return sparse.coo_array((values, (index, classes)), (n_groups, n_classes)).tocsr()
 
     right = [by_group(flags.astype(float)) for flags in correct]
@@ -122,9 +134,13 @@ def mcnemar(one: Flags, other: Flags) -> float:
     0.021484375
     """
     alone, other_alone = int((one & ~other).sum()), int((other & ~one).sum())
-    if not alone + other_alone:
-        return 1.0
-    return float(stats.binomtest(alone, alone + other_alone).pvalue)
+    n, fewer = alone + other_alone, min(alone, other_alone)
+    ways = as_extreme = 1  # to choose none of n
+    for chosen in range(1, fewer + 1):
+        ways = ways * (n - chosen + 1) // chosen
+        as_extreme += ways
+    # Whole numbers: a power of two of thousands would be no float.
+    return min(1.0, 2 * as_extreme / 2**n)
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
@@ -136,9 +152,11 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     """
     if len(set(values)) < 2:
         return None
-    error = float(stats.sem(values))
-    bounds = stats.t.interval(CONFIDENCE, len(values) - 1, float(np.mean(values)), error)
-    return Interval(float(bounds[0]), float(bounds[1]))
+    from scipy.special import stdtrit
+
+    reach = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * stdev(values)
+    middle, reach = float(np.mean(values)), reach / sqrt(len(values))
+    return Interval(middle - reach, middle + reach)
 
 
 @dataclass(frozen=True)

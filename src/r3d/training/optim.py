@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     LinearLR,
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from r3d.config.options import TrainOptions
+from r3d.training.leanoptim import SGD, AdamW
 
 # A warm-up starts at this share of the learning rate.
 _WARMUP_START = 0.01

@@ -1,0 +1,202 @@
+"""Starting the scripts of jobs in processes that have imported already what a script imports.
+
+A small step of a workflow takes longer to import its libraries than to work. So a server imports
+them once, and each script runs in a fork of it: a process of its own, as it would be anyway, which
+begins in a hundredth of a second. There are two servers, begun by the first script that needs
+them: one for the steps with torch and one for those without, which it would only make larger.
+
+>>> process = WarmStart().start("step.py", {"OMP_NUM_THREADS": "2"})
+>>> process.wait()
+0
+"""
+
+import ast
+import ctypes
+import json
+import os
+import re
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from threading import Lock
+
+_WITH_TORCH = re.compile(r"from r3d\.(clips|compute|inference|models|training)\b")
+# As long as the command line of a script may get: that of the server gives it the room.
+_ROOM = 400
+_HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+class WarmStart:
+    """The servers of this process, which end with it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._servers: dict[bool, _Server] = {}
+
+    def start(self, script: str | Path, environment: dict[str, str]) -> "WarmProcess":
+        """Run a script of Python in a fork of a server.
+
+        Args:
+            environment: all of its variables.
+
+        Raises:
+            OSError: if there is no server to be had.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            request = json.dumps({"script": str(script), "environment": environment}).encode()
+            with_torch = bool(_WITH_TORCH.search(Path(script).read_text(encoding="utf-8")))
+            with self._lock:
+                server = self._servers.get(with_torch)
+                if server is None or not server.lives():  # perhaps somebody has killed it
+                    server = self._servers[with_torch] = _Server()
+                socket.send_fds(server.connection, [len(request).to_bytes(8)], [theirs.fileno()])
+                server.connection.sendall(request)
+        return WarmProcess(ours)
+
+    def close(self) -> None:
+        """End the servers, as the end of this process does."""
+        with self._lock:
+            while self._servers:
+                self._servers.popitem()[1].close()
+
+
+class _Server:
+    """The process of a server, and the connection that it lives by."""
+
+    def __init__(self) -> None:
+        self.connection, theirs = socket.socketpair()
+        name = "r3d.workflow.warmstart"
+        command = [sys.executable, "-m", name, str(theirs.fileno()), "-" * _ROOM]
+        # Threads of a library would not live on in a fork.
+        environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
+        # No signal that a terminal or a scheduler sends to all processes ends it: jobs answer those
+        # in their own time, and their end has to be told.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+        try:
+            with theirs:
+                descriptors = [theirs.fileno()]
+                self._process = subprocess.Popen(command, env=environment, pass_fds=descriptors)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        self.connection.close()
+        self._process.wait()
+
+
+class WarmProcess:
+    """A script that runs; `pid` is that of its process.
+
+    Raises:
+        OSError: if the server has ended.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._lines = connection.makefile("rb")
+        connection.close()  # the file holds it
+        line = self._lines.readline()
+        if not line:
+            raise ChildProcessError("the server of warm starts has ended")
+        self.pid = int(line)
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        """Wait for its end: the status, or the negative number of the signal that ended it."""
+        if self.returncode is None:
+            line = self._lines.readline()
+            # Without a server nobody knows; the process has been told to end, too.
+            self.returncode = int(line) if line else -signal.SIGKILL
+            self._lines.close()
+        return self.returncode
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def _serve(connection: socket.socket) -> str | None:
+    """Fork for each request until the other end is closed; in a fork, return its script."""
+    answers: dict[int, socket.socket] = {}
+
+    def reap(*_: object) -> None:
+        for pid in list(answers):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                with answers.pop(pid) as answer, suppress(OSError):
+                    answer.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+    signal.signal(signal.SIGCHLD, reap)
+    while True:
+        size, descriptors, _, _ = socket.recv_fds(connection, 8, 1)
+        if not size:
+            return None
+        answer = socket.socket(fileno=descriptors[0])
+        request = json.loads(connection.recv(int.from_bytes(size), socket.MSG_WAITALL))
+        _import_what(request["script"])
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        pid = os.fork()
+        if pid == 0:
+            for inherited in (connection, answer, *answers.values()):
+                inherited.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _become(**request)
+            return str(request["script"])
+        answers[pid] = answer
+        with suppress(OSError):
+            answer.sendall(b"%d\n" % pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def _import_what(script: str) -> None:
+    """Import the modules that a script names in `from ... import`.
+
+    What cannot be imported, the script itself will say.
+    """
+    with suppress(Exception):
+        for node in ast.walk(ast.parse(Path(script).read_bytes())):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                import_module(node.module)
+
+
+def _become(script: str, environment: dict[str, str]) -> None:
+    """Have this fork look like a process that was started for the script."""
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[:] = [script]
+    with suppress(OSError, ValueError, IndexError):
+        _show_command(f"{sys.executable}\0{script}\0".encode())
+    # Ctrl-C waits until the job lets it in; see `interrupts_held`.
+    signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGINT})
+
+
+def _show_command(command: bytes) -> None:
+    """Put another command line where the system shows that of this process (Linux)."""
+    # From the end of the name, which may hold anything: fields 48 and 49 of the line.
+    numbers = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    begin, end = int(numbers[45]), int(numbers[46])
+    if 0 < len(command) <= end - begin:
+        ctypes.memmove(begin, command.ljust(end - begin, b"\0"), end - begin)
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as requests:
+        found = _serve(requests)
+    if found is not None:
+        runpy.run_path(found, run_name="__main__")

@@ -1,0 +1,110 @@
+"""Scripts that begin in forks of a server: as processes of their own, however they or it ends."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from r3d.workflow.warmstart import WarmProcess, WarmStart
+
+
+@pytest.fixture
+def servers() -> Iterator[WarmStart]:
+    started = WarmStart()
+    yield started
+    started.close()
+
+
+def run(servers: WarmStart, folder: Path, text: str, **variables: str) -> WarmProcess:
+    script = folder / "step.py"
+    script.write_text(text)
+    return servers.start(script, {**os.environ, **variables})
+
+
+def server_of(process: WarmProcess) -> psutil.Process:
+    found = psutil.Process(process.pid).parent()
+    assert found is not None
+    return found
+
+
+def test_a_script_is_a_process_of_its_own(servers: WarmStart, tmp_path: Path):
+    text = f"""
+import os, sys
+from pathlib import Path
+{{}}
+told = [str(os.getpid()), sys.argv[0], os.environ["STEP"], __name__, "xmlrpc.client" in sys.modules]
+Path({str(tmp_path / "told")!r}).write_text(repr(told))
+"""
+    for names, known in (("", False), ("if 0:\n    from xmlrpc.client import Marshaller", True)):
+        process = run(servers, tmp_path, text.format(names), STEP="one")
+        assert process.wait() == 0
+        told = [str(process.pid), str(tmp_path / "step.py"), "one", "__main__", known]
+        assert (tmp_path / "told").read_text() == repr(told)
+
+
+def test_it_is_seen_under_its_own_name(servers: WarmStart, tmp_path: Path):
+    process = run(servers, tmp_path, "import time; time.sleep(60)")
+    deadline = time.monotonic() + 20
+    while str(tmp_path / "step.py") not in psutil.Process(process.pid).cmdline():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("raise SystemExit(3)", 3),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("1 / 0", 1),
+        ("from no_such_module import x", 1),
+    ],
+)
+def test_how_it_ends_is_told(
+    servers: WarmStart, tmp_path: Path, end: str, status: int, capfd: pytest.CaptureFixture[str]
+):
+    assert run(servers, tmp_path, end).wait() == status
+    assert ("Traceback" in capfd.readouterr().err) == (status == 1)
+
+
+def test_what_ends_all_processes_leaves_the_server_to_tell(servers: WarmStart, tmp_path: Path):
+    text = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+print("ready", flush=True)
+time.sleep(60)
+"""
+    process = run(servers, tmp_path, text)
+    server = server_of(process)
+    time.sleep(0.5)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        server.send_signal(number)
+    process.terminate()
+    assert process.wait() == 7
+    assert run(servers, tmp_path, "").wait() == 0
+    assert server.is_running()
+
+
+def test_a_server_that_was_killed_is_replaced(servers: WarmStart, tmp_path: Path):
+    process = run(servers, tmp_path, "import time; time.sleep(60)")
+    server = server_of(process)
+    server.kill()
+    assert process.wait() == -signal.SIGKILL
+    while server.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)  # as a job it would have been told
+    assert run(servers, tmp_path, "").wait() == 0
+
+
+def test_servers_end_with_those_that_use_them(tmp_path: Path):
+    servers = WarmStart()
+    process = run(servers, tmp_path, "import time; time.sleep(0.5)")
+    server = server_of(process)
+    assert process.wait() == 0
+    servers.close()
+    assert not server.is_running()

@@ -16,7 +16,6 @@ from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import ClipShape, TrainingClips
 from r3d.clips.loader import EpochSampler, make_loader
 from r3d.compute.distributed import World
-from r3d.clips.loader import EpochSampler
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.frames.stores import open_store

@@ -3,17 +3,18 @@
 Videos that were cut from one recording are alike: a network that gets one of them gets the others
 more often than chance. So where groups are known, they are what is drawn anew, not the videos.
 
-`scipy.stats` would do some of it, but takes longer to import than all of pandas, in each job.
+The distributions are those of `scipy.special`: `scipy.stats` takes longer to import than pandas.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import NormalDist, stdev
+from statistics import stdev
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from r3d.errors import InputError
 
@@ -49,7 +50,7 @@ def wilson_interval(correct: int, n: int) -> Interval:
     """
     if not 0 <= correct <= n or not n:
         raise InputError(f"accuracy: {correct} of {n} videos; accepted: 0 to n of 1 or more")
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    z = float(special.ndtri((1 + CONFIDENCE) / 2))
     share, wide = correct / n, z * z / n
     middle = share + wide / 2
     reach = z * sqrt(share * (1 - share) / n + wide / (4 * n))
@@ -135,12 +136,7 @@ def mcnemar(one: Flags, other: Flags) -> float:
     """
     alone, other_alone = int((one & ~other).sum()), int((other & ~one).sum())
     n, fewer = alone + other_alone, min(alone, other_alone)
-    ways = as_extreme = 1  # to choose none of n
-    for chosen in range(1, fewer + 1):
-        ways = ways * (n - chosen + 1) // chosen
-        as_extreme += ways
-    # Whole numbers: a power of two of thousands would be no float.
-    return min(1.0, 2 * as_extreme / 2**n)
+    return min(1.0, 2 * float(special.bdtr(fewer, n, 0.5)))
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
@@ -152,9 +148,7 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     """
     if len(set(values)) < 2:
         return None
-    from scipy.special import stdtrit
-
-    reach = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * stdev(values)
+    reach = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * stdev(values)
     middle, reach = float(np.mean(values)), reach / sqrt(len(values))
     return Interval(middle - reach, middle + reach)
 

@@ -1,6 +1,8 @@
 """The embedded data set: real files in UCF-101's form, told apart by motion and by nothing else."""
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -9,7 +11,7 @@ import pytest
 
 from r3d.errors import InputError
 from r3d.lists import read_list
-from r3d.motion import CLASSES, SPLITS, list_names, render_motion
+from r3d.motion import CLASSES, SPLITS, class_names, list_names, render_motion
 
 N_VIDEOS, N_FRAMES, WIDTH, HEIGHT = 12, 18, 96, 72
 
@@ -93,10 +95,19 @@ def moved(frames: np.ndarray, label: str) -> np.ndarray:
     y, x = y - HEIGHT / 2, x - WIDTH / 2
     sine, cosine = np.sin(0.1), np.cos(0.1)
     scale = 2**0.13
+    turned = {
+        "Clockwise": (cosine * x + sine * y, cosine * y - sine * x),
+        "Counterclockwise": (cosine * x - sine * y, cosine * y + sine * x),
+    }
     # Where each pixel came from; y points down, so a positive angle turns clockwise.
     source_x, source_y = {
-        "RotateClockwise": (cosine * x + sine * y, cosine * y - sine * x),
-        "RotateCounterclockwise": (cosine * x - sine * y, cosine * y + sine * x),
+        **{f"Rotate{way}": place for way, place in turned.items()},
+        **{f"SpiralIn{way}": (a / scale, b / scale) for way, (a, b) in turned.items()},
+        **{f"SpiralOut{way}": (a * scale, b * scale) for way, (a, b) in turned.items()},
+        "TranslateDownLeft": (x + 2, y - 2),
+        "TranslateDownRight": (x - 2, y - 2),
+        "TranslateUpLeft": (x + 2, y + 2),
+        "TranslateUpRight": (x - 2, y + 2),
         "TranslateDown": (x, y - 3),
         "TranslateLeft": (x + 3, y),
         "TranslateRight": (x - 3, y),
@@ -109,15 +120,66 @@ def moved(frames: np.ndarray, label: str) -> np.ndarray:
     return frames[:, rows, columns]
 
 
+def seen(path: Path, guesses: Sequence[str]) -> str:
+    """The motion that explains a video best."""
+    frames = decode(path)
+    errors = {
+        guess: np.square(moved(frames[:-1], guess) - frames[1:])[:, 8:-8, 8:-8].mean()
+        for guess in guesses
+    }
+    return min(errors, key=errors.__getitem__)
+
+
 @pytest.mark.parametrize("label", CLASSES)
 def test_the_motion_is_the_one_that_the_class_names(folder: Path, label: str) -> None:
-    for path in videos_of(folder, label):
-        frames = decode(path)
-        errors = {
-            guess: np.square(moved(frames[:-1], guess) - frames[1:])[:, 8:-8, 8:-8].mean()
-            for guess in CLASSES
-        }
-        assert min(errors, key=errors.__getitem__) == label
+    assert {seen(path, CLASSES) for path in videos_of(folder, label)} == {label}
+
+
+def test_sixteen_classes_are_the_eight_and_eight_more(folder: Path, tmp_path: Path) -> None:
+    render_motion(
+        *(tmp_path / "videos", tmp_path / "lists"),
+        **{"videos_per_class": N_VIDEOS, "n_frames": N_FRAMES, "size": (WIDTH, HEIGHT)},
+        n_classes=16,
+    )
+    labels = class_names(16)
+    assert labels[:8] == CLASSES
+    assert tuple(read_list("ucf101", tmp_path / "lists", "01").labels) == labels
+    for label in labels[8:]:
+        assert {seen(path, labels) for path in videos_of(tmp_path, label)[:4]} == {label}
+    old, new = (videos_of(place, "ZoomIn")[5] for place in (folder, tmp_path))
+    assert old.read_bytes() == new.read_bytes()
+
+
+def test_noise_and_clutter_tell_nothing_of_the_class(tmp_path: Path) -> None:
+    options = {"videos_per_class": 2, "n_frames": 6, "size": (WIDTH, HEIGHT)}
+    frames = {}
+    for name, made in (("plain", {}), ("clutter", {"clutter": 2}), ("noise", {"noise": 0.1})):
+        render_motion(tmp_path / name, tmp_path / "lists", **options, **made)
+        frames[name] = np.stack(
+            [decode(path) for path in sorted((tmp_path / name).rglob("*_c01.avi"))]
+        )
+    clutter = np.abs(frames["clutter"] - frames["plain"]) > 30
+    # Alike in the two videos of each class, of which each has another scene.
+    for group in (0, 1):
+        firsts = frames["clutter"][group::2, 0]
+        assert np.abs(firsts - firsts[0]).max() == 0
+    assert 0.03 < clutter.mean() < 0.3
+    assert clutter[:, -1].mean() > 0.03
+    # Grey is a mean of three channels, each with noise of 25 levels.
+    noise = frames["noise"] - frames["plain"]
+    assert 10 < noise.std() < 25
+    assert abs(np.corrcoef(noise[0, 0].ravel(), noise[0, 1].ravel())[0, 1]) < 0.1
+
+
+def test_the_videos_of_earlier_versions_are_kept(tmp_path: Path) -> None:
+    options = {"videos_per_class": 2, "n_frames": 3, "size": (32, 16)}
+    render_motion(tmp_path / "videos", tmp_path, **options)
+    record = tmp_path / "videos/motion.json"
+    assert record.read_text() == (
+        '{"videos_per_class": 2, "n_frames": 3, "width": 32, "height": 16, "seed": 1, "version": 1}'
+    )
+    render_motion(tmp_path / "videos", tmp_path, **options, clutter=1)
+    assert json.loads(record.read_text())["clutter"] == 1
 
 
 def test_the_videos_of_one_group_and_clip_start_from_the_same_frame(folder: Path) -> None:
@@ -193,6 +255,9 @@ def test_videos_of_other_settings_are_replaced(tmp_path: Path) -> None:
         ({"size": (96, 8)}, r"size is \(96, 8\)"),
         ({"seed": -1}, "seed is -1; accepted: 0 or more"),
         ({"threads": 0}, "threads is 0; accepted: 1 or more"),
+        ({"n_classes": 9}, "n_classes is 9; accepted: 8, 16"),
+        ({"noise": 1.5}, "noise is 1.5; accepted: 0 to 1"),
+        ({"clutter": -1}, "clutter is -1; accepted: 0 to 100"),
     ],
 )
 def test_bad_arguments_are_named(tmp_path: Path, options: dict[str, object], message: str) -> None:

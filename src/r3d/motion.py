@@ -11,6 +11,9 @@ so that the pipeline treats it exactly like UCF-101. A single frame tells nothin
   that zooming never arrives anywhere.
 
 Opposite directions are different classes, so training on it must not flip (`no_hflip`).
+
+It is as hard as is asked for: sixteen classes, noise, and pieces of the texture in front that move
+in ways of their own, alike in the videos of all classes. Fewer videos make it harder, too.
 """
 
 import json
@@ -40,6 +43,17 @@ CLASSES = (
     "ZoomIn",
     "ZoomOut",
 )
+# Along two axes, or with a turn.
+_MORE_CLASSES = (
+    "SpiralInClockwise",
+    "SpiralInCounterclockwise",
+    "SpiralOutClockwise",
+    "SpiralOutCounterclockwise",
+    "TranslateDownLeft",
+    "TranslateDownRight",
+    "TranslateUpLeft",
+    "TranslateUpRight",
+)
 SPLITS = ("01", "02")
 
 _FPS = 25
@@ -48,6 +62,7 @@ _OCTAVES = 3
 _TEXELS = 512  # side of a texture; a power of two, so that wrapping round is a bit mask
 _CYCLES = 12  # highest spatial frequency of a texture, per side
 _COARSEST_CYCLES = 1.0  # the lowest octave's highest frequency, per short side of the video
+_PIECE = 1 / 3  # side of a piece of clutter, in short sides
 _RECORD = "motion.json"
 _UNFINISHED = ".unfinished"
 
@@ -64,6 +79,16 @@ class _Settings:
     height: int
     seed: int
     version: int = 1
+    n_classes: int = len(CLASSES)
+    noise: float = 0.0
+    clutter: int = 0
+
+    @property
+    def record(self) -> str:
+        """All of it, but for what earlier versions did not know and is as they had it."""
+        values = asdict(self)
+        late = {name: getattr(_Settings, name) for name in ("n_classes", "noise", "clutter")}
+        return json.dumps({k: v for k, v in values.items() if k not in late or v != late[k]})
 
 
 @dataclass(frozen=True)
@@ -74,6 +99,11 @@ class _Speed:
     down: float = 0.0
     turn: float = 0.0
     zoom: float = 0.0
+
+
+def class_names(n_classes: int) -> tuple[str, ...]:
+    """The first so many classes, in order: 8 or 16 of them are a data set."""
+    return (*CLASSES, *_MORE_CLASSES)[:n_classes]
 
 
 def list_names(split: str) -> list[str]:
@@ -95,6 +125,9 @@ def render_motion(
     n_frames: int = 32,
     size: tuple[int, int] = (96, 72),
     seed: int = 1,
+    n_classes: int = 8,
+    noise: float = 0.0,
+    clutter: int = 0,
     threads: int = 2,
 ) -> None:
     """Render `videos_per_class` videos a class and the lists of two splits.
@@ -112,6 +145,11 @@ def render_motion(
         n_frames: frames a video, at least 2.
         size: width and height in pixels, even numbers of at least 16.
         seed: of everything random, 0 or more.
+        n_classes: 8 or 16.
+        noise: standard deviation of noise that each pixel of each frame has by itself, as a share
+            of the range from black to white.
+        clutter: pieces of texture in front, a third of the short side wide, each with a
+            motion of its own.
         threads: videos are rendered in this many threads.
 
     Raises:
@@ -122,11 +160,20 @@ def render_motion(
     _check(n_frames >= 2, "n_frames", n_frames, "2 or more")
     _check(min(size) >= 16 and width % 2 == height % 2 == 0, "size", size, "even, 16 or more")
     _check(seed >= 0, "seed", seed, "0 or more")
+    _check(n_classes in (8, 16), "n_classes", n_classes, "8, 16")
+    _check(0 <= noise <= 1, "noise", noise, "0 to 1")
+    _check(0 <= clutter <= 100, "clutter", clutter, "0 to 100")
     _check(threads >= 1, "threads", threads, "1 or more")
 
-    settings = _Settings(videos_per_class, n_frames, width, height, seed)
+    settings = _Settings(
+        *(videos_per_class, n_frames, width, height, seed),
+        n_classes=n_classes,
+        noise=noise,
+        clutter=clutter,
+    )
+    labels = class_names(n_classes)
     _remove_videos_of_other_settings(videos, settings)
-    for name in CLASSES:
+    for name in labels:
         (videos / name).mkdir(parents=True, exist_ok=True)
     unfinished = videos / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -134,12 +181,12 @@ def render_motion(
         indices = range(videos_per_class)
         rendered = sum(pool.map(lambda index: _render_index(videos, index, settings), indices))
     shutil.rmtree(unfinished, ignore_errors=True)
-    _write_lists(lists, videos_per_class)
-    n_videos = videos_per_class * len(CLASSES)
+    _write_lists(lists, videos_per_class, labels)
+    n_videos = videos_per_class * n_classes
     there = f", {n_videos - rendered} of them there already" if rendered < n_videos else ""
     _log.info(
         "%s: %d videos of %d classes%s; their lists: %s",
-        *(videos, n_videos, len(CLASSES), there, lists),
+        *(videos, n_videos, n_classes, there, lists),
     )
 
 
@@ -167,11 +214,11 @@ def _check(good: bool, name: str, value: object, accepted: str) -> None:
 def _remove_videos_of_other_settings(videos: Path, settings: _Settings) -> None:
     """Leave only videos of these settings in the folder, and its record of them."""
     record = videos / _RECORD
-    wanted = json.dumps(asdict(settings))
+    wanted = settings.record
     if record.is_file() and record.read_text() == wanted:
         return
     if record.is_file():
-        for name in CLASSES:
+        for name in class_names(16):
             for video in (videos / name).glob(f"v_{name}_g*_c*.avi"):
                 video.unlink()
     with atomic_path(record) as partial:
@@ -188,13 +235,13 @@ def _video_name(label: str, index: int, videos_per_class: int) -> str:
     return f"{label}/v_{label}_g{group + 1:02d}_c{clip + 1:02d}.avi"
 
 
-def _write_lists(lists: Path, videos_per_class: int) -> None:
+def _write_lists(lists: Path, videos_per_class: int, labels: Sequence[str]) -> None:
     n_groups = _n_groups(videos_per_class)
     n_test = max(1, n_groups // 4)
-    classes = [f"{number} {label}" for number, label in enumerate(CLASSES, 1)]
+    classes = [f"{number} {label}" for number, label in enumerate(labels, 1)]
     for split_index, split in enumerate(SPLITS):
         train, test = [], []
-        for number, label in enumerate(CLASSES, 1):
+        for number, label in enumerate(labels, 1):
             for group in range(n_groups):
                 tested = group // n_test == split_index
                 for index in range(group, videos_per_class, n_groups):
@@ -216,7 +263,8 @@ def _write_lines(path: Path, lines: list[str]) -> None:
 def _render_index(videos: Path, index: int, settings: _Settings) -> int:
     """Render the videos of one index, one a class, where they are absent; returns how many."""
     n_videos = settings.videos_per_class
-    targets = {label: videos / _video_name(label, index, n_videos) for label in CLASSES}
+    labels = class_names(settings.n_classes)
+    targets = {label: videos / _video_name(label, index, n_videos) for label in labels}
     absent = [label for label, target in targets.items() if not target.exists()]
     if not absent:
         return 0
@@ -265,46 +313,96 @@ def _encode(clips: Sequence[NDArray[np.uint8]], settings: _Settings, folder: Pat
     return parts
 
 
+@dataclass(frozen=True)
+class _Pose:
+    """Where a texture is seen from at first: radians, octaves, and texels of each octave (3, 2)."""
+
+    angle: float
+    level: float
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "_Pose":
+        return cls(
+            rng.uniform(0, 2 * np.pi),
+            rng.uniform(0, _OCTAVES),
+            rng.integers(_TEXELS, size=(_OCTAVES, 2)),
+        )
+
+
 class _Scene:
-    """A texture and the pose from which all videos of one index start."""
+    """A texture and the pose from which all videos of one index start, and what is in front."""
 
     def __init__(self, index: int, settings: _Settings) -> None:
         self._index = index
         self._settings = settings
         rng = np.random.default_rng([settings.seed, index])
         self._texture = _texture(rng)
-        self._angle = rng.uniform(0, 2 * np.pi)
-        self._level = rng.uniform(0, _OCTAVES)
-        self._offsets = rng.integers(_TEXELS, size=(_OCTAVES, 2))
+        self._pose = _Pose.draw(rng)
+        self._clutter = [_Piece.draw(rng, settings) for _ in range(settings.clutter)]
+
+        # Where each pixel is, as complex numbers x + iy with y downwards, in short sides from the
+        # centre: (height, width).
+        short_side = min(settings.width, settings.height)
+        x = (np.arange(settings.width, dtype=np.float32) - settings.width / 2) / short_side
+        y = (np.arange(settings.height, dtype=np.float32) - settings.height / 2) / short_side
+        self._places = x + 1j * y[:, None]
+        self._time = np.arange(settings.n_frames, dtype=np.float32)[:, None, None]
 
     def frames(self, label: str) -> NDArray[np.uint8]:
         """The frames of this scene under the motion of a class: (frames, height, width, 3)."""
         settings = self._settings
-        rng = np.random.default_rng([settings.seed, self._index, 1 + CLASSES.index(label)])
-        speed = _draw_speed(label, rng)
+        number = 1 + class_names(16).index(label)
+        rng = np.random.default_rng([settings.seed, self._index, number])
+        total = self._seen(self._pose, _draw_speed(label, rng))
+        for piece in self._clutter:
+            place = piece.place + (piece.drift.right + 1j * piece.drift.down) * self._time
+            away = self._places - place
+            inside = np.maximum(abs(away.real), abs(away.imag)) <= _PIECE / 2
+            np.copyto(total, self._seen(piece.pose, piece.speed), where=inside[..., None])
+        pixels = 127.5 + 45 * total
+        if settings.noise:
+            pixels += 255 * settings.noise * rng.standard_normal(pixels.shape, np.float32)
+        return pixels.clip(0, 255).astype(np.uint8)
 
-        # Where in the world each pixel of each frame looks, as complex numbers x + iy with y
-        # downwards, in short sides from the centre: (frames, height, width).
-        short_side = min(settings.width, settings.height)
-        x = (np.arange(settings.width, dtype=np.float32) - settings.width / 2) / short_side
-        y = (np.arange(settings.height, dtype=np.float32) - settings.height / 2) / short_side
-        time = np.arange(settings.n_frames, dtype=np.float32)[:, None, None]
+    def _seen(self, pose: _Pose, speed: _Speed) -> NDArray[np.float32]:
+        """The texture from a pose on, by its strength: (frames, height, width, 3)."""
+        time = self._time
+        # Where in the world each pixel of each frame looks: (frames, height, width).
         shift = (speed.right + 1j * speed.down) * time
-        turn = np.exp(1j * (self._angle - speed.turn * time))
-        world = ((x + 1j * y[:, None] - shift) * turn).astype(np.complex64)
+        turn = np.exp(1j * (pose.angle - speed.turn * time))
+        world = ((self._places - shift) * turn).astype(np.complex64)
 
         # Zooming in takes every octave to lower frequencies; one that leaves below comes back
         # above, and at both ends its strength is zero.
         total = np.zeros((*world.shape, 3), np.float32)
-        for octave, (offset_x, offset_y) in enumerate(self._offsets):
-            level = (self._level + octave - speed.zoom * time) % _OCTAVES
+        for octave, (offset_x, offset_y) in enumerate(pose.offsets):
+            level = (pose.level + octave - speed.zoom * time) % _OCTAVES
             strength = np.sin(np.pi * level / _OCTAVES) ** 2
             texels = world * (_COARSEST_CYCLES / _CYCLES * _TEXELS * 2**level).astype(np.float32)
             column = (np.floor(texels.real).astype(np.int32) + offset_x) & (_TEXELS - 1)
             row = (np.floor(texels.imag).astype(np.int32) + offset_y) & (_TEXELS - 1)
             samples = self._texture.take(row * _TEXELS + column, axis=0)
             total += strength[..., None].astype(np.float32) * samples
-        return (127.5 + 45 * total).clip(0, 255).astype(np.uint8)
+        return total
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A square in front of a scene: its first place and drift, and how what it shows moves."""
+
+    place: complex
+    drift: _Speed
+    pose: _Pose
+    speed: _Speed
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, settings: _Settings) -> "_Piece":
+        """Anywhere in the picture, with the motions of any two of the classes."""
+        short_side = min(settings.width, settings.height)
+        x, y = (rng.uniform(-0.5, 0.5) * n / short_side for n in (settings.width, settings.height))
+        speeds = [_draw_speed(str(rng.choice(class_names(16))), rng) for _ in range(2)]
+        return cls(complex(x, y), speeds[0], _Pose.draw(rng), speeds[1])
 
 
 def _texture(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -324,6 +422,7 @@ def _draw_speed(label: str, rng: np.random.Generator) -> _Speed:
     shift = rng.uniform(0.02, 0.06)
     turn = rng.uniform(0.06, 0.15)
     zoom = rng.uniform(0.08, 0.18)
+    along = shift / 2**0.5  # each of two axes
     return {
         "RotateClockwise": _Speed(turn=turn),
         "RotateCounterclockwise": _Speed(turn=-turn),
@@ -333,4 +432,12 @@ def _draw_speed(label: str, rng: np.random.Generator) -> _Speed:
         "TranslateUp": _Speed(down=-shift),
         "ZoomIn": _Speed(zoom=zoom),
         "ZoomOut": _Speed(zoom=-zoom),
+        "SpiralInClockwise": _Speed(turn=turn, zoom=zoom),
+        "SpiralInCounterclockwise": _Speed(turn=-turn, zoom=zoom),
+        "SpiralOutClockwise": _Speed(turn=turn, zoom=-zoom),
+        "SpiralOutCounterclockwise": _Speed(turn=-turn, zoom=-zoom),
+        "TranslateDownLeft": _Speed(right=-along, down=along),
+        "TranslateDownRight": _Speed(right=along, down=along),
+        "TranslateUpLeft": _Speed(right=-along, down=-along),
+        "TranslateUpRight": _Speed(right=along, down=-along),
     }[label]

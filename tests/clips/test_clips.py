@@ -1,6 +1,7 @@
 """Clips of a data set and the batches that they travel in."""
 
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -317,6 +318,51 @@ def test_an_epoch_continues_where_it_stopped(start: int, world_size: int) -> Non
         sampler.set_epoch(6, start=start)
         assert list(sampler) == whole[start // world_size :]
         assert len(sampler) == len(whole) - start // world_size
+
+
+# Of unequal size, and mixed.
+SKEWED = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3], [60, 30, 9, 1]))
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"),
+    # Shares in proportion to 1, to the square root of the size, and to the size.
+    [(1, [25, 25, 25, 25]), (0.5, [44.97, 31.8, 17.42, 5.81]), (0, [60, 30, 9, 1])],
+)
+def test_classes_come_as_often_as_their_balance_says(balance: float, expected: list[float]) -> None:
+    counts = []
+    for epoch in range(20):
+        sampler = EpochSampler(100, seed=3, epoch=epoch, classes=SKEWED, class_balance=balance)
+        numbers = np.array([number for _, number in sampler])
+        assert len(set(numbers.tolist())) == len(numbers) == 100
+        times = np.bincount(numbers % 100, minlength=100)
+        counts.append(np.bincount(SKEWED, weights=times))
+        for label in range(4):  # one video of a class comes once more than another at most
+            assert np.ptp(times[label == SKEWED]) <= 1
+        # The clips of a video that comes k times are its first k.
+        assert all(number < 100 * times[number % 100] for number in numbers)
+    for found, wanted in zip(np.transpose(counts), expected, strict=True):
+        assert set(found) <= {math.floor(wanted), math.ceil(wanted)}
+        assert found.mean() == pytest.approx(wanted, abs=0.4)
+
+
+def test_balanced_epochs_are_shared_and_continued_like_others() -> None:
+    def keys(**place: int) -> list[tuple[int, int]]:
+        return list(EpochSampler(100, seed=3, epoch=2, classes=SKEWED, class_balance=0.8, **place))
+
+    whole = keys()
+    assert sorted(keys(rank=0, world_size=2) + keys(rank=1, world_size=2)) == sorted(whole)
+    assert keys(rank=1, world_size=2) == whole[1::2]
+    assert keys(start=30) == whole[30:]
+    assert keys(start=30, rank=2, world_size=3) == whole[32::3]
+
+
+def test_clips_of_a_video_that_comes_again_differ(jpg: JpgStore) -> None:
+    clips = TrainingClips(annotation([100] * 3), jpg, TRAINING)
+    drawn = [clips[0, number] for number in (1, 4, 7)]
+    assert [clip.video for clip in drawn] == [1, 1, 1]
+    assert len({clip.segment for clip in drawn}) == 3
+    assert clips[0, 4].segment == drawn[1].segment
 
 
 def test_each_epoch_has_its_order() -> None:

@@ -1,4 +1,4 @@
-"""The presets of published experiments: each is one workflow, planned here without running it."""
+"""The presets of published experiments, and recipes: each is one workflow, planned here only."""
 
 import json
 import re
@@ -15,13 +15,13 @@ from r3d.config.loading import read_config
 from r3d.models.released import RELEASED
 
 PRESETS = sorted((ROOT / "config/papers").glob("*.yaml"))
+RECIPES = sorted((ROOT / "config/recipes").glob("*.yaml"))
 
 pytestmark = pytest.mark.workflow
 
 
 def labels(dataset: Dataset) -> list[str]:
-    assert dataset.n_classes
-    return [f"class {number:03d}" for number in range(dataset.n_classes)]
+    return [f"class {number:03d}" for number in range(dataset.n_classes or 3)]
 
 
 def kinetics(dataset: Dataset) -> None:
@@ -83,7 +83,7 @@ LISTS: dict[str, Callable[[Dataset], None]] = {
 }
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("preset", [*PRESETS, *RECIPES], ids=lambda path: path.stem)
 def test_a_preset_is_one_workflow(
     preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,14 +96,28 @@ def test_a_preset_is_one_workflow(
     for experiment in config.experiments.values():
         if experiment.pretrain_path:
             path = Path(experiment.pretrain_path)
-            if not path.exists():
+            if not path.exists() and path.name in RELEASED:
                 released = RELEASED[path.name].architecture
                 write_hollow(path, **asdict(released))
     done = snakemake(tmp_path, preset, options=["--dry-run", "--quiet", "rules"])
     assert done.returncode == 0, done.stderr
     planned = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M))
-    runs = sum(len(config.experiment_splits(name)) for name in config.experiments)
-    assert int(planned["train_model"]) == int(planned["evaluate_subset"]) == runs
+    runs = {name: len(config.experiment_splits(name)) for name in config.experiments}
+    trained = sum(n for name, n in runs.items() if not config.experiments[name].no_train)
+    assert int(planned["train_model"]) == trained
+    assert int(planned["evaluate_subset"]) == sum(runs.values())
+
+
+def test_the_recipe_of_today_is_the_published_one() -> None:
+    """The numbers of steps of k400_resnet3drs_50_tpu.yaml, in epochs of its 215,570 clips."""
+    recipe = read_config(ROOT / "config/recipes/modern.yaml").experiments["r3drs50"]
+    epochs = recipe.batch_size / 215_570
+    assert recipe.n_epochs == round(73_682 * epochs)
+    assert recipe.warmup_epochs == round(1050 * epochs)
+    assert recipe.learning_rate_batch_size == recipe.batch_size
+    assert recipe.batch_size % (recipe.resources.gpus * recipe.accumulate_steps) == 0
+    at_256 = read_config(ROOT / "config/recipes/modern.yaml").experiments["r3drs50_at_256"]
+    assert (at_256.sample_size, at_256.inference_clips, at_256.inference_crop) == (256, 10, "three")
 
 
 def test_fine_tuning_has_the_options_of_the_authors() -> None:

@@ -254,7 +254,10 @@ def wait_for_steps(output: Path, n: int) -> None:
 def test_a_stopped_training_goes_on_as_if_never_stopped(
     data: Path, tmp_path: Path, number: signal.Signals
 ):
-    options = {"n_epochs": 16, "ema_decay": 0.9, "lr_scheduler": "cosine", "warmup_epochs": 2}
+    options = {
+        **{"n_epochs": 16, "ema_decay": 0.9, "lr_scheduler": "cosine", "warmup_epochs": 2},
+        **{"dropout": 0.2, "stochastic_depth": 0.3, "class_balance": 0.5},
+    }
     process = subprocess.Popen(command(data, tmp_path / "a", **options), stderr=subprocess.PIPE)
     wait_for_steps(tmp_path / "a", 20)
     process.send_signal(number)
@@ -396,6 +399,8 @@ def test_weight_averages_follow_the_weights_slowly(data: Path, tmp_path: Path):
         {"lr_scheduler": "plateau", "plateau_patience": 0},
         {"nesterov": True},
         {"label_smoothing": 0.1},
+        {"dropout": 0.5},
+        {"stochastic_depth": 0.5, "accumulate_steps": 2},
         {"mixup_alpha": 0.4},
         {"cutmix_alpha": 1.0},
         {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "accumulate_steps": 2},

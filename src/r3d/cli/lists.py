@@ -20,6 +20,27 @@ _FORMATS = ("activitynet", "csv", "folders", "hmdb51", "kinetics", "mit", "ucf10
 @click.option("--n_frames", default=32, show_default=True, help="Frames of each video.")
 @click.option("--seed", default=1, show_default=True, help="Seed of everything random.")
 @click.option(
+    "--n_classes",
+    type=click.Choice([8, 16]),
+    default=8,
+    show_default=True,
+    help="Classes: turns, shifts and zooms; or shifts along two axes and spirals, too.",
+)
+@click.option(
+    "--noise",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Noise of each pixel: its standard deviation, as a share of the whole range.",
+)
+@click.option(
+    "--clutter",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    help="Pieces of texture in front, with motions of their own.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(min=1),
     default=2,

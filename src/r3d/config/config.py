@@ -63,6 +63,12 @@ class Rendering(Section):
     """Frames of each video."""
     seed: Seed = 1
     """Seed of everything random."""
+    n_classes: Literal[8, 16] = 8
+    """Classes of motion: turns, shifts and zooms; or shifts along two axes and spirals, too."""
+    noise: Fraction = 0.0
+    """Noise of each pixel of each frame: its standard deviation, as a share of the whole range."""
+    clutter: Annotated[int, Field(ge=0, le=100)] = 0
+    """Pieces of texture in front, with motions of their own."""
 
 
 class Dataset(Section):

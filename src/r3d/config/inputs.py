@@ -4,7 +4,7 @@ Only names are looked at and files that stay small (class lists, and the list of
 they are asked for): nothing grows with the data set.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from r3d.config.loading import examine
 from r3d.config.starts import check_starts
 from r3d.errors import InputError, reason_of
 from r3d.lists import ListFormat, list_format
-from r3d.motion import CLASSES, list_names
+from r3d.motion import class_names, list_names
 from r3d.obstacles import need_writable
 
 
@@ -92,7 +92,7 @@ def _classes(dataset: Dataset | MergedDataset) -> list[str] | int | None:
     if isinstance(dataset, MergedDataset):
         return dataset.n_classes
     with suppress(InputError, OSError):  # of the lists, which are checked by themselves
-        labels = CLASSES if dataset.render else _format(dataset).labels(Path(dataset.lists))
+        labels = _labels(dataset)
         if labels is not None:
             return list(labels)
     return dataset.n_classes
@@ -121,7 +121,7 @@ def _check_dataset(where: str, dataset: Dataset) -> Iterator[str]:
     try:
         for split in dataset.all_splits:
             list_files(dataset, split)
-        labels = CLASSES if dataset.render else _format(dataset).labels(Path(dataset.lists))
+        labels = _labels(dataset)
     except (InputError, OSError) as error:
         yield f"{where}.lists: {reason_of(error)}"
         return
@@ -130,6 +130,13 @@ def _check_dataset(where: str, dataset: Dataset) -> Iterator[str]:
             f"{where}.n_classes: {dataset.n_classes} does not match the {len(labels)} classes of "
             f"the lists in {dataset.lists!r}; give {len(labels)} or leave it out"
         )
+
+
+def _labels(dataset: Dataset) -> Sequence[str] | None:
+    """The classes of the lists; None if that takes more than a look."""
+    if dataset.render:
+        return class_names(dataset.render.n_classes)
+    return _format(dataset).labels(Path(dataset.lists))
 
 
 def _check_output(where: str, folder: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -139,6 +140,19 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path):
         assert [(c["label"], pytest.approx(c["score"], rel=1e-5)) for c in classes] == [
             (c["label"], c["score"]) for c in results[both][name]
         ]
+
+
+def test_two_processes_train_multigrid_as_one_does(data: Path, tmp_path: Path):
+    """Batches of other shapes are shared as all are, and so are the parts for batch norm."""
+    options = {"multigrid": "both", "learning_rate": 1e-3, "mixup_alpha": 0.0, "n_epochs": 3}
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    train(**training(data, alone, accumulate_steps=2, **options), n_cores=1)
+    assert start(train, training(data, both, **options), both).wait(timeout=300) == 0
+    for name, value in weights(alone).items():
+        torch.testing.assert_close(weights(both)[name], value, rtol=1e-3, atol=1e-5)
+    logs = [next(folder.glob("checkpoints/*/train_batch.log")) for folder in (alone, both)]
+    one, other = (pd.read_csv(log, sep="\t") for log in logs)
+    np.testing.assert_allclose(other, one, rtol=1e-3)
 
 
 def test_two_processes_give_the_features_of_one(data: Path, tmp_path: Path):

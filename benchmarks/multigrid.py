@@ -1,0 +1,208 @@
+"""Multigrid training: the accuracy of the plain schedule, and the time that it takes.
+
+Small networks are trained on two small data sets with each schedule in turn, from several seeds:
+the embedded motions under noise, and tiles of real clips, trained on their beginnings and tried on
+their ends. What counts is the time of one core in the process that trains, loading of clips
+included and validation not.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+from realclips import real_clip
+from sidebyside import PAGE, parse, publish, table
+
+from r3d.config.options import RunOptions, TrainingOptions
+from r3d.motion import CLASSES, render_clips
+from r3d.tables import read_columns
+from r3d.training import train as train_module
+from r3d.training.train import Training, train
+
+CURVES = PAGE.with_name("pictures") / "multigrid.png"
+CLIPS = ("ucf101_clip.avi", "kinetics_clip.mp4", "kinetics_no_duration.mkv", "nasa_320x180.mp4")
+N_FRAMES, HEIGHT, WIDTH = 32, 48, 64
+PLAIN = {
+    "sample_size": 48,
+    "batch_size": 8,
+    "learning_rate": 0.02,
+    "n_epochs": 24,
+    "multistep_milestones": [12, 18],
+    "warmup_epochs": 2,
+    "no_hflip": True,
+    "n_val_samples": 1,
+    "precision": "fp32",
+}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "r3d18": {"model_depth": 18, "resnet_widen_factor": 0.25},
+    "r3d50": {"model_depth": 50, "resnet_widen_factor": 0.125},
+}
+RUN = RunOptions(n_threads=0, no_cuda=True)
+Videos = Iterator[tuple[str, str, NDArray[np.uint8]]]  # label, subset, frames
+
+
+def main() -> None:
+    """Train, and write the table and the picture."""
+    options = parse(__doc__, seeds=3, schedules="none,both")
+    schedules = options.schedules.split(",")
+    rows, curves = [], {}
+    with tempfile.TemporaryDirectory() as name:
+        for data, videos in SETS.items():
+            folder = Path(name) / data
+            write_frames(folder, videos())
+            for network, of_network in NETWORKS.items():
+                runs: dict[str, list[list[tuple[float, float]]]] = {kind: [] for kind in schedules}
+                for seed in range(1, options.seeds + 1):
+                    for kind in schedules:
+                        work = folder / f"{network}_{kind}_{seed}"
+                        chosen = {**PLAIN, **of_network, "manual_seed": seed, "multigrid": kind}
+                        runs[kind].append(trained(folder, work, chosen))
+                        print(data, network, kind, seed, runs[kind][-1][-1], flush=True)
+                rows += [row(data, network, kind, runs) for kind in schedules]
+                curves[data, network] = runs
+    columns = ["", "schedule", "top-1 by seed", "mean", "time of a core", "x none", "reached"]
+    publish("multigrid", table(columns, rows), packages=("torch",))
+    draw(curves, CURVES)
+
+
+def motions() -> Videos:
+    """The embedded motions, 40 of each, under as much noise as there is contrast."""
+    clips = render_clips(40 * len(CLASSES), n_frames=N_FRAMES, size=(WIDTH, HEIGHT))
+    for number, clip in enumerate(clips):
+        noise = np.random.default_rng(number).normal(0, 60, clip.shape)
+        scene = number // len(CLASSES)
+        yield (
+            CLASSES[number % len(CLASSES)],
+            "training" if scene < 28 else "validation",
+            (clip + noise).clip(0, 255).astype(np.uint8),
+        )
+
+
+def tiles() -> Videos:
+    """Six tiles of each of four clips: which is it? In the dark, and under noise."""
+    rng = np.random.default_rng(0)
+    for name in CLIPS:
+        with av.open(str(real_clip(name))) as container:
+            frames = np.stack(
+                [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            )
+        height, width = frames.shape[1] // 2, frames.shape[2] // 3
+        last = len(frames) - N_FRAMES
+        for tile in range(6):
+            top, left = tile // 3 * height, tile % 3 * width
+            part = torch.from_numpy(frames[:, top : top + height, left : left + width])
+            small = torch.nn.functional.interpolate(
+                part.permute(0, 3, 1, 2), (HEIGHT, WIDTH), mode="bilinear", antialias=True
+            ).permute(0, 2, 3, 1)
+            # What is trained on ends before what is tried begins.
+            for number in range(16):
+                training = number < 10
+                low, high = (0, last // 2) if training else (last // 2 + N_FRAMES, last)
+                start = int(rng.integers(low, max(low, high) + 1))
+                clip = small[start : start + N_FRAMES].numpy().astype(np.float32)
+                clip = 127 + (clip - clip.mean()) * 0.4 + rng.normal(0, 60, clip.shape)
+                label = f"{Path(name).stem}_{tile}"
+                subset = "training" if training else "validation"
+                yield label, subset, clip.clip(0, 255).astype(np.uint8)
+
+
+SETS: dict[str, Callable[[], Videos]] = {"motions": motions, "tiles": tiles}
+
+
+def write_frames(folder: Path, videos: Videos) -> None:
+    """A store of frames and its annotation."""
+    database, labels = {}, set()
+    for number, (label, subset, frames) in enumerate(videos):
+        labels.add(label)
+        video = folder / "jpg" / label / f"v{number:04d}"
+        video.mkdir(parents=True)
+        for position, frame in enumerate(frames, start=1):
+            jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=90)
+            (video / f"image_{position:05d}.jpg").write_bytes(jpeg)
+        entry = {"label": label, "segment": [1, len(frames) + 1]}
+        database[video.name] = {"subset": subset, "annotations": entry}
+    content = {"labels": sorted(labels), "database": database}
+    (folder / "annotation.json").write_text(json.dumps(content))
+
+
+class Timed(Training):
+    """A training that knows what each epoch took of a core, validation not counted."""
+
+    taken: list[float]
+
+    def _train_epoch(self) -> None:
+        begun = time.process_time()
+        super()._train_epoch()
+        Timed.taken.append(time.process_time() - begun)
+
+
+def trained(folder: Path, work: Path, options: dict[str, Any]) -> list[tuple[float, float]]:
+    """Train; after each epoch the seconds of a core until then, and the accuracy."""
+    Timed.taken = []
+    train_module.Training = Timed  # type: ignore[misc]
+    train(
+        TrainingOptions(**options),
+        annotation=folder / "annotation.json",
+        frames=folder / "jpg",
+        checkpoints=work / "checkpoints",
+        model=work / "model.pth",
+        train_log=work / "train.log",
+        val_log=work / "val.log",
+        run=RUN,
+        n_cores=1,
+    )
+    accuracies = read_columns(work / "val.log", ("epoch", "acc"))["acc"].astype(float)
+    return list(zip(np.cumsum(Timed.taken).tolist(), accuracies.tolist(), strict=True))
+
+
+def row(data: str, network: str, kind: str, runs: dict[str, Any]) -> list[str]:
+    """What a schedule reached and took, and when it was as good as the plain one at its end."""
+    last = [run[-1] for run in runs[kind]]
+    plain = [run[-1] for run in runs["none"]]
+    goal = float(np.mean([accuracy for _, accuracy in plain]))
+    ratios = [took / there for (took, _), (there, _) in zip(last, plain, strict=True)]
+    reached = []
+    for run, (there, _) in zip(runs[kind], plain, strict=True):
+        when = next((took for took, accuracy in run if accuracy >= goal), None)
+        reached.append("-" if when is None else f"{when / there:.2f}")
+    return [
+        f"{data}, {network}",
+        kind,
+        ", ".join(f"{accuracy:.3f}" for _, accuracy in last),
+        f"{np.mean([accuracy for _, accuracy in last]):.3f}",
+        f"{np.mean([took for took, _ in last]):.0f} s",
+        f"{np.median(ratios):.2f}",
+        ", ".join(reached),
+    ]
+
+
+def draw(curves: dict[tuple[str, str], dict[str, Any]], output: Path) -> None:
+    """Accuracy over the time of a core, a panel for each data set and network."""
+    from matplotlib.figure import Figure
+
+    colours = {"none": "#0072B2", "both": "#D55E00", "long": "#009E73", "short": "#CC79A7"}
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    panels = figure.subplots(2, 2, sharey="row").flat
+    for axes, ((data, network), runs) in zip(panels, curves.items(), strict=True):
+        for kind, of_seeds in runs.items():
+            for number, run in enumerate(of_seeds):
+                label = {"none": "plain"}.get(kind, kind) if not number else None
+                axes.plot(*zip(*run, strict=True), color=colours[kind], lw=1, label=label)
+        axes.set_title(f"{data}, {network}", fontsize=10)
+        axes.set_xlabel("seconds of a core")
+        axes.set_ylabel("top-1")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False)
+    figure.savefig(output, dpi=80)
+
+
+if __name__ == "__main__":
+    main()

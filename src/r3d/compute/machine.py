@@ -20,15 +20,17 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def machine() -> str:
-    """Processor, cores and memory of this machine, and how busy it was with other work."""
+def processor() -> str:
+    """What the processor calls itself."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    return names[0] if names else platform.machine()
+
+
+def machine() -> str:
+    """Processor, cores and memory of this machine, and how busy it was with other work."""
     gigabytes = psutil.virtual_memory().total / 2**30
-    return (
-        f"{names[0] if names else platform.machine()}, {n_cores()} cores, {gigabytes:.0f} GiB, "
-        f"load {os.getloadavg()[0]:.1f}"
-    )
+    return f"{processor()}, {n_cores()} cores, {gigabytes:.0f} GiB, load {os.getloadavg()[0]:.1f}"
 
 
 def free_memory() -> int:

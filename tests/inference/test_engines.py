@@ -341,6 +341,9 @@ def test_int8_is_calibrated_on_the_training_clips_once(
     assert np.abs(found - expected).max() > 1e-4  # it is not fp32
     monkeypatch.setattr(on_openvino, "quantize", None)
     assert np.array_equal(scores(data, tmp_path / "3.json", "openvino", int8=True), found)
+    # Who has no training clips takes what is kept.
+    alone = open_engine(network(), InferenceOptions(**TINY, int8=True), run_options("auto"), CPU)
+    assert alone.name.endswith(" in int8")
 
 
 def test_int8_that_costs_accuracy_is_refused(caplog: pytest.LogCaptureFixture):

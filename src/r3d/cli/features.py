@@ -18,7 +18,7 @@ _OF_MODEL = (
     *("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale", "precision"),
     *("inference_stride", "inference_crop", "inference_clips", "inference_no_average"),
 )
-_OF_RUN = ("n_threads", "no_cuda", "inference_batch_size")
+_OF_RUN = ("n_threads", "no_cuda", "inference_batch_size", "engine")
 
 
 @command(

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from r3d.cli.commands import Command, command
-from r3d.cli.parameters import FOUND, NEW_FOLDER, PARALLEL, section_options
+from r3d.cli.parameters import FOUND, NEW_FOLDER, PARALLEL, section_of, section_options
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.errors import InputError
 from r3d.obstacles import need_writable
@@ -23,6 +23,7 @@ _OF_MODEL = (
     *("sample_size", "sample_duration", "sample_t_stride"),
     *("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale", "precision"),
     *("inference_stride", "inference_crop", "inference_clips", "class_order", "output_topk"),
+    "int8",
 )
 
 _STDOUT = Path("-")
@@ -120,6 +121,7 @@ r3d predict run/model.pth motion/videos --timeline --output answers""",
 @click.option("--end", type=_Finite(min=0, min_open=True), help="Second of each video to end at.")
 @section_options(InferenceOptions, only=_OF_MODEL, has_defaults=False)
 @click.option("--configfile", type=FOUND, help="Config whose experiment MODEL may name.")
+@section_options(RunOptions, only=("engine",))
 @click.option("--no_cuda", is_flag=True, help="Use the CPU even where there is a GPU.")
 @click.option(
     "--n_threads",
@@ -189,7 +191,10 @@ def predict_command(
         selection=selection,
         timeline=timeline,
         run=RunOptions(
-            no_cuda=no_cuda, n_threads=n_threads, inference_batch_size=inference_batch_size or 0
+            **section_of(RunOptions, options).model_dump(include={"engine"}),
+            no_cuda=no_cuda,
+            n_threads=n_threads,
+            inference_batch_size=inference_batch_size or 0,
         ),
         progress=sys.stderr.isatty(),
     )

@@ -324,6 +324,9 @@ class InferOptions(Section):
     at every inference_stride."""
     inference_no_average: bool = False
     """Give the scores of each clip, not their average over the video."""
+    int8: bool = False
+    """Compute on the CPU in integers of 8 bits (openvino), whose ranges are found on training clips
+    of the annotation. What that costs in accuracy is measured, said, and refused beyond 5 %."""
     class_order: OptionalPath = None
     """The classes of the model in the order of its outputs, where its file does not name them, nor
     is known by its name (r3d released): a text file with one class a line, an annotation JSON, or
@@ -435,6 +438,10 @@ class RunOptions(Section):
     """On GPUs, give the same bits in each run: of the same options, cards, versions and number of
     processes, and if it is on from the first step. It is slower; by how much was not measured. On
     CPUs it changes nothing: they do so anyway."""
+    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
+    """What computes a network in inference: openvino and onnxruntime on CPUs only, once they are
+    installed (pip install 'r3d[openvino]'); auto takes openvino where a measurement of long work
+    shows that it is faster and agrees, else torch."""
     inference_batch_size: CountOrZero = 0
     """Clips of a batch in inference; 0 takes batch_size."""
     checkpoint: Count = 10

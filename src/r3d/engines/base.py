@@ -8,13 +8,11 @@ from r3d.clips.loader import ClipBatch
 
 
 class Engine(Protocol):
-    """A network that is ready to compute, with fixed weights.
+    """A network that is ready to compute, with fixed weights."""
 
-    Attributes:
-        name: which engine in which precision, for people, as "torch 2.15.0 in fp32".
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Which engine in which precision, for people, as "torch 2.15.0 in fp32"."""
 
     def __call__(self, batch: ClipBatch) -> Tensor:
         """The outputs of a batch: (b, n), fp32, on the CPU."""

@@ -10,17 +10,17 @@ from typing import Literal
 import torch
 
 from r3d.config.normalisation import input_normalisation
+from r3d.engines.graph import Pixels
+from r3d.engines.onnxfiles import need_onnx, open_onnx, write_onnx
 from r3d.errors import InputError
 from r3d.exporting.checking import Sample, draw_sample, need_agreement
 from r3d.exporting.formats import (
-    need_onnx,
+    Run,
     run_model_files,
-    run_onnx,
     run_pt2,
-    write_onnx,
     write_pt2,
 )
-from r3d.exporting.graph import Pixels, clip_shape, exported_program, metadata
+from r3d.exporting.graph import as_texts, clip_shape, exported_program, metadata
 from r3d.files import AnyPath, atomic_path
 from r3d.inference.trained import TrainedModel
 from r3d.models.base import head_name
@@ -103,11 +103,16 @@ def export(
 def _write_graph(
     model: TrainedModel, path: Path, sample: Sample, pixels: Pixels, kind: Format
 ) -> str:
-    program = exported_program(model, pixels)
-    write, run = (write_onnx, run_onnx) if kind == "onnx" else (write_pt2, run_pt2)
+    program, known = exported_program(model, pixels), metadata(model, pixels)
     with atomic_path(path) as partial:
-        write(program, metadata(model, pixels), partial)
-        return need_agreement(run(partial), sample, str(path), as_floats=pixels == "float32")
+        run: Run
+        if kind == "onnx":
+            write_onnx(program, as_texts(known), partial)
+            run = open_onnx(partial)
+        else:
+            write_pt2(program, known, partial)
+            run = run_pt2(partial)
+        return need_agreement(run, sample, str(path), as_floats=pixels == "float32")
 
 
 def _write_folder(

@@ -1,56 +1,14 @@
-"""A trained network as one graph from pixels to class scores, normalisation included."""
+"""A trained network as one graph: what is exported, and what it says of itself."""
 
-import copy
 import json
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
 from r3d.config.normalisation import input_normalisation
+from r3d.engines.graph import INPUT, OUTPUT, Pixels, export_graph
 from r3d.inference.trained import TrainedModel
-from r3d.models.base import VideoModel
-from r3d.models.folding import fold_batch_norms
-
-Pixels = Literal["uint8", "float32"]
-"""The type of the pixels that an exported graph takes."""
-
-INPUT, OUTPUT = "pixels", "logits"
-"""The names of a graph's input and output."""
-
-
-class PixelNetwork(nn.Module):
-    """Takes pixels (b, t, h, w, c) from 0 to 255 to class scores before the softmax (b, classes).
-
-    Args:
-        network: takes normalised clips (b, c, t, h, w).
-        normalisation: mean and std per channel, for pixels from 0 to `value_scale`.
-        frozen: whether each clip becomes copies of its first frame.
-    """
-
-    factor: Tensor
-    shift: Tensor
-
-    def __init__(
-        self, network: VideoModel, normalisation: dict[str, Any], *, frozen: bool = False
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.frozen = frozen
-        mean, std, scale = (normalisation[name] for name in ("mean", "std", "value_scale"))
-        factor = torch.tensor([scale / 255 / s for s in std])
-        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
-        self.register_buffer("factor", factor.view(-1, 1, 1, 1))
-        self.register_buffer("shift", shift.view(-1, 1, 1, 1))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        if self.frozen:
-            pixels = pixels[:, :1].expand(pixels.shape)
-        x = pixels.permute(0, 4, 1, 2, 3).float()  # (b, c, t, h, w)
-        x = x * self.factor + self.shift
-        return self.network(x)  # (b, classes)
 
 
 def clip_shape(model: TrainedModel) -> tuple[int, int, int, int]:
@@ -60,17 +18,15 @@ def clip_shape(model: TrainedModel) -> tuple[int, int, int, int]:
     return options.sample_duration, size, size, options.n_input_channels
 
 
-@torch.no_grad()
 def exported_program(model: TrainedModel, pixels: Pixels) -> ExportedProgram:
     """The graph of a model, with batch norms folded into convolutions; any number of clips."""
-    network = copy.deepcopy(model.network).cpu()
-    fold_batch_norms(network)
-    options = model.options
-    graph = PixelNetwork(network, input_normalisation(options), frozen=options.frozen).eval()
-    # Two clips, as sizes of one are taken for constants.
-    example = torch.zeros((2, *clip_shape(model)), dtype=getattr(torch, pixels))
-    batch = Dim("batch", min=1)
-    return torch.export.export(graph, (example,), dynamic_shapes={INPUT: {0: batch}})
+    return export_graph(
+        model.network,
+        input_normalisation(model.options),
+        clip_shape=clip_shape(model),
+        pixels=pixels,
+        frozen=model.options.frozen,
+    )
 
 
 def metadata(model: TrainedModel, pixels: Pixels) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from r3d.clips.datasets import InferenceClips
 from r3d.clips.loader import ClipBatch, make_loader
 from r3d.compute.device import (
     choose_device,
-    choose_dtype,
     enough_memory,
     same_bits,
     use_cores,
@@ -32,7 +31,7 @@ from r3d.compute.distributed import World, join_world
 from r3d.config.networks import given_options
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.engines.base import Engine
-from r3d.engines.on_torch import OnTorch
+from r3d.engines.opening import Calibration, need_engine, open_engine
 from r3d.files import AnyPath
 from r3d.frames.form import FrameForm, form_of_frames
 from r3d.frames.layouts import FileType
@@ -44,6 +43,8 @@ from r3d.models.base import VideoModel, remove_head
 _LOOKED_AT = 16
 """Videos that tell what frames are like."""
 _BATCH_SIZE = TrainingOptions().batch_size
+_CALIBRATED_ON, _CHECKED_ON, _ROWS = 64, 256, 8
+"""Clips of which int8 has its ranges, clips that it is checked on, and how many at a time."""
 
 Gives = Literal["scores", "features"]
 """Class scores, or what goes into the last layer."""
@@ -100,11 +101,21 @@ def _rows(batch: ClipBatch) -> tuple[list[int], list[tuple[int, int]]]:
 
 
 def apply_model(
-    network: VideoModel, options: InferenceOptions, run: RunOptions, device: torch.device
+    network: VideoModel,
+    options: InferenceOptions,
+    run: RunOptions,
+    device: torch.device,
+    calibration: Calibration | None = None,
 ) -> AppliedModel:
-    """Put a network into its fastest form, in place."""
-    dtype = choose_dtype(options.precision, device, run.memory_format)
-    return AppliedModel(OnTorch(network, options, device, dtype, run.memory_format), device)
+    """Put a network into its fastest form, in place.
+
+    Args:
+        calibration: where int8 has its ranges from; the latest that is kept by default.
+
+    Raises:
+        InputError: if the engine of `run` cannot compute it.
+    """
+    return AppliedModel(open_engine(network, options, run, device, calibration), device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +188,9 @@ def open_application(
     """
     device = choose_device(no_cuda=run.no_cuda)
     use_cores(n_cores)
+    if gives == "features":
+        options = without_int8(options)
+    need_engine(options, run, device)
     n_rows = run.inference_batch_size or batch_size or _BATCH_SIZE
     remedy = f"lower inference_batch_size (it is {n_rows}) or sample_size"
     with same_bits(run.deterministic), join_world(device) as world, enough_memory(remedy):
@@ -195,17 +209,40 @@ def open_application(
             _say_what_differs(loaded, form_of_frames(store, samples.places(store, _LOOKED_AT)))
         if only is not None:
             samples = _only(samples, only)
+        clips = InferenceClips(samples, store, loaded.options)
+
+        def training_clips() -> Iterable[ClipBatch]:
+            training = read_annotation(
+                Path(annotation), subset="train", untrimmed=True, store=store
+            )
+            return _some(InferenceClips(training, store, loaded.options), _CALIBRATED_ON)
+
+        calibration = Calibration(training_clips, lambda: _some(clips, _CHECKED_ON))
         yield Application(
             world=world,
             store=store,
             samples=samples,
             loaded=loaded,
             labels=labels,
-            clips=InferenceClips(samples, store, loaded.options),
-            model=apply_model(loaded.network, loaded.options, run, device),
+            clips=clips,
+            model=apply_model(loaded.network, loaded.options, run, device, calibration),
             run=run,
             batch_size=n_rows,
         )
+
+
+def without_int8(options: InferenceOptions) -> InferenceOptions:
+    """The options for what int8 was not checked for: features, and maps of them."""
+    if not options.int8:
+        return options
+    _log.info("int8: true is for class scores only; features are computed without")
+    return options.model_copy(update={"int8": False})
+
+
+def _some(clips: InferenceClips, n: int) -> Iterable[ClipBatch]:
+    """The batches of some clips, evenly."""
+    keys = range(0, len(clips), max(1, len(clips) // n))[:n]
+    return make_loader(clips, keys, batch_size=_ROWS)
 
 
 def _only(samples: Annotation, ids: Collection[str]) -> Annotation:

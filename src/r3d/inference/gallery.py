@@ -20,7 +20,7 @@ from torch.nn import functional
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.files import AnyPath, atomic_path, read_json
 from r3d.frames.layouts import FileType
-from r3d.inference.applied import Application, open_application
+from r3d.inference.applied import Application, open_application, without_int8
 from r3d.models.base import VideoModel, head_of
 from r3d.obstacles import need_writable, writing
 from r3d.tables import read_columns
@@ -96,7 +96,7 @@ def make_gallery(
     by_video = {item.video: item for item in chosen}
     folder = Path(output)
     with open_application(
-        options,
+        without_int8(options),
         annotation=annotation,
         subset=subset,
         frames=frames,

@@ -11,11 +11,12 @@ from tqdm import tqdm
 from r3d.clips.datasets import InferenceClipOptions
 from r3d.compute.device import choose_device, enough_memory, use_cores
 from r3d.config.options import RunOptions
+from r3d.engines.opening import need_engine
 from r3d.errors import InputError
 from r3d.files import AnyPath
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.selection import Selection
-from r3d.inference.applied import apply_model
+from r3d.inference.applied import apply_model, without_int8
 from r3d.inference.featurefile import FeatureFile
 from r3d.inference.features import Source, feature_rows
 from r3d.inference.predict import batch_rows
@@ -58,12 +59,13 @@ def video_features(
         InputError: if no video has, the output cannot be written, or the model takes no videos.
     """
     need_writable(output)
-    options, files = model.options, [Path(video) for video in videos]
+    options, files = without_int8(model.options), [Path(video) for video in videos]
     ffmpeg_binary()
     selection = selection or model.selection()
     network = copy.deepcopy(model.network)
     remove_head(network)
     device = choose_device(no_cuda=run.no_cuda)
+    need_engine(options, run, device)
     use_cores()
     batch_size = batch_rows(run, device)
     tries: dict[int, Begun] = {}

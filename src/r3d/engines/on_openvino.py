@@ -1,0 +1,148 @@
+"""OpenVINO as an engine: on CPUs, in fp32, bf16 or, once it is calibrated, int8."""
+
+import io
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from r3d.clips.loader import ClipBatch
+from r3d.engines import stored
+from r3d.engines.graph import export_graph
+from r3d.errors import InputError
+from r3d.models.base import VideoModel
+
+_MODEL = "model.xml"
+_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_NAMES = {"f32": "fp32"}
+
+
+def is_installed() -> bool:
+    """Whether OpenVINO is."""
+    return find_spec("openvino") is not None
+
+
+def need_openvino(*, int8: bool = False) -> None:
+    """Check that the packages are there.
+
+    Args:
+        int8: whether those that calibrate are needed.
+
+    Raises:
+        InputError: if one is missing.
+    """
+    for package in ("openvino", "nncf") if int8 else ("openvino",):
+        if find_spec(package) is None:
+            what = "int8: true" if package == "nncf" else "engine: openvino"
+            raise InputError(
+                f"{what} needs the package {package}: pip install 'r3d[openvino]'; accepted "
+                f"without: {'int8: false' if package == 'nncf' else 'engine: torch, or auto'}"
+            )
+
+
+class OnOpenVino:
+    """A network as OpenVINO computes it, on as many threads as torch has.
+
+    Args:
+        graph: what `convert` or `quantize` made, or the folder of an entry that holds it.
+        dtype: what convolutions compute in that are not in int8.
+        int8: whether the graph was calibrated.
+    """
+
+    def __init__(self, graph: Any, dtype: torch.dtype, *, int8: bool = False) -> None:
+        core = _openvino().Core()
+        if isinstance(graph, Path):
+            graph = core.read_model(graph / _MODEL)
+        compiled = core.compile_model(
+            graph,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": _HINTS[dtype],
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "NUM_STREAMS": 1,
+                # Several processes on one machine would all choose its first cores.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        precision = "int8" if int8 else _NAMES.get(used, used)
+        self.name = f"openvino {_openvino().__version__.partition('-')[0]} in {precision}"
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, batch: ClipBatch) -> Tensor:
+        return self.outputs(batch.clips)
+
+    def outputs(self, pixels: Tensor) -> Tensor:
+        """What the network gives for pixels (b, t, h, w, c) from 0 to 255: (b, n)."""
+        found = self._request.infer([pixels.contiguous().numpy()], share_inputs=True)
+        return torch.from_numpy(np.array(found[0], np.float32))
+
+
+def convert(network: VideoModel, normalisation: dict[str, Any], n_frames: int) -> Any:
+    """The graph of a network as OpenVINO has it, for clips of any height and width."""
+    n_channels = network.architecture.n_input_channels
+    program = export_graph(network, normalisation, clip_shape=(n_frames, 0, 0, n_channels))
+    return _openvino().convert_model(program)
+
+
+def save(graph: Any, folder: Path) -> None:
+    """Write a graph into a folder, whole, for `OnOpenVino`."""
+    try:
+        _openvino().save_model(graph, folder / _MODEL, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(str(error)) from None  # as of a full disk
+
+
+def open_stored(path: Path, dtype: torch.dtype, *, int8: bool = False) -> OnOpenVino | None:
+    """The network of an entry; None where there is none, or it cannot be read."""
+    if not stored.use_entry(path):
+        return None
+    try:
+        return OnOpenVino(path, dtype, int8=int8)
+    except RuntimeError:
+        stored.remove_entry(path)
+        return None
+
+
+def open_openvino(
+    network: VideoModel, normalisation: dict[str, Any], n_frames: int, dtype: torch.dtype
+) -> OnOpenVino:
+    """A network in OpenVINO: as it was kept, or converted and kept."""
+    path = entry_of(stored.network_digest(network, normalisation), n_frames)
+    found = open_stored(path, dtype)
+    if found is None:
+        graph = convert(network, normalisation, n_frames)
+        stored.write_entry(path, lambda folder: save(graph, folder))
+        found = OnOpenVino(graph, dtype)
+    return found
+
+
+def entry_of(digest: str, n_frames: int, *more: str) -> Path:
+    """Where a network is kept, be it a calibrated one."""
+    return stored.entry(digest, str(n_frames), "openvino", _openvino().__version__[:9], *more)
+
+
+def quantize(graph: Any, clips: Sequence[Tensor]) -> Any:
+    """The graph with convolutions in int8, their ranges from clips (1, t, h, w, c)."""
+    _openvino()
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    data = nncf.Dataset([clip.contiguous().numpy() for clip in clips])
+    with redirect_stdout(io.StringIO()):  # its bars
+        return nncf.quantize(graph, data, subset_size=len(clips))
+
+
+def _openvino() -> Any:
+    """The package, kept from telling its maker what it is used for, which nobody asked for."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino

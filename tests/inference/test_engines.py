@@ -1,0 +1,461 @@
+"""Engines compute what torch computes, and say in one line where they cannot."""
+
+import importlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from click.testing import CliRunner
+from synthetic import LABELS, write_frames
+from torch import Tensor
+
+from r3d.cli.predict import predict_command
+from r3d.clips.loader import ClipBatch
+from r3d.config.normalisation import input_normalisation
+from r3d.config.options import InferenceOptions, RunOptions
+from r3d.engines import calibrating, choosing, on_openvino, stored
+from r3d.engines.choosing import Choosing
+from r3d.engines.graph import export_graph
+from r3d.engines.on_torch import OnTorch
+from r3d.engines.opening import need_engine, open_engine
+from r3d.errors import InputError
+from r3d.inference.features import features
+from r3d.inference.infer import infer
+from r3d.models.building import build_model
+from r3d.models.checkpoint import Checkpoint, write_checkpoint
+
+pytest.importorskip("openvino")
+pytest.importorskip("onnxruntime")
+
+CPU = torch.device("cpu")
+CLIPS = {"sample_size": 32, "sample_duration": 8, "inference_stride": 8, "precision": "fp32"}
+NETWORK = {"model_depth": 10, "resnet_widen_factor": 0.0625}
+TINY: dict[str, Any] = {**NETWORK, **CLIPS}
+FAMILIES: list[dict[str, Any]] = [
+    {"model": "resnet", "model_depth": 18, "resnet_shortcut": "A", "resnet_widen_factor": 0.125},
+    {"model": "resnet", "model_depth": 10, "resnet_widen_factor": 0.125, "input_type": "flow"},
+    {"model": "resnet2p1d", "model_depth": 10, "resnet_widen_factor": 0.125},
+    {"model": "preresnet", "model_depth": 10, "resnet_widen_factor": 0.125},
+    {"model": "wideresnet", "model_depth": 50, "wide_resnet_k": 1},
+    {"model": "resnext", "model_depth": 50, "resnext_cardinality": 8},
+    {"model": "densenet", "model_depth": 121},
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What these tests convert, they share; what others keep, they do not see."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames of 5 videos of 20 frames in each class, and a model."""
+    folder = tmp_path_factory.mktemp("data")
+    write_frames(folder, n_training=2, n_validation=3, n_frames=20)
+    write_checkpoint(
+        folder / "model.pth",
+        Checkpoint(
+            state_dict=network().state_dict(),
+            labels=LABELS,
+            config=InferenceOptions(**TINY).model_dump(),
+            normalisation=input_normalisation(InferenceOptions(**TINY)),
+        ),
+    )
+    return folder
+
+
+def network(n_classes: int = 2, **options: Any) -> Any:
+    """An untrained network of which batch norms do something."""
+    torch.manual_seed(0)
+    made = build_model(
+        n_classes=n_classes, **InferenceOptions(**(options or NETWORK)).network()
+    ).eval()
+    for name, buffer in made.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+        elif name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+    return made
+
+
+def batch_of(shape: Sequence[int]) -> ClipBatch:
+    """Clips (b, t, h, w, c) of noise."""
+    n = shape[0]
+    rng = torch.Generator().manual_seed(n)
+    return ClipBatch(
+        clips=torch.randint(0, 256, tuple(shape), dtype=torch.uint8, generator=rng),
+        labels=torch.zeros(n, dtype=torch.long),
+        flips=torch.zeros(n, dtype=torch.bool),
+        videos=torch.zeros(n, dtype=torch.long),
+        segments=torch.zeros(n, 2, dtype=torch.long),
+    )
+
+
+def run_options(engine: str, **more: Any) -> RunOptions:
+    return RunOptions(engine=engine, no_cuda=True, n_threads=0, **more)  # type: ignore[arg-type]
+
+
+def assert_near(found: Tensor, expected: Tensor, part: float) -> None:
+    """Within a part of the largest value."""
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= part * float(expected.abs().max())
+
+
+def scores(data: Path, output: Path, engine: str, **options: Any) -> np.ndarray:
+    """The scores of all videos or clips of the subset, by `r3d infer`."""
+    infer(
+        InferenceOptions(**{**TINY, "output_topk": 0, **options}),
+        annotation=data / "annotation.json",
+        frames=data / "jpg",
+        model=data / "model.pth",
+        output=output,
+        batch_size=4,
+        run=run_options(engine),
+        n_cores=1,
+    )
+    results = json.loads(output.read_text())["results"].values()
+    return np.array(
+        [[entry["score"] for entry in sorted(best, key=lambda e: e["label"])] for best in results]
+    )
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("crop", ["center", "nocrop", "three"])
+def test_another_engine_gives_the_same_scores(data: Path, tmp_path: Path, engine: str, crop: str):
+    expected = scores(data, tmp_path / "1.json", "torch", inference_crop=crop)
+    found = scores(data, tmp_path / "2.json", engine, inference_crop=crop)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert expected.std() > 0.01
+
+
+def test_bf16_scores_are_within_a_hundredth(data: Path, tmp_path: Path):
+    expected = scores(data, tmp_path / "1.json", "torch")
+    found = scores(data, tmp_path / "2.json", "openvino", precision="bf16")
+    np.testing.assert_allclose(found, expected, atol=1e-2)
+    assert np.abs(found - expected).max() > 1e-7  # it is not fp32
+
+
+@pytest.mark.parametrize("options", FAMILIES, ids=lambda o: f"{o['model']}-{len(o)}")
+def test_every_family_is_computed_at_any_size(options: dict[str, Any]):
+    chosen = InferenceOptions(**CLIPS, **options)
+    net = network(**options)
+    plain = OnTorch(network(**options), chosen, CPU, torch.float32, "auto")
+    other = open_engine(net, chosen, run_options("openvino"), CPU)
+    channels = chosen.n_input_channels
+    for n, height, width in ((1, 32, 32), (3, 32, 32), (2, 33, 47), (1, 64, 40)):
+        batch = batch_of((n, 8, height, width, channels))
+        assert_near(other(batch), plain(batch), 1e-4)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_features_are_those_of_torch(data: Path, tmp_path: Path, engine: str):
+    found = {}
+    for name in ("torch", engine):
+        features(
+            InferenceOptions(**TINY),
+            annotation=data / "annotation.json",
+            frames=data / "jpg",
+            model=data / "model.pth",
+            output=tmp_path / f"{name}.npz",
+            run=run_options(name),
+            n_cores=1,
+        )
+        with np.load(tmp_path / f"{name}.npz") as file:
+            found[name] = file["features"]
+    np.testing.assert_allclose(found[engine], found["torch"], rtol=1e-3, atol=1e-4)
+    assert found["torch"].shape[1] > 2
+
+
+def test_golden_logits(shared: Path):
+    """What the reference computes, OpenVINO computes: golden clips are given as they are."""
+    from models.test_models import OPTIONS, drawn, generator  # the recipe of the golden values
+
+    entry = json.loads((shared / "golden" / "models.json").read_text())[0]
+    options = {OPTIONS.get(name, name): value for name, value in entry["options"].items()}
+    shape = {name: entry[name] for name in ("model", "model_depth", "n_classes")}
+    net = build_model(**shape, n_input_channels=entry["n_input_channels"], **options)
+    net.load_state_dict({name: drawn(name, value) for name, value in net.state_dict().items()})
+    size, duration, channels = (
+        entry[name] for name in ("sample_size", "sample_duration", "n_input_channels")
+    )
+    clips = generator("input").standard_normal((2, channels, duration, size, size))
+    as_they_are = {"mean": [0.0] * channels, "std": [1.0] * channels, "value_scale": 255}
+    program = export_graph(
+        net.eval(), as_they_are, clip_shape=(duration, 0, 0, channels), pixels="float32"
+    )
+    import openvino
+
+    engine = on_openvino.OnOpenVino(openvino.convert_model(program), torch.float32)
+    pixels = torch.from_numpy(clips.astype(np.float32)).permute(0, 2, 3, 4, 1)
+    logits = engine.outputs(pixels)
+    expected = torch.tensor(entry["logits_first8"])
+    assert_near(logits[:, :8], expected, 1e-3)
+    assert logits.argmax(dim=1).tolist() == entry["argmax"]
+
+
+def test_a_second_opening_converts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options, batch = InferenceOptions(**TINY), batch_of((2, 8, 32, 32, 3))
+    run = run_options("openvino")
+    expected = open_engine(network(), options, run, CPU)(batch)
+    convert = on_openvino.convert
+    monkeypatch.setattr(on_openvino, "convert", None)
+    assert torch.equal(open_engine(network(), options, run, CPU)(batch), expected)
+    # Other weights are another network.
+    other = network()
+    other.fc.bias.data += 1
+    monkeypatch.setattr(on_openvino, "convert", convert)
+    assert_near(open_engine(other, options, run, CPU)(batch), expected + 1, 1e-4)
+    # What is broken is made again.
+    for entry in stored.folder().iterdir():
+        (entry / "model.xml").write_text("<net")
+        (entry / "model.bin").write_bytes(b"")
+    assert torch.equal(open_engine(network(), options, run, CPU)(batch), expected)
+    # Without a cache it computes, too.
+    shutil.rmtree(tmp_path / "r3d")
+    (tmp_path / "r3d").write_text("in the way")
+    assert torch.equal(open_engine(network(), options, run, CPU)(batch), expected)
+
+
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(stored, "_MOST_BYTES", 250)
+    for name in ("a", "b", "c"):
+        path = stored.entry(name, "x")
+        assert stored.write_entry(path, lambda folder: (folder / "f").write_bytes(b"0" * 100))
+        time.sleep(0.02)
+        stored.use_entry(stored.entry("a", "x"))
+        time.sleep(0.02)
+    assert sorted(path.name for path in stored.folder().iterdir()) == ["a-x", "c-x"]
+
+
+def test_threads_are_those_that_torch_has():
+    """One thread takes no more time of processors than passes."""
+    engine = open_engine(network(), InferenceOptions(**TINY), run_options("openvino"), CPU)
+    batch = batch_of((8, 8, 64, 64, 3))
+    engine(batch)
+    process = psutil.Process()
+    begin, used = time.perf_counter(), sum(process.cpu_times()[:2])
+    while time.perf_counter() < begin + 0.5:
+        engine(batch)
+    used, passed = sum(process.cpu_times()[:2]) - used, time.perf_counter() - begin
+    assert used < 1.25 * passed
+
+
+# Which one `auto` takes.
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A measurement after the first batch."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(choosing, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(choosing, "_CONVERSION_SECONDS", 0.0)
+    return monkeypatch
+
+
+def auto(**more: Any) -> Any:
+    return open_engine(network(), InferenceOptions(**TINY), run_options("auto", **more), CPU)
+
+
+def test_short_work_is_torchs():
+    engine = auto()
+    engine(batch_of((1, 8, 32, 32, 3)))
+    assert engine.name.startswith("torch ")
+    assert isinstance(auto(deterministic=True), OnTorch)
+
+
+def test_auto_takes_what_is_measured_to_be_faster(
+    impatient: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    impatient.setattr(choosing, "_speedup", lambda *_: 1.5)
+    batch = batch_of((2, 8, 32, 32, 3))
+    engine = auto()
+    assert isinstance(engine, Choosing)
+    with caplog.at_level(logging.INFO):
+        first = engine(batch)
+    assert "openvino is 1.50 times as fast" in caplog.text
+    assert engine.name.startswith("openvino ")
+    assert_near(engine(batch), first, 1e-3)
+    # It is known the next time, and that network is converted already.
+    impatient.setattr(on_openvino, "convert", None)
+    impatient.setattr(choosing, "_speedup", None)
+    assert auto().name.startswith("openvino ")
+
+
+def test_auto_keeps_torch_where_nothing_is_gained(impatient: pytest.MonkeyPatch):
+    impatient.setattr(choosing, "_speedup", lambda *_: 1.05)
+    engine = auto()
+    engine(batch_of((2, 8, 32, 32, 3)))
+    assert engine.name.startswith("torch ")
+    assert isinstance(auto(), OnTorch)
+
+
+def test_auto_keeps_torch_where_results_differ(impatient: pytest.MonkeyPatch):
+    outputs = on_openvino.OnOpenVino.outputs
+    impatient.setattr(on_openvino.OnOpenVino, "outputs", lambda *a: 1.1 * outputs(*a))
+    impatient.setattr(choosing, "_speedup", lambda *_: 9.0)
+    engine = auto()
+    engine(batch_of((2, 8, 32, 32, 3)))
+    assert engine.name.startswith("torch ")
+    assert isinstance(auto(), OnTorch)
+
+
+def test_the_measurement_is_real(impatient: pytest.MonkeyPatch):
+    engine = auto()
+    engine(batch_of((2, 8, 32, 32, 3)))
+    (kept,) = (stored.folder().with_name("engine_choices")).iterdir()
+    assert 0.02 < json.loads(kept.read_text())[1] < 50
+
+
+# int8.
+
+
+def test_int8_is_calibrated_on_the_training_clips_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    pytest.importorskip("nncf")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    expected = scores(data, tmp_path / "1.json", "torch")
+    # Of two classes that an untrained network gives nearly the same, the best one may change.
+    monkeypatch.setattr(calibrating, "_MOST_LOST", 1.0)
+    with caplog.at_level(logging.INFO):
+        found = scores(data, tmp_path / "2.json", "auto", int8=True)
+    assert "calibrated on 12 clips; on 18 others top-1 " in caplog.text
+    assert " in int8" in caplog.text
+    np.testing.assert_allclose(found, expected, atol=0.2)
+    assert np.abs(found - expected).max() > 1e-4  # it is not fp32
+    monkeypatch.setattr(on_openvino, "quantize", None)
+    assert np.array_equal(scores(data, tmp_path / "3.json", "openvino", int8=True), found)
+    # Who has no training clips takes what is kept.
+    alone = open_engine(network(), InferenceOptions(**TINY, int8=True), run_options("auto"), CPU)
+    assert alone.name.endswith(" in int8")
+
+
+def test_int8_that_costs_accuracy_is_refused(caplog: pytest.LogCaptureFixture):
+    good = calibrating.Report(100, 64, 0.99, 0.02, top1_int8=0.9, top1_fp32=0.9)
+    calibrating.need_accuracy(good)
+    assert not caplog.records
+    calibrating.need_accuracy(good.__class__(100, 64, 0.97, 0.02, 0.88, 0.9))
+    assert "top-1 0.880 (fp32: 0.900)" in caplog.text
+    for bad in (
+        calibrating.Report(100, 64, 0.9, 0.3, top1_int8=0.8, top1_fp32=0.9),
+        calibrating.Report(100, 64, 0.5, 0.3, top1_int8=None, top1_fp32=None),
+        calibrating.Report(100, 64, 1.0, float("nan"), top1_int8=0.9, top1_fp32=0.9),
+    ):
+        with pytest.raises(InputError, match=r"int8: true costs .* accepted: int8: false"):
+            calibrating.need_accuracy(bad)
+
+
+def test_int8_needs_clips_to_calibrate_on(data: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="int8: true needs this network calibrated"):
+        open_engine(
+            network(n_classes=3), InferenceOptions(**TINY, int8=True), run_options("auto"), CPU
+        )
+    alone = tmp_path / "annotation.json"
+    content = json.loads((data / "annotation.json").read_text())
+    for entry in content["database"].values():
+        entry["subset"] = "validation"
+    alone.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="training"):
+        infer(
+            InferenceOptions(**TINY, int8=True),
+            annotation=alone,
+            frames=data / "jpg",
+            model=data / "model.pth",
+            output=tmp_path / "val.json",
+            run=run_options("auto"),
+            n_cores=1,
+        )
+    assert not (tmp_path / "val.json").exists()
+
+
+def test_features_are_not_computed_in_int8(data: Path, tmp_path: Path):
+    features(
+        InferenceOptions(**TINY, int8=True),
+        annotation=data / "annotation.json",
+        frames=data / "jpg",
+        model=data / "model.pth",
+        output=tmp_path / "features.npz",
+        run=run_options("torch"),
+        n_cores=1,
+    )
+    assert (tmp_path / "features.npz").exists()
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("package", "engine", "int8", "extra"),
+    [
+        ("openvino", "openvino", False, "openvino"),
+        ("openvino", "auto", True, "openvino"),
+        ("nncf", "auto", True, "openvino"),
+        ("onnxruntime", "onnxruntime", False, "onnxruntime"),
+        ("onnxscript", "onnxruntime", False, "onnxruntime"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, package: str, engine: str, int8: bool, extra: str
+):
+    find, load = importlib.util.find_spec, importlib.import_module
+
+    def load_other(name: str) -> Any:
+        if name == package:
+            raise ModuleNotFoundError(name)
+        return load(name)
+
+    monkeypatch.setattr(
+        on_openvino, "find_spec", lambda name: None if name == package else find(name)
+    )
+    monkeypatch.setattr("r3d.engines.onnxfiles.import_module", load_other)
+    with pytest.raises(
+        InputError, match=rf"needs the package {package}: pip install 'r3d\[{extra}"
+    ):
+        need_engine(InferenceOptions(**TINY, int8=int8), run_options(engine), CPU)
+    # torch goes on without them.
+    need_engine(InferenceOptions(**TINY), run_options("auto"), CPU)
+    assert (
+        "torch " in open_engine(network(), InferenceOptions(**TINY), run_options("torch"), CPU).name
+    )
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_engines_of_the_cpu_refuse_a_gpu(engine: str):
+    with pytest.raises(InputError, match=f"engine: {engine} computes on the CPU.*no_cuda: true"):
+        need_engine(InferenceOptions(), RunOptions(engine=engine), torch.device("cuda"))
+    with pytest.raises(InputError, match=r"int8: true computes on the CPU.*no_cuda: true"):
+        need_engine(InferenceOptions(int8=True), RunOptions(), torch.device("cuda"))
+
+
+def test_what_an_engine_does_not_compute_in_is_refused():
+    with pytest.raises(InputError, match="engine: onnxruntime computes in fp32"):
+        need_engine(InferenceOptions(precision="bf16"), run_options("onnxruntime"), CPU)
+    for engine in ("torch", "onnxruntime"):
+        with pytest.raises(InputError, match=f"int8: true goes with .* not {engine}"):
+            need_engine(InferenceOptions(int8=True), run_options(engine), CPU)
+
+
+def test_a_refusal_is_one_line_of_the_command(data: Path):
+    """Before any video is opened."""
+    model = str(data / "model.pth")
+    result = CliRunner().invoke(
+        predict_command, [model, "nothing.avi", "--engine", "onnxruntime", "--precision", "bf16"]
+    )
+    assert isinstance(result.exception, InputError)
+    assert "engine: onnxruntime computes in fp32" in str(result.exception)

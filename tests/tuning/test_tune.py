@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 import yaml
 from running import r3d, snakemake
@@ -18,6 +19,7 @@ from r3d.annotations.reading import read_annotation
 from r3d.config.config import Experiment
 from r3d.config.loading import load_config
 from r3d.errors import InputError
+from r3d.frames.jpegs import frame_size
 from r3d.frames.stores import open_store
 from r3d.tuning.comparison import Comparison, compare
 from r3d.tuning.fitting import MemoryModel, fewest_parts
@@ -28,8 +30,11 @@ from r3d.tuning.trials import (
     Subject,
     TrainingRun,
     Trial,
+    bytes_of,
     copied_samples,
     inference_batch,
+    scaled_down,
+    smaller_side,
     training_batch,
 )
 from r3d.tuning.tune import tune
@@ -196,6 +201,33 @@ def test_copies_have_the_same_frames(data: Path):
     assert not folder.exists()
 
 
+def test_smaller_copies_are_scaled_and_the_frames_are_left_alone(data: Path):
+    subject = subject_of(data)
+    before = {path: path.read_bytes() for path in (data / "jpg").rglob("*.jpg")}
+    assert smaller_side(subject) == 36  # of 48, for clips of 32
+    with copied_samples(subject, 36) as subjects:
+        smaller = subjects["jpg, short_side 36"]
+        for key, begin, end in zip(
+            smaller.samples.keys, smaller.samples.begins, smaller.samples.ends, strict=True
+        ):
+            jpegs = smaller.store.read(str(key), range(begin, end))
+            assert {frame_size(jpeg) for jpeg in jpegs} == {(36, 48)}
+            assert len(jpegs) == 12
+        assert bytes_of(smaller) < 0.8 * bytes_of(subjects["jpg"])
+    assert {path: path.read_bytes() for path in (data / "jpg").rglob("*.jpg")} == before
+
+
+def test_frames_that_are_small_already_are_not_scaled(data: Path):
+    assert smaller_side(subject_of(data, sample_size=36)) is None
+
+
+def test_scaling_keeps_what_is_shown(data: Path):
+    jpeg = next((data / "jpg").rglob("*.jpg")).read_bytes()
+    larger = simplejpeg.decode_jpeg(jpeg, "RGB").mean((0, 1))
+    smaller = simplejpeg.decode_jpeg(scaled_down(jpeg, 36), "RGB").mean((0, 1))
+    assert np.abs(larger - smaller).max() < 1
+
+
 # What is taken
 
 
@@ -249,6 +281,31 @@ def test_a_setting_that_gains_is_taken(tuned: Callable[..., Tuned]):
     result = tuned(lambda kind, options, _: 2000.0 if options.precision == "fp32" else 1000.0)
     assert result.changes == {"precision": "fp32"}
     assert "  fp32: 2000, x 2.00 (2.00 to 2.00)" in result.reasons["precision"]
+
+
+def test_smaller_frames_are_told_of_and_not_taken(
+    data: Path, tuned: Callable[..., Tuned], monkeypatch: pytest.MonkeyPatch
+):
+    def of_size(subject: Subject, options: Experiment, size: int) -> FakeTrial:
+        key, begin = subject.samples.keys[0], int(subject.samples.begins[0])
+        (jpeg,) = subject.store.read(str(key), [begin])
+        rate = 1000 * 48 / min(frame_size(jpeg))
+        return FakeTrial(lambda *_: rate, "Loading", options, size)
+
+    tuned(lambda *_: 1000.0)  # puts the other trials in place
+    monkeypatch.setattr("r3d.tuning.tune.Loading", of_size)
+    result = tune(
+        experiment(),
+        annotation=data / "annotation.json",
+        frames=data / "jpg",
+        file_type="jpg",
+        seconds=10,
+        in_workflow=True,
+    )
+    assert result.changes == {}
+    (note,) = [note for note in result.notes if "short_side" in note]
+    assert note.startswith("frames extracted with short_side: 36 would be made into clips 1.3 ")
+    assert any("jpg, short_side 36: 1333, x 1.33" in line for line in result.kept)
 
 
 def test_settings_add_up(tuned: Callable[..., Tuned]):

@@ -4,6 +4,7 @@ A trial does a turn's work with some settings and tells its rate in clips a seco
 those of the user's videos.
 """
 
+import io
 import math
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import simplejpeg
 import torch
 
 from r3d.annotations.reading import Annotation
@@ -26,6 +28,7 @@ from r3d.compute.distributed import World
 from r3d.config.config import Experiment
 from r3d.engines.on_torch import OnTorch
 from r3d.errors import InputError
+from r3d.frames.jpegs import frame_size
 from r3d.frames.layouts import FIRST_FRAME, FileType
 from r3d.frames.stores import FrameStore, VideoRecord, open_store, partial_folder
 from r3d.models.base import freeze_before
@@ -35,6 +38,7 @@ from r3d.training.step import TrainStep
 
 _MOST_BATCHES = 64  # of a turn
 _SAMPLE_VIDEOS, _SAMPLE_FRAMES = 32, 300  # videos to copy, and frames of each at most
+_CLEARLY_SMALLER = 1.25  # what a short side is divided by at least, to be worth an extraction
 
 
 def changed(options: Experiment, changes: dict[str, Any]) -> Experiment:
@@ -226,22 +230,40 @@ def inference_batch(subject: Subject, size: int) -> ClipBatch:
 
 
 @contextmanager
-def copied_samples(subject: Subject) -> Iterator[dict[str, Subject]]:
-    """Copies of some videos in a store of each kind, beside the frames if there may be files."""
+def copied_samples(subject: Subject, short_side: int | None = None) -> Iterator[dict[str, Subject]]:
+    """Copies of some videos in a store of each kind, beside the frames if there may be files.
+
+    Args:
+        short_side: to make one more copy of the present kind, its frames scaled down to this.
+
+    Yields:
+        What is tuned with the copies as its videos, by `file_type`; the smaller ones by
+        `name_of_smaller`.
+    """
     samples, store = subject.samples, subject.store
     chosen = np.unique(np.linspace(0, len(samples) - 1, _SAMPLE_VIDEOS).astype(int))
     ends = np.minimum(samples.ends[chosen], samples.begins[chosen] + _SAMPLE_FRAMES)
+    kinds: dict[str, tuple[FileType, int | None]] = {
+        kind: (kind, None) for kind in get_args(FileType)
+    }
+    if short_side is not None:
+        kinds[name_of_smaller(subject, short_side)] = store.file_type, short_side
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(partial_folder(store.folder))
         except InputError:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         subjects = {}
-        for file_type in get_args(FileType):
-            copy = open_store(folder / file_type, file_type)
+        for place, (name, (file_type, side)) in enumerate(kinds.items()):
+            copy = open_store(folder / str(place), file_type)
             for i, end in zip(chosen, ends, strict=True):
                 path = samples.video_paths[i] or store.path(samples.keys[i])
                 jpegs = store.read_at(path, range(samples.begins[i], end))
+                if side is not None:
+                    try:
+                        jpegs = [scaled_down(jpeg, side) for jpeg in jpegs]
+                    except ValueError as error:
+                        raise store.damaged(path, str(error)) from None
                 with copy.writer(folder / "partial") as writer:
                     for jpeg in jpegs:
                         writer.append(jpeg)
@@ -260,8 +282,55 @@ def copied_samples(subject: Subject) -> Iterator[dict[str, Subject]]:
                 ends=(first + ends - samples.begins[chosen]).astype(np.int32),
                 n_without_frames=0,
             )
-            subjects[file_type] = replace(subject, samples=copied, store=copy)
+            subjects[name] = replace(subject, samples=copied, store=copy)
         yield subjects
+
+
+def name_of_smaller(subject: Subject, short_side: int) -> str:
+    return f"{subject.store.file_type}, short_side {short_side}"
+
+
+def smaller_side(subject: Subject) -> int | None:
+    """The short side of frames that would do for the clips, None where those there are are such.
+
+    It is 8/7 of `sample_size`: 128 for 112, as published preprocessing has it.
+    """
+    side = round(subject.options.sample_size * 8 / 7 / 2) * 2
+    samples, store = subject.samples, subject.store
+    path = samples.video_paths[0] or store.path(samples.keys[0])
+    (jpeg,) = store.read_at(path, [int(samples.begins[0])])
+    return side if min(frame_size(jpeg)) >= _CLEARLY_SMALLER * side else None
+
+
+def scaled_down(jpeg: bytes, short_side: int) -> bytes:
+    """A frame scaled to a short side, and coded as finely as it was.
+
+    Raises:
+        ValueError: if it is no whole JPEG.
+    """
+    from PIL import Image, JpegImagePlugin
+
+    picture = Image.fromarray(simplejpeg.decode_jpeg(jpeg, "RGB"))
+    with Image.open(io.BytesIO(jpeg)) as coded:
+        assert isinstance(coded, JpegImagePlugin.JpegImageFile)
+        tables, sampling = coded.quantization, JpegImagePlugin.get_sampling(coded)
+    factor = short_side / min(picture.size)
+    width, height = (max(2, round(side * factor / 2) * 2) for side in picture.size)
+    smaller = io.BytesIO()
+    picture.resize((width, height), Image.Resampling.BICUBIC).save(
+        smaller, "JPEG", qtables=tables, subsampling=max(sampling, 0), optimize=True
+    )
+    return smaller.getvalue()
+
+
+def bytes_of(subject: Subject) -> int:
+    """What the JPEGs of all videos take."""
+    samples, store = subject.samples, subject.store
+    return sum(
+        len(jpeg)
+        for key, begin, end in zip(samples.keys, samples.begins, samples.ends, strict=True)
+        for jpeg in store.read(str(key), range(begin, end))
+    )
 
 
 def resized(batch: ClipBatch, size: int) -> ClipBatch:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 import torch
@@ -33,10 +33,13 @@ from r3d.tuning.trials import (
     Subject,
     TrainingRun,
     Trial,
+    bytes_of,
     changed,
     copied_samples,
     inference_batch,
+    name_of_smaller,
     resized,
+    smaller_side,
     training_batch,
 )
 from r3d.tuning.tuned import Tuned
@@ -407,24 +410,34 @@ class _Tuner:
             self._result.keep(comparison.lines())
 
     def _compare_stores(self) -> None:
-        """Compare reading the same frames from both kinds of store."""
+        """Compare reading the same frames from both kinds of store, and smaller ones."""
         options = self._options()
         if options.input_type == "flow":  # from hdf5 only
             return
-        present = self._subject.store.file_type
-        with copied_samples(self._subject) as subjects:
+        present, side = self._subject.store.file_type, smaller_side(self._subject)
+        with copied_samples(self._subject, side) as subjects:
             comparison = self._compare(
                 "file_type",
                 "making training clips by file_type of the data set, from cached files",
                 {name: partial(Loading, s, options, _LOADED) for name, s in subjects.items()},
                 baseline=present,
             )
+            sizes = {name: bytes_of(s) for name, s in subjects.items()}
         self._result.keep(comparison.lines())
-        winner = comparison.fastest()
+        winner = comparison.fastest(get_args(FileType))
         if winner != present:
             self._result.note(
                 f"frames of file_type: {winner} are read faster than {present}, see above; they "
                 "would have to be extracted anew, and a network disk may differ"
+            )
+        smaller = "" if side is None else name_of_smaller(self._subject, side)
+        if smaller in comparison.rates and comparison.fastest([smaller]) == smaller:
+            times = comparison.median(smaller) / comparison.median(present)
+            self._result.note(
+                f"frames extracted with short_side: {side} would be made into clips {times:.1f} "
+                f"times as fast and take {sizes[smaller] / sizes[present]:.2f} of the disk (scaled "
+                "copies of some were measured); narrow crops would be less sharp, and what it does "
+                "to the accuracy is not measured here (docs/tuning.md); nothing was changed"
             )
 
     def _options(self, **changes: Any) -> Experiment:

@@ -145,7 +145,15 @@ def test_files_that_say_less(folder: Path, caplog: pytest.LogCaptureFixture):
     assert (options.sample_size, options.value_scale) == (64, 255)
     hidden, _ = applied_options(known, {"no_max_pool": True, "conv1_t_stride": 2})
     assert (hidden.no_max_pool, hidden.conv1_t_stride) == (True, 2)
-    assert notes == more == []
+    assert notes == [
+        "checkpoint save_200.pth: does not say all that it was trained with; assumed: sample_size: "
+        "112, sample_duration: 16, sample_t_stride: 1, mean_dataset: kinetics, no_mean_norm: "
+        "false, no_std_norm: false, value_scale: 1, conv1_t_stride: 1, no_max_pool: false; give "
+        "the option of what was otherwise"
+    ]
+    # What is given is no assumption, nor is any of a normalisation of which a part is given.
+    (line,) = more
+    assert "assumed: sample_duration: 16, sample_t_stride: 1, conv1_t_stride: 1, no_max" in line
     # A normalisation without the options that it came from.
     normalisation = input_normalisation(TRAINED)
     known = known_of(

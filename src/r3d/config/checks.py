@@ -37,7 +37,7 @@ def misfits(config: Config) -> Iterator[str]:
         wrong.update(f"experiments.{name}" for name in chain)
         yield problem
     for name, experiment in config.experiments.items():
-        start = experiment.pretrain
+        start = experiment.source
         if start and wrong.isdisjoint({f"experiments.{name}", f"experiments.{start}"}):
             yield from _check_start(config, f"experiments.{name}", experiment, start)
 
@@ -97,7 +97,7 @@ def _check_experiment(config: Config, where: str, experiment: Experiment) -> Ite
                 f"{where}.splits: {split!r} is not a split in use of {experiment.dataset}; "
                 f"accepted: {', '.join(map(repr, accepted))}"
             )
-    if experiment.pretrain not in (None, *config.experiments):
+    if experiment.source not in (None, *config.experiments):
         yield (
             f"{where}.pretrain: {experiment.pretrain!r} is not one of the experiments: "
             f"{', '.join(config.experiments)}"
@@ -108,7 +108,14 @@ def _check_start(config: Config, where: str, experiment: Experiment, start: str)
     """Refuse what does not fit the experiment that another one starts from."""
     source = config.experiments[start]
     available = config.experiment_splits(start)
-    if source.dataset == experiment.dataset:
+    if experiment.source_split:
+        if experiment.source_split not in available:
+            accepted = ", ".join(f"{start}/{split}" for split in available)
+            yield (
+                f"{where}.pretrain: {experiment.pretrain!r} names a split that {start} does not "
+                f"have; accepted: {accepted}"
+            )
+    elif source.dataset == experiment.dataset:
         wanted = experiment.splits or config.dataset(experiment.dataset).all_splits
         missing = [split for split in wanted if split not in available]
         if missing:
@@ -119,7 +126,7 @@ def _check_start(config: Config, where: str, experiment: Experiment, start: str)
     elif len(available) > 1:
         yield (
             f"{where}.pretrain: {start!r} trains on another data set and on several splits "
-            f"({', '.join(map(repr, available))}): give it one"
+            f"({', '.join(map(repr, available))}): say which, as pretrain: {start}/{available[0]}"
         )
     names = list(ModelOptions.model_fields)
     if experiment.no_train:  # else the inputs may be others
@@ -148,7 +155,7 @@ def _cycles(config: Config) -> Iterator[tuple[str, list[str]]]:
     seen: set[str] = set()
     for name in config.experiments:
         chain = [name]
-        while (before := config.experiments[chain[-1]].pretrain) in config.experiments:
+        while (before := config.experiments[chain[-1]].source) in config.experiments:
             assert before is not None
             if before in chain:
                 if seen.isdisjoint(chain):

@@ -182,6 +182,16 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
             )
 
     @property
+    def source(self) -> str | None:
+        """The experiment of `pretrain`."""
+        return self.pretrain and self.pretrain.partition("/")[0]
+
+    @property
+    def source_split(self) -> str:
+        """Its split, if `pretrain` gives one; else ""."""
+        return (self.pretrain or "").partition("/")[2]
+
+    @property
     def accuracy_ks(self) -> list[int]:
         """The k of the top-k accuracies that the stored results suffice for."""
         return [k for k in (1, 5) if self.output_topk <= 0 or k <= self.output_topk]
@@ -232,14 +242,24 @@ class Config(Section):
     def start(self, name: str, split: str) -> Path | str | None:
         """What an experiment starts from: a model of another one, what `pretrain_path` names."""
         experiment = self.experiments[name]
-        if experiment.pretrain:
-            return self.model(experiment.pretrain, self.pretrain_split(name, split))
+        if experiment.source:
+            return self.model(experiment.source, self.pretrain_split(name, split))
         return experiment.pretrain_path
 
     def pretrain_split(self, name: str, split: str) -> str:
-        """The split of the experiment that `name` starts from: the same on the same data set."""
+        """The split of the experiment that `name` starts from: the one that is given, else the same
+        on the same data set."""
         experiment = self.experiments[name]
-        assert experiment.pretrain is not None
-        if self.experiments[experiment.pretrain].dataset == experiment.dataset:
+        assert experiment.source is not None
+        if experiment.source_split:
+            return experiment.source_split
+        if self.experiments[experiment.source].dataset == experiment.dataset:
             return split
-        return self.experiment_splits(experiment.pretrain)[0]
+        return self.experiment_splits(experiment.source)[0]
+
+    def origin(self, name: str) -> Experiment:
+        """The experiment that makes the model which one with `no_train` applies, or names it."""
+        experiment = self.experiments[name]
+        while experiment.no_train and experiment.source:
+            experiment = self.experiments[experiment.source]
+        return experiment

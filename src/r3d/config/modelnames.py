@@ -32,6 +32,9 @@ def model_file(name: str | os.PathLike[str], *, configfile: AnyPath | None = Non
     if configfile is None and not path.is_file():
         raise no_such_model(name)
     config = read_config(path)
+    experiment, split = _of_path(config, Path(name)) or ("", "")
+    if experiment:
+        return _file_of_experiment(config, path, experiment, split)
     experiment, _, split = os.fspath(name).partition("/")
     if experiment not in config.experiments:
         names = ", ".join(config.experiments)
@@ -39,12 +42,24 @@ def model_file(name: str | os.PathLike[str], *, configfile: AnyPath | None = Non
     return _file_of_experiment(config, path, experiment, split)
 
 
+def _of_path(config: Config, path: Path) -> tuple[str, str] | None:
+    """The experiment, and its split, whose model or its folder this path will be."""
+    for name in config.experiments:
+        for split in config.experiment_splits(name):
+            model = config.model(name, split)
+            if isinstance(model, Path) and path in (model, model.parent):
+                return name, split
+    return None
+
+
 def _file_of_experiment(config: Config, path: Path, experiment: str, split: str) -> Path:
     splits = config.experiment_splits(experiment)
     if not split and len(splits) == 1:
         (split,) = splits
     if split not in splits:
-        accepted = ", ".join(f"{experiment}/{name}" for name in splits)
+        # Of a path such as scratch/01/model.pth the split is meant.
+        meant = [name for name in splits if split.startswith(f"{name}/")]
+        accepted = ", ".join(f"{experiment}/{name}" for name in meant or splits)
         raise InputError(
             f"model {experiment}{split and '/'}{split}: an experiment of {path} with the splits "
             f"{', '.join(splits)}; accepted: {accepted}"

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from r3d.annotations.reading import Annotation, read_annotation
 from r3d.clips.datasets import InferenceClips
-from r3d.clips.loader import make_loader
+from r3d.clips.loader import make_loader, worker_count
 from r3d.compute.device import choose_device, choose_dtype, enough_memory, same_bits, use_cores
 from r3d.compute.distributed import join_world
 from r3d.config.networks import given_options
@@ -110,7 +110,7 @@ def features(
             clips,
             clips.shard(world.rank, world.size),
             batch_size=run.inference_batch_size or batch_size or _BATCH_SIZE,
-            n_workers=run.n_threads,
+            n_workers=worker_count(run),
             pin_memory=device.type == "cuda",
         )
         views = clip_outputs(network, loader, options, device, dtype, layout)

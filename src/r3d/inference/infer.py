@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import InferenceClips
-from r3d.clips.loader import ClipBatch, make_loader
+from r3d.clips.loader import ClipBatch, make_loader, worker_count
 from r3d.clips.modelinput import model_input
 from r3d.compute.device import (
     Layout,
@@ -126,7 +126,7 @@ def infer(
             clips,
             clips.shard(world.rank, world.size),
             batch_size=run.inference_batch_size or batch_size or _BATCH_SIZE,
-            n_workers=run.n_threads,
+            n_workers=worker_count(run),
             pin_memory=device.type == "cuda",
         )
         k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)

@@ -13,7 +13,7 @@ from r3d.config.config import Config, Dataset, MergedDataset
 from r3d.config.loading import examine
 from r3d.config.starts import check_starts
 from r3d.errors import InputError, reason_of
-from r3d.lists import ListFormat, list_format
+from r3d.lists import ListFormat, list_format, splits_there
 from r3d.motion import CLASSES, list_names
 from r3d.obstacles import need_writable
 
@@ -123,13 +123,25 @@ def _check_dataset(where: str, dataset: Dataset) -> Iterator[str]:
             list_files(dataset, split)
         labels = CLASSES if dataset.render else _format(dataset).labels(Path(dataset.lists))
     except (InputError, OSError) as error:
-        yield f"{where}.lists: {reason_of(error)}"
+        yield f"{where}.lists: {reason_of(error)}{_other_splits(where, dataset)}"
         return
     if labels is not None and dataset.n_classes not in (None, len(labels)):
         yield (
             f"{where}.n_classes: {dataset.n_classes} does not match the {len(labels)} classes of "
             f"the lists in {dataset.lists!r}; give {len(labels)} or leave it out"
         )
+
+
+def _other_splits(where: str, dataset: Dataset) -> str:
+    """How to use those splits of which there are files, where all are asked for; "" if all are.
+
+    They are to be named: a table of accuracies must not depend on which lists happen to be there.
+    """
+    there = [] if dataset.render else splits_there(dataset.format, Path(dataset.lists))
+    if dataset.splits or there == list(dataset.all_splits):
+        return ""
+    named = ", ".join(f'"{split}"' for split in there)
+    return f"; to use those that are there: {where}.splits: [{named}]"
 
 
 def _check_output(where: str, folder: str) -> Iterator[str]:

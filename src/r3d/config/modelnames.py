@@ -32,14 +32,39 @@ def model_file(name: str | os.PathLike[str], *, configfile: AnyPath | None = Non
     if configfile is None and not path.is_file():
         raise no_such_model(name)
     config = read_config(path)
-    experiment, split = _of_path(config, Path(name)) or ("", "")
-    if experiment:
-        return _file_of_experiment(config, path, experiment, split)
-    experiment, _, split = os.fspath(name).partition("/")
-    if experiment not in config.experiments:
+    found = _experiment(config, name)
+    if found is None:
         names = ", ".join(config.experiments)
         raise no_such_model(name, f"an experiment of {path} ({names}), ")
-    return _file_of_experiment(config, path, experiment, split)
+    return _file_of_experiment(config, path, *found)
+
+
+def folders_of_videos(
+    name: str | os.PathLike[str], *, configfile: AnyPath | None = None
+) -> list[Path]:
+    """Where the videos are that the model of an experiment is about; none of another model.
+
+    Args:
+        name, configfile: as for `model_file`; the path of its file stands for an experiment, too.
+    """
+    try:
+        config = read_config(Path(configfile or DEFAULT_CONFIG))
+    except InputError:
+        return []
+    found = _experiment(config, name)
+    if found is None:
+        return []
+    dataset = config.experiments[found[0]].dataset
+    parts = config.merged.get(dataset, [dataset])
+    return [Path(config.datasets[part].videos) for part in parts]
+
+
+def _experiment(config: Config, name: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """The experiment that is meant and its split ("" if it is not said), by name or by path."""
+    experiment, _, split = os.fspath(name).partition("/")
+    if experiment in config.experiments:
+        return experiment, split
+    return _of_path(config, Path(name))
 
 
 def _of_path(config: Config, path: Path) -> tuple[str, str] | None:

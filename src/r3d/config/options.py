@@ -74,7 +74,11 @@ class Section(BaseModel):
     """A part of the config: unknown keys and wrong types are refused, values never change."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        defer_build=True,  # a help needs no validators, which take as long as Python itself
     )
 
     @model_validator(mode="before")

@@ -15,6 +15,7 @@ from r3d.compute.cards import need_cards, visible_cards
 from r3d.config.config import NAME_PATTERN, split_of
 from r3d.config.inputs import check_inputs, has_labels, list_files
 from r3d.config.options import InferenceOptions, TrainingOptions
+from r3d.config.starts import notes_on_starts
 from r3d.config.yamlfile import read_yaml
 from r3d.errors import InputError
 from r3d.frames.shards import shard_name
@@ -108,6 +109,10 @@ try:
             check_input_names(where, [str(find_file(experiment.pretrain_path))])
 except InputError as error:
     sys.exit("\n".join(f"error: {problem}" for problem in str(error).splitlines()))
+
+if workflow.is_main_process:
+    for note in notes_on_starts(CONFIG):
+        print(f"note: config: {note}", file=sys.stderr)
 
 
 # Snakemake does not find again what it made under a name with "//" in it.
@@ -447,9 +452,9 @@ def trainings(runs):
             experiment = CONFIG.experiments[name]
             if not experiment.no_train:
                 found[name, run] = True
-            if experiment.pretrain:
+            if experiment.source:
                 run = CONFIG.pretrain_run(name, run)
-            name = experiment.pretrain
+            name = experiment.source
     return list(found)
 
 

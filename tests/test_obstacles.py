@@ -193,3 +193,23 @@ def test_every_command_ends_on_a_full_disk_in_a_line(inputs: Path, tmp_path: Pat
     )
     fails_in_a_line(done, str(tmp_path / "out"))
     assert not [path for path in tmp_path.rglob("out*") if path.is_file() and path.stat().st_size]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="Linux shows processes in /proc")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_refuses_a_place_that_takes_no_files(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    """Rights do not tell of it: the superuser has all of them."""
+    monkeypatch.chdir(inputs)
+    for place in ("/proc/out", "/proc/none/out"):
+        command = [argument.format(place) for argument in COMMANDS[name]]
+        with pytest.raises(WriteError, match=r"^/proc/.*: cannot be written: /proc .*; "):
+            cli.main(command, standalone_mode=False)
+
+
+def test_a_file_that_was_to_be_read_is_no_obstacle_to_writing(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="none"), writing(tmp_path / "out"):
+        (tmp_path / "none").read_text()
+    with pytest.raises(WriteError, match="/proc takes no files"), writing("/proc/out"):
+        Path("/proc/out").touch()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,9 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     except FileNotFoundError:
         folder = Path(path).parent
         if folder.is_dir():
-            raise
+            if not _takes_no_files(folder):
+                raise
+            raise _no_place(path, folder) from None
         raise WriteError(
             f"{os.fspath(path)}: cannot be written: the folder {folder} is gone; start again, "
             "and leave it while this runs"
@@ -119,6 +122,28 @@ def need_writable(path: str | os.PathLike[str], *, folder: bool = False) -> None
         raise WriteError(
             f"{path}: cannot be written: {here} is read-only for this user; {_NO_RIGHT}"
         )
+    if _takes_no_files(here):
+        raise _no_place(path, here)
+
+
+def _takes_no_files(folder: Path) -> bool:
+    """Whether the kernel shows its own things there, as in /proc, and lets nobody add to them.
+
+    Rights do not tell: they are granted to the superuser.
+    """
+    try:
+        if os.statvfs(folder).f_blocks:
+            return False
+        with tempfile.TemporaryFile(dir=folder):  # some network file systems tell of no blocks
+            return False
+    except OSError:
+        return True
+
+
+def _no_place(path: str | os.PathLike[str], folder: Path) -> WriteError:
+    return WriteError(
+        f"{os.fspath(path)}: cannot be written: {folder} takes no files; choose another place"
+    )
 
 
 def _exists(path: Path) -> bool:

@@ -62,14 +62,34 @@ def test_one_split_or_some(ucf101: Path) -> None:
     assert sorted(path.name for path in ucf101.glob("two*")) == ["two_01.tsv", "two_03.tsv"]
 
 
-def test_splits_that_are_not_there_are_named_with_what_to_do(ucf101: Path) -> None:
-    """Nothing is left out in silence, and what is proposed works."""
+def test_splits_of_which_nothing_is_there_are_left_out(
+    ucf101: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of own lists in an official form; it is said."""
+    caplog.set_level("INFO")
+    for kind in ("train", "test"):
+        Path(f"lists/{kind}list03.txt").unlink()
+    assert lists("ucf101", "lists", "list.tsv", "labels.txt").exit_code == 0
+    assert sorted(path.name for path in ucf101.glob("*.tsv")) == ["list_01.tsv", "list_02.tsv"]
+    assert caplog.messages[0] == "lists: no file of split 03, which is left out"
+    for kind in ("train", "test"):
+        Path(f"lists/{kind}list02.txt").unlink()
+    assert lists("ucf101", "lists", "only.tsv", "labels.txt").exit_code == 0
+    assert training_groups("only.tsv") == {"1"}
+    for kind in ("train", "test"):
+        Path(f"lists/{kind}list01.txt").unlink()
+    done = lists("ucf101", "lists", "none.tsv", "labels.txt")
+    assert "trainlist01.txt is missing" in str(done.exception)
+
+
+def test_splits_that_are_not_whole_are_named_with_what_to_do(ucf101: Path) -> None:
+    """None of them is left out in silence, and what is proposed works."""
     Path("lists/testlist03.txt").unlink()
     done = lists("ucf101", "lists", "list.tsv", "labels.txt")
     assert isinstance(done.exception, InputError)
     message = str(done.exception)
     assert "testlist03.txt is missing" in message
-    proposed = message.partition("those that are there: ")[2]
+    proposed = message.partition("those that are whole: ")[2]
     assert proposed == "--split 01 --split 02"
     assert not list(ucf101.glob("list*.tsv"))
     done = lists("ucf101", "lists", "list.tsv", "labels.txt", *proposed.split())
@@ -85,6 +105,9 @@ def test_hmdb51_has_its_splits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sorted(path.name for path in tmp_path.glob("list*.tsv")) == [
         *("list_1.tsv", "list_2.tsv", "list_3.tsv")
     ]
+    Path("run_test_split2.txt").unlink()
+    assert lists("hmdb51", ".", "some.tsv", "labels.txt").exit_code == 0
+    assert sorted(path.name for path in tmp_path.glob("some*")) == ["some_1.tsv", "some_3.tsv"]
 
 
 def test_a_list_with_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

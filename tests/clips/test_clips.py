@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,9 +36,17 @@ from r3d.clips.datasets import (
     ValidationClipOptions,
     ValidationClips,
 )
-from r3d.clips.loader import ClipBatch, ClipLoader, EpochSampler, WorkerLost, make_loader
+from r3d.clips.loader import (
+    ClipBatch,
+    ClipLoader,
+    EpochSampler,
+    WorkerLost,
+    make_loader,
+    worker_count,
+)
 from r3d.clips.sampling import even_starts, sliding_starts
 from r3d.clips.transforms import View, decode_clip, short_side_view
+from r3d.config.options import RunOptions
 from r3d.errors import InputError
 from r3d.frames.stores import Hdf5Store, JpgStore
 
@@ -469,6 +478,21 @@ def test_more_processes_than_videos(jpg: JpgStore) -> None:
 
 
 # --- trouble
+
+
+def test_no_more_workers_than_cores_unless_they_are_asked_for(
+    jpg: JpgStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And then without a warning."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert worker_count(RunOptions()) == 2
+    assert worker_count(RunOptions(n_threads=3)) == 3
+    assert worker_count(RunOptions(n_threads=0)) == 0
+    clips = TrainingClips(annotation([4, 4]), jpg, TRAINING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loader = make_loader(clips, EpochSampler(2, seed=1), batch_size=1, n_workers=3)
+        assert len(list(loader)) == 2
 
 
 @pytest.mark.parametrize("n_workers", [0, 1])

@@ -23,8 +23,10 @@ from r3d.config.options import (
     Section,
     TrainingOptions,
 )
+from r3d.config.starts import notes_on_starts
 from r3d.config.yamlfile import check_command_line, read_yaml
 from r3d.errors import InputError
+from r3d.models.known import OPTIONS_2018
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -438,6 +440,17 @@ def test_inputs_that_are_not_there(inputs, path: str, value: Any, parts: list[st
         assert part in str(caught.value)
 
 
+def test_splits_that_are_there_are_proposed(inputs):
+    """And what is proposed is accepted; none is left out in silence."""
+    del inputs["datasets"]["ucf"]["splits"]
+    with pytest.raises(InputError, match=r"trainlist02.txt is missing") as caught:
+        check_inputs(inputs)
+    proposed = yaml.safe_load(str(caught.value).rpartition("ucf.splits: ")[2])
+    assert proposed == ["01"]
+    inputs["datasets"]["ucf"]["splits"] = proposed
+    check_inputs(inputs)
+
+
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A released file, but for the values of its weights."""
@@ -490,6 +503,75 @@ def test_the_network_is_that_of_the_start(inputs, released: Path):
     there = config.experiments["tv"]
     assert (there.model_depth, there.conv1_t_size, there.no_max_pool) == (18, 3, True)
     assert config.experiments["scratch"].model_depth == 18
+
+
+def test_the_normalisation_is_that_of_the_start(inputs, released: Path, tmp_path: Path):
+    """As a whole: whoever gives a part of it gives all. A released file does not state any."""
+    write_hollow(tmp_path / "resnext-101-kinetics.pth", model="resnext", model_depth=101)
+    old = {"pretrain_path": "resnext-101-kinetics.pth"}
+    starts = {
+        "tv": {"pretrain_path": "torchvision:r3d_18"},
+        "after": {"pretrain": "tv"},
+        "own": {"pretrain": "tv", "value_scale": 255},
+        "old": old,
+        "base": {"pretrain_path": str(released)},
+    }
+    inputs["experiments"] = {name: {"dataset": "ucf", **start} for name, start in starts.items()}
+    found = check_inputs(inputs).experiments
+    assert found["tv"].mean_dataset == found["after"].mean_dataset == "torchvision"
+    assert (found["own"].mean_dataset, found["own"].value_scale) == ("kinetics", 255)
+    assert {**dict(found["old"]), **OPTIONS_2018} == dict(found["old"])
+    assert found["base"].mean_dataset == "kinetics"
+
+
+def test_a_start_may_be_an_experiment_with_its_split():
+    """Of the same data set, or of another one that has several."""
+    raw = edited(set_at("experiments.tuned", {"pretrain_path": "base/01", "splits": ["02"]}))
+    raw["experiments"]["other"] = {"pretrain": "base/03", "dataset": "hmdb"}
+    config = load_config(raw)
+    assert config.experiments["tuned"].pretrain == "base/01"
+    assert config.start("tuned", "02") == Path("results/experiments/base/01/model.pth")
+    assert config.start("other", "1") == Path("results/experiments/base/03/model.pth")
+    with pytest.raises(InputError, match=r"several splits .*: say which, as pretrain: base/01"):
+        load_config(edited(set_at("experiments.tuned", {"pretrain": "base", "dataset": "hmdb"})))
+    with pytest.raises(InputError, match=r"'base/4' names a split .*; accepted: base/01, base/02"):
+        load_config(edited(set_at("experiments.tuned.pretrain", "base/4")))
+    with pytest.raises(InputError, match=r"'bse/01' is not one of the experiments"):
+        load_config(edited(set_at("experiments.tuned.pretrain", "bse/01")))
+
+
+def test_what_differs_from_the_training_of_an_applied_model_is_noted(inputs, tmp_path: Path):
+    """Before any job, a line each; a control differs on purpose."""
+    stated = {
+        "config": {"sample_size": 64, "sample_duration": 8, "mean_dataset": "kinetics"},
+        "frames": {"short_side": 72, "rates": [25.0, 30.0]},
+    }
+    write_hollow(tmp_path / "own.pth", stated)
+    write_hollow(tmp_path / "theirs.pth")
+    inputs["datasets"]["ucf"].update(short_side=72, fps=10)
+    inputs["datasets"]["large"] = {**inputs["datasets"]["ucf"], "short_side": 128}
+    applied = {"dataset": "ucf", "no_train": True}
+    inputs["experiments"] = {
+        "base": {"dataset": "ucf", "sample_size": 32},
+        "again": {**applied, "pretrain": "base", "sample_size": 32},
+        "control": {**applied, "pretrain": "base", "frozen": True},
+        "size": {**applied, "pretrain": "control", "sample_size": 48, "dataset": "large"},
+        "file": {**applied, "pretrain_path": "own.pth", "sample_t_stride": 1, "sample_size": 32},
+        "reference": {**applied, "pretrain_path": "theirs.pth", "sample_size": 32},
+    }
+    notes = [note.removeprefix("experiments.") for note in notes_on_starts(check_inputs(inputs))]
+    assert notes[:4] == [
+        "size: sample_size: 48 is used as given; its model is trained with sample_size: 32",
+        "size: applied to frames of short side 128; trained on short side 72",
+        "file: checkpoint own.pth: sample_size: 32 is used as given; it was trained with "
+        "sample_size: 64",
+        "file: checkpoint own.pth: does not say all that it was trained with; assumed: "
+        "conv1_t_stride: 1, no_max_pool: false; give the option of what was otherwise",
+    ]
+    assert notes[4].startswith("file: applied to frames of 10 frames a second; trained on 25 to")
+    assert notes[5].startswith("reference: checkpoint theirs.pth: does not say all that it was")
+    assert "sample_size" not in notes[5]
+    assert len(notes) == 6
 
 
 def test_what_checkpoints_hold_is_said_before_any_job(inputs, tmp_path: Path):

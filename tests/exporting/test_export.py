@@ -1,6 +1,7 @@
 """Exported models: they compute what the checkpoint does, or are not handed over."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from click.testing import CliRunner
 from miniatures import Videos
 
+from r3d.cli.exporting import export_command
 from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions
 from r3d.errors import InputError
@@ -193,6 +196,30 @@ def test_clips_of_videos(tmp_path: Path, model: TrainedModel):
     assert not (tmp_path / "b.pt2").exists()
 
 
+def test_an_experiment_is_compared_on_videos_of_its_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Those that can be decoded; any other model on rendered clips, which is said."""
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("results/experiments/mine/all/model.pth"), **TINY)
+    Videos(tmp_path / "kinds").put(Path("videos/b/video.mp4").absolute(), seconds=1)
+    Path("videos/a").mkdir()
+    Path("videos/a/broken.mp4").write_text("no video")
+    Path("own.yaml").write_text(
+        "datasets: {own: {format: folders, lists: videos, videos: videos, frames: frames}}\n"
+        "experiments: {mine: {dataset: own}}\n"
+    )
+    words = ["--output", "folder", "--configfile", "own.yaml"]
+    said = CliRunner().invoke(export_command, ["mine", *words]).output
+    assert re.search(r"scores of \d clips of 1 video are the checkpoint's", said), said
+    said = (
+        CliRunner()
+        .invoke(export_command, ["results/experiments/mine/all/model.pth", "--output", "other"])
+        .output
+    )
+    assert "rendered clips (no video is given) are the checkpoint's" in said
+
+
 @pytest.mark.parametrize("output", ["a.pt2", "a.onnx", "a/"])
 def test_what_computes_something_else_is_not_handed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
@@ -255,9 +282,16 @@ def test_a_package_that_is_not_there(
     [
         ("a.pth", r"\.pth is no format to export to; accepted: NAME.pt2, NAME.onnx, or a folder"),
         ("file/a.onnx", "file is a file; give a path below folders only"),
+        ("/proc/a.onnx", "/proc takes no files; choose another place"),
+        ("/proc/folder", "/proc takes no files; choose another place"),
+        ("", "holds other things, such as file; give a model a folder of its own, such as"),
+        ("other", "holds other things, such as config.json"),
     ],
 )
 def test_outputs_that_cannot_be(tmp_path: Path, model: TrainedModel, output: str, message: str):
     (tmp_path / "file").touch()
+    (tmp_path / "other").mkdir()
+    for name in ("config.json", "model.safetensors"):  # of another program
+        (tmp_path / "other" / name).write_text("{}")
     with pytest.raises(InputError, match=message):
         export(model, tmp_path / output)

@@ -10,21 +10,24 @@ import pytest
 import simplejpeg
 import torch
 import yaml
+from miniatures import Videos
 from running import r3d as run_r3d
 from synthetic import LABELS, write_frames
 from weights import hollow_weights
 
 import r3d
 from r3d.config.applying import applied_options
-from r3d.config.networks import given_options
+from r3d.config.modelnames import folders_of_videos
+from r3d.config.networks import given_options, with_start
 from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.frames.form import FrameForm, form_of_frames
 from r3d.frames.stores import open_store
+from r3d.modelfiles import find_model
 from r3d.models.building import build_model
 from r3d.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from r3d.models.known import known_of
+from r3d.models.known import known_of, read_known
 
 TRAINED = TrainingOptions(
     model_depth=10,
@@ -145,7 +148,15 @@ def test_files_that_say_less(folder: Path, caplog: pytest.LogCaptureFixture):
     assert (options.sample_size, options.value_scale) == (64, 255)
     hidden, _ = applied_options(known, {"no_max_pool": True, "conv1_t_stride": 2})
     assert (hidden.no_max_pool, hidden.conv1_t_stride) == (True, 2)
-    assert notes == more == []
+    assert notes == [
+        "checkpoint save_200.pth: does not say all that it was trained with; assumed: sample_size: "
+        "112, sample_duration: 16, sample_t_stride: 1, mean_dataset: kinetics, no_mean_norm: "
+        "false, no_std_norm: false, value_scale: 1, conv1_t_stride: 1, no_max_pool: false; give "
+        "the option of what was otherwise"
+    ]
+    # What is given is no assumption, nor is any of a normalisation of which a part is given.
+    (line,) = more
+    assert "assumed: sample_duration: 16, sample_t_stride: 1, conv1_t_stride: 1, no_max" in line
     # A normalisation without the options that it came from.
     normalisation = input_normalisation(TRAINED)
     known = known_of(
@@ -156,6 +167,40 @@ def test_files_that_say_less(folder: Path, caplog: pytest.LogCaptureFixture):
     known = known_of(Checkpoint(state_dict=checkpoint.state_dict, normalisation=strange), "a.pth")
     with pytest.raises(InputError, match="which no options give"):
         applied_options(known, {})
+
+
+def test_what_is_assumed_is_said_by_each_command(folder: Path, tmp_path: Path):
+    """And the options that it names silence it."""
+    state = read_checkpoint(folder / "model.pth").state_dict
+    torch.save({"epoch": 3, "arch": "resnet-10", "state_dict": state}, tmp_path / "save_3.pth")
+    Videos(tmp_path / "kinds").put(tmp_path / "a.mp4", seconds=1)
+    (tmp_path / "classes.txt").write_text("down\nup\n")
+    of_frames = ("--annotation_path", str(folder / "annotation.json"), "--video_path")
+    common = ("--no_cuda", "--short_side=48")
+    told = {
+        ("predict", "save_3.pth", "a.mp4", *common): ("sample_size: 112", "all frames", "classes"),
+        ("features", "save_3.pth", "a.mp4", "--output=a.npz", *common): (
+            *("sample_size: 112", "no_max_pool", "all frames"),
+        ),
+        ("export", "save_3.pth", "--output=out"): ("sample_size: 112", "class_order"),
+        (
+            *("infer", *of_frames, str(folder / "jpg"), "--model_path=save_3.pth", "--no_cuda"),
+            *("--result_path=a.json", "--class_order=classes.txt", "--n_threads=0"),
+        ): ("sample_size: 112",),
+    }
+    for command, parts in told.items():
+        done = run_r3d(tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith(("check", "model"))]
+        assert len(lines) == len(parts) - (command[0] == "features"), done.stderr
+        assert all(part in done.stderr for part in parts), done.stderr
+    said = next(line for line in lines if "assumed: " in line).split("assumed: ")[1].split("; ")[0]
+    values = (setting.split(": ") for setting in said.split(", "))
+    given = [f"--{name}={value}" for name, value in values if value not in ("true", "false")]
+    done = run_r3d(tmp_path, *command, *given, "--sample_size=32")
+    assert done.returncode == 0, done.stderr
+    assert "sample_size" not in done.stderr
+    assert "mean_dataset" not in done.stderr
 
 
 def test_what_is_known_by_a_name_only_can_be_overruled():
@@ -193,6 +238,39 @@ def test_a_training_takes_the_network_of_its_start(folder: Path, tmp_path: Path)
     architecture = read_checkpoint(tmp_path / "model.pth").architecture
     assert architecture is not None
     assert (architecture.model_depth, architecture.resnet_widen_factor) == (10, 0.0625)
+    # So is its normalisation, as a whole or not at all.
+    options = with_start(TrainingOptions(n_epochs=1), read_known(folder / "model.pth"))
+    assert (options.mean_dataset, options.no_std_norm) == ("activitynet", True)
+    options = with_start(TrainingOptions(value_scale=255), read_known(folder / "model.pth"))
+    assert (options.mean_dataset, options.no_std_norm) == ("kinetics", False)
+
+
+def test_a_start_of_another_family_is_refused_alike(folder: Path, tmp_path: Path):
+    """By a training, by what goes on with one, and where it is applied."""
+    file = folder / "model.pth"
+    paths = {name: tmp_path / name for name in ("checkpoints", "model", "train_log", "val_log")}
+
+    def train(*, pretrained: Path | None = None, **options: Any) -> None:
+        r3d.train(
+            TrainingOptions(**options),
+            **{"annotation": folder / "annotation.json", "frames": folder / "jpg", "run": RUN},
+            pretrained=pretrained,
+            **paths,
+        )
+
+    other = {"model": "densenet", "model_depth": 121}
+    message = "model: densenet, model_depth: 121.* does not fit, its network has model: resnet"
+    with pytest.raises(InputError, match=message):
+        train(pretrained=file, **other)
+    with pytest.raises(InputError, match=message):
+        applied_options(read_known(file), other)
+    with pytest.raises(InputError, match=message):
+        train(resume_path=str(file), **other)
+    # What is not given counts where a training goes on; pretrain_path could not help.
+    with pytest.raises(InputError, match=r"model_depth: 18, .*has model_depth: 10, ") as caught:
+        train(resume_path=str(file))
+    assert "pretrain_path" not in str(caught.value)
+    assert not paths["model"].exists()
 
 
 def test_experiments_are_models(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -224,6 +302,16 @@ def test_experiments_are_models(folder: Path, tmp_path: Path, monkeypatch: pytes
         r3d.load_model("two/01")
     with pytest.raises(InputError, match=r"of config/config\.yaml \(applied, one, two\)"):
         r3d.load_model("three")
+    # Paths that are meant for it.
+    assert find_model("results/experiments/one/02") == Path("results/experiments/one/02/model.pth")
+    with pytest.raises(InputError, match=r"accepted: two/02$"):
+        find_model("two/02/model.pth")
+    with pytest.raises(InputError, match=r"two/01: .* make it: snakemake"):
+        find_model("results/experiments/two/01")
+    assert (
+        folders_of_videos("two") == folders_of_videos("results/experiments/two/01") == [Path("v")]
+    )
+    assert folders_of_videos("three") == []
 
 
 def scaled(folder: Path, target: Path, size: int) -> Path:

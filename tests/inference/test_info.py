@@ -94,8 +94,10 @@ def test_a_file_of_the_reference(tmp_path: Path):
     found = told(tmp_path / "save_3.pth")
     assert found["kind"] == "training state of another program"
     assert "no_max_pool: not stated" in found["network"]
-    assert found["classes"] == "3, whose names are not stated"
-    assert found["clips"].startswith("not stated; 16 frames of 112 x 112")
+    assert found["classes"].startswith("3, whose names are not stated; class_order ")
+    assert found["clips"].startswith("not stated: sample_size: 112, sample_duration: 16, ")
+    assert found["frames"].startswith("not stated: short_side: 240")
+    assert found["normalised"].startswith("not stated: mean_dataset: kinetics")
     assert found["trained"] == "3 epochs"
 
 
@@ -107,7 +109,7 @@ def test_released_weights_by_their_name(tmp_path: Path):
     assert found["known as"].startswith("the released resnet-18 of Kinetics-700")
     assert "on Kinetics-700" in found["trained"]
     assert found["classes"].startswith("700: ")
-    assert found["classes"].endswith("(by the name of the file)")
+    assert found["classes"].endswith("(by its name or shape)")
 
 
 def test_weights_of_2018(tmp_path: Path):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -542,6 +544,31 @@ ODD_NAMES = [
     "\x1b[31mred.mp4",
     os.fsdecode(b"latin\xe9.mp4"),
 ]
+
+
+def test_what_is_odd_about_a_whole_video_is_no_truncation(shared: Path, inside: Path):
+    done = run("model.pth", str(shared / "data/videos/corrupted.mp4"))
+    assert "corrupted.mp4: faulty: 50 of 50 frames: " in done.stderr
+
+
+def test_on_a_terminal_a_document_stays_whole(inside: Path):
+    """What is wrong with videos comes after it, where both are shown on one screen."""
+    command = [sys.executable, "-m", "r3d", "predict", "model.pth", "--no_cuda", "--short_side=36"]
+    command += ["none.avi", "videos/two.avi", "none.mp4", "videos/bars.mp4", "--json"]
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # of the end of the terminal
+            while data := os.read(ours, 1 << 16):
+                shown += data
+    os.close(ours)
+    assert process.returncode == 1
+    begin, end = shown.index(b"{"), shown.rindex(b"\n]}") + 4
+    assert len(json.loads(shown[begin : end + 1])["results"]) == 4
+    lines = shown[end:].decode().split()
+    assert [word for word in lines if word.startswith("none")] == ["none.avi:", "none.mp4:"]
 
 
 def test_odd_names(inside: Path, tmp_path: Path):

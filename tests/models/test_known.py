@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from torchvision.models import video
 from weights import hollow_weights, write_hollow
 
 import r3d.models.fetching as fetching
+from r3d.config.applying import applied_options
 from r3d.errors import InputError
 from r3d.modelfiles import find_model
 from r3d.models.building import build_model
@@ -188,6 +189,66 @@ def test_where_models_are_found(tmp_path: Path):
             find_file(f"torchvision:{name}")
     assert "r3d released says from where" in str(no_such_model("r3d50_K_200ep"))
     assert "nor is there models/x.pth" in str(no_such_model("x"))
+
+
+def test_folders_and_what_stands_for_them(tmp_path: Path):
+    """A folder of a training, `config.json`, and remedies for folders and names that are none."""
+    write_hollow(tmp_path / "run/model.pth")
+    write_hollow(tmp_path / "several/epoch_1.pth")
+    write_hollow(tmp_path / "several/epoch_2.pth")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "exported").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "exported" / name).touch()
+    assert find_file("run") == find_file("run/") == Path("run/model.pth")
+    weights = Path("exported/model.safetensors")
+    assert find_file("exported") == find_file("exported/config.json") == weights
+    assert find_file("several") is None
+    proposed = str(no_such_model("several")).partition("give the file: ")[2].partition(",")[0]
+    assert find_file(proposed) == Path("several/epoch_1.pth")
+    assert "empty: a folder without model.pth" in str(no_such_model("empty"))
+    for name in ("a.onnx", "a.pt2"):
+        (tmp_path / name).touch()
+        with pytest.raises(InputError, match="an export for other programs, which is not read"):
+            find_file(name)
+    assert "no such file; torchvision calls" in str(no_such_model("r3d_18"))
+    proposed = str(no_such_model("r3d_18")).rpartition(" ")[2]
+    assert find_file(proposed) == Path("models/torchvision_r3d_18.pth")
+    assert "no extent in time" in str(no_such_model("mc3_18"))
+    assert find_file("x" * 300) is None
+
+
+@pytest.mark.parametrize("kept", ["bare", "in a training's file"])
+def test_torchvisions_weights_are_known_by_their_names(tmp_path: Path, kept: str):
+    """A file of its own, or of a training that went on from there, and not of other networks."""
+
+    def saved(network: torch.nn.Module) -> Path:
+        state = {
+            n: torch.zeros((), dtype=v.dtype).expand(v.shape)
+            for n, v in network.state_dict().items()
+        }
+        if kept != "bare":
+            state = {"epoch": 4, "state_dict": {f"module.{n}": v for n, v in state.items()}}
+        torch.save(state, tmp_path / "a.pth")
+        return tmp_path / "a.pth"
+
+    with torch.device("meta"):
+        networks = {name: getattr(video, name) for name in ("r3d_18", "mc3_18", "r2plus1d_18")}
+        own, of_five = networks["r3d_18"](), networks["r3d_18"](num_classes=5)
+        others = {name: networks[name]() for name in ("mc3_18", "r2plus1d_18")}
+    known = read_known(saved(own))
+    assert (known.architecture.no_max_pool, known.architecture.conv1_t_size) == (True, 3)
+    assert known.labels == list(video.R3D_18_Weights.KINETICS400_V1.meta["categories"])
+    options, notes = applied_options(known, {})
+    assert (options.mean_dataset, options.sample_size, notes) == ("torchvision", 112, [])
+    assert known.frames == {"short_side": 128, "fps": 15.0}
+    assert known_of(read_checkpoint(saved(own)), "a.pth") == replace(known, file=Path("a.pth"))
+    known = read_known(saved(of_five))
+    assert (known.architecture.n_classes, known.labels) == (5, None)
+    for name, network in others.items():
+        for read in (read_known, read_checkpoint):
+            with pytest.raises(InputError, match=rf"torchvision's {name}: .*; accepted: torchvi"):
+                read(saved(network))
 
 
 def test_torchvisions_network_has_the_same_logits():

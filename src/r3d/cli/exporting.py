@@ -17,11 +17,24 @@ _OF_MODEL = (
 )
 
 
+class _Output(click.ParamType):
+    """What to export to, refused at once if it could not be written in the end."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from r3d.exporting.outputs import need_output
+
+        output = expanded(value)
+        need_output(output)
+        return output
+
+
 @command("export", example="r3d export run/model.pth --output exported")
 @click.argument("model", type=expanded, metavar="MODEL")
 @click.option(
     "--output",
-    type=expanded,
+    type=_Output(),
     required=True,
     metavar="NAME.pt2|NAME.onnx|FOLDER",
     help="What to write: for torch.export.load, ONNX, or model.safetensors and config.json.",
@@ -31,7 +44,8 @@ _OF_MODEL = (
     "videos",
     type=FOUND,
     multiple=True,
-    help="Compare on clips of this video, and of more if given again; else on rendered clips.",
+    help="Compare on clips of this video, and of more if given again; else on videos of the data "
+    "set if MODEL is of an experiment, or on rendered clips.",
 )
 @click.option(
     "--pixels",
@@ -56,7 +70,11 @@ def export_command(
     follows timm's convention. What is written is compared with the checkpoint before it is handed
     over. Options say what a file of the reference does not.
     """
-    from r3d.exporting.export import export, output_format
+    from r3d.config.modelnames import folders_of_videos
+    from r3d.exporting.checking import decodable
+    from r3d.exporting.export import export
+    from r3d.exporting.outputs import output_format
+    from r3d.inference.sources import videos_below
     from r3d.inference.trained import load_model
     from r3d.modelfiles import find_model
     from r3d.models.checkpoint import read_checkpoint
@@ -67,4 +85,7 @@ def export_command(
     checkpoint = (
         read_checkpoint(find_model(model, configfile=configfile)) if kind == "folder" else None
     )
+    if not videos:
+        folders = folders_of_videos(model, configfile=configfile)
+        videos = decodable(trained, (file for folder in folders for file in videos_below(folder)))
     click.echo(export(trained, output, videos=videos, pixels=pixels, checkpoint=checkpoint))

@@ -1,5 +1,6 @@
 """Official lists -> one table of videos a split; the embedded data set."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import click
 from r3d.cli.commands import command
 from r3d.cli.parameters import FOUND, NEW_FILE, NEW_FOLDER
 from r3d.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 # The keys of `r3d.lists.FORMATS`, which take pandas to import.
 _FORMATS = ("activitynet", "csv", "folders", "hmdb51", "kinetics", "mit", "ucf101")
@@ -65,7 +68,7 @@ def motion_command(videos: Path, lists: Path, **options: Any) -> None:
     multiple=True,
     default=("all",),
     help="Official split to read; may be given several times. Of several splits each has a table "
-    "of its own, list_01.tsv for TABLE list.tsv.  [default: all]",
+    "of its own, list_01.tsv for TABLE list.tsv.  [default: all that are there]",
 )
 @click.option("--n_classes", type=int, help="Number of classes that the lists must have.")
 @click.option(
@@ -115,20 +118,23 @@ def lists_command(
 
 
 def _splits(format: str, folder: Path, asked: tuple[str, ...]) -> list[str]:
-    """The splits to read, each once; for all of them, all have to be there."""
-    from r3d.lists import list_format
+    """The splits to read, each once: without a choice those of which a file is there."""
+    from r3d.lists import list_format, splits_there
 
     official = list_format(format).splits
     if "all" not in asked or len(official) == 1:
         return list(dict.fromkeys(asked))
-    missing: dict[str, InputError] = {}
-    for split in official:
+    chosen = splits_there(format, folder)
+    faults: dict[str, InputError] = {}
+    for split in chosen:
         try:
             list_format(format).files(folder, split)
         except InputError as error:
-            missing[split] = error
-    there = " ".join(f"--split {split}" for split in official if split not in missing)
-    if missing:
-        first = next(iter(missing.values()))
-        raise InputError(f"{first}; to read those that are there: {there}" if there else str(first))
-    return list(official)
+            faults[split] = error
+    if faults:
+        first = next(iter(faults.values()))
+        whole = " ".join(f"--split {split}" for split in chosen if split not in faults)
+        raise InputError(f"{first}; to read those that are whole: {whole}" if whole else str(first))
+    if absent := [split for split in official if split not in chosen]:
+        _log.info("%s: no file of split %s, which is left out", folder, " and ".join(absent))
+    return chosen

@@ -30,7 +30,9 @@ def info_command(model: str, configfile: Path | None, as_json: bool) -> None:
 
     file = model_file(model, configfile=configfile)
     if not file.is_file():  # of torchvision's
-        raise InputError(f"model {model}: {file} is not there yet; r3d predict fetches it")
+        raise InputError(
+            f"model {model}: {file} is not there yet; `r3d predict {model} VIDEO` downloads it"
+        )
     description = describe_file(file)
     if as_json:
         click.echo(json.dumps(description, indent=1, default=str))

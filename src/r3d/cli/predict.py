@@ -5,7 +5,8 @@ import logging
 import math
 import os
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ class _Finite(click.FloatRange):
 
 
 _WRITTEN = {"--json": _Written(".json"), "--csv": _Written(".csv")}
+
+
+@contextmanager
+def _said_at_the_end(lines: list[str]) -> Iterator[None]:
+    """Print lines on standard error when the block ends, however it ends."""
+    try:
+        yield
+    finally:
+        for line in lines:
+            click.echo(line, err=True)
 
 
 class _PredictCommand(Command):
@@ -185,6 +196,8 @@ def predict_command(
     for problem in problems:
         click.echo(shown(problem), err=True)
     failed, n_answers = len(problems), 0
+    to_terminal = _STDOUT in (json_file, csv_file) and sys.stdout.isatty()
+    held_back: list[str] = []  # on a terminal they would stand within the document
     predictions = predict(
         trained,
         found,
@@ -196,12 +209,13 @@ def predict_command(
             n_threads=n_threads,
             inference_batch_size=inference_batch_size or 0,
         ),
-        progress=sys.stderr.isatty(),
+        progress=sys.stderr.isatty() and not to_terminal,
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     # What decodes ends with the block, however it ends.
     with (
+        _said_at_the_end(held_back),
         closing(predictions),
         Outputs(
             selection=selection,
@@ -219,8 +233,13 @@ def predict_command(
                 sys.stdout.flush()
             problem = outputs.add(prediction)
             for line in (prediction.error, problem, prediction.note):
-                if line:
-                    tqdm.write(f"{shown(prediction.video)}: {shown(line)}", file=sys.stderr)
+                if not line:
+                    continue
+                line = f"{shown(prediction.video)}: {shown(line)}"
+                if to_terminal:
+                    held_back.append(line)
+                else:
+                    tqdm.write(line, file=sys.stderr)
             failed += bool(prediction.error or problem)
             n_answers += not prediction.error
     if output is not None:

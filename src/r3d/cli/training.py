@@ -26,9 +26,15 @@ r3d train --annotation_path motion_01.json --video_path frames --result_path run
 @click.option(
     "--file_type", type=FILE_TYPE, default="jpg", show_default=True, help="Kind of the frames."
 )
+@click.option("--configfile", type=FOUND, help="Config whose experiment --pretrain_path may name.")
 @section_options(TrainingOptions, RunOptions)
 def train_command(
-    annotation_path: Path, video_path: Path, result_path: Path, file_type: FileType, **options: Any
+    annotation_path: Path,
+    video_path: Path,
+    result_path: Path,
+    file_type: FileType,
+    configfile: Path | None,
+    **options: Any,
 ) -> None:
     """Train a network, or go on training it; the option names are those of the config."""
     from r3d.modelfiles import find_model
@@ -40,7 +46,8 @@ def train_command(
         annotation=annotation_path,
         frames=video_path,
         file_type=file_type,
-        pretrained=training.pretrain_path and find_model(training.pretrain_path),
+        pretrained=training.pretrain_path
+        and find_model(training.pretrain_path, configfile=configfile),
         checkpoints=result_path / "checkpoints",
         model=result_path / "model.pth",
         train_log=result_path / "train.log",

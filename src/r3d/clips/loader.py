@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from r3d.clips.balance import balanced_numbers
 from r3d.clips.datasets import Clip, ClipDataset
+from r3d.config.options import RunOptions
 from r3d.errors import InputError
 
 # A forked worker shares lists and libraries with this process. Python's choice from 3.14 on would
@@ -131,7 +133,7 @@ class ClipLoader:
     def __iter__(self) -> Iterator[ClipBatch]:
         batches = None
         try:
-            with _signals_held(), _deaths_noticed_here():
+            with _signals_held(), _deaths_noticed_here(), _any_number_of_workers():
                 batches = iter(self._loader)
             for batch in batches:
                 if isinstance(batch, InputError):
@@ -218,19 +220,30 @@ def make_loader(
         prefetch: batches that each worker makes ahead.
     """
     batches: Any = keys if batch_size is None else dataset.batches(keys, batch_size)
-    loader = DataLoader(
-        _Guarded(dataset),
-        batch_sampler=batches,
-        num_workers=n_workers,
-        multiprocessing_context=_START_METHOD if n_workers else None,
-        collate_fn=_collate_guarded,
-        pin_memory=pin_memory,
-        worker_init_fn=_init_worker,
-        persistent_workers=n_workers > 0,
-        prefetch_factor=prefetch if n_workers else None,
-        generator=torch.Generator(),  # else each iteration would advance the global random state
-    )
+    with _any_number_of_workers():
+        loader = DataLoader(
+            _Guarded(dataset),
+            batch_sampler=batches,
+            num_workers=n_workers,
+            multiprocessing_context=_START_METHOD if n_workers else None,
+            collate_fn=_collate_guarded,
+            pin_memory=pin_memory,
+            worker_init_fn=_init_worker,
+            persistent_workers=n_workers > 0,
+            prefetch_factor=prefetch if n_workers else None,
+            generator=torch.Generator(),  # else each iteration advances the global random state
+        )
     return ClipLoader(loader)
+
+
+def worker_count(run: RunOptions) -> int:
+    """Processes that load clips: as many as are asked for; by default no more than there are cores.
+
+    No result depends on it.
+    """
+    if "n_threads" in run.model_fields_set:
+        return run.n_threads
+    return min(run.n_threads, len(os.sched_getaffinity(0)))
 
 
 class _Guarded(Dataset[Clip]):
@@ -283,6 +296,14 @@ def collate_clips(clips: Sequence[Clip]) -> ClipBatch:
         videos=torch.tensor([clip.video for _, clip in rows]),
         segments=torch.tensor([clip.segment for _, clip in rows]),
     )
+
+
+@contextmanager
+def _any_number_of_workers() -> Iterator[None]:
+    """Keep torch from warning of more workers than cores: those were asked for (`worker_count`)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield
 
 
 @contextmanager

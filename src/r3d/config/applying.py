@@ -4,22 +4,26 @@ The one place that decides it, for the commands, the workflow and `r3d.load_mode
 """
 
 from collections.abc import Iterator, Mapping
-from itertools import product
 from typing import Any
 
 from pydantic import ValidationError
 
 from r3d.config.networks import misfit, misfit_of, network_of, refusal, settings, visible_options
-from r3d.config.normalisation import NORMALISATION, input_normalisation
-from r3d.config.options import ClipOptions, InferenceOptions
+from r3d.config.normalisation import (
+    NORMALISATION,
+    NORMALISING,
+    input_normalisation,
+    normalising_options,
+    same_normalisation,
+)
+from r3d.config.options import ClipOptions, InferenceOptions, ModelOptions
 from r3d.errors import InputError
-from r3d.models.contents import NORMALISATION_2018
-from r3d.models.known import OPTIONS_2018, Known
+from r3d.models.known import Known
 
-NORMALISING = ("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale")
-"""The options of the normalisation."""
+VIEW = ("sample_size", "sample_duration", "sample_t_stride")
+"""The options of a clip that every training has, be it of another program."""
 
-_VIEWED = ("sample_size", "sample_duration", "sample_t_stride", "frozen")
+_VIEWED = (*VIEW, "frozen")
 """The options of a clip that another value may be given for, which is said."""
 
 
@@ -53,13 +57,13 @@ def applied_options(known: Known, given: Mapping[str, Any]) -> tuple[InferenceOp
     except ValidationError as error:
         wrong = [n for n in visible_options(known) if n in given and given[n] != getattr(own, n)]
         if wrong:
-            raise InputError(misfit_of(known, given, own, wrong)) from None
+            raise InputError(misfit_of(known, given, own, wrong, given=given)) from None
         reason = refusal(error)
         raise InputError(f"checkpoint {known.file}: {reason}") from None
     if different := misfit(known, options):
         raise InputError(different)
     options = _normalised(known, own, options, given)
-    return options, list(_differences(known, own, options))
+    return options, [*_differences(known, own, options), *_assumptions(known, options, given)]
 
 
 def _trained_options(known: Known) -> dict[str, Any]:
@@ -67,38 +71,7 @@ def _trained_options(known: Known) -> dict[str, Any]:
     stated = {**known.assumed, **known.config}
     names = [name for name in ClipOptions.model_fields if name != "precision"]
     options = {name: stated[name] for name in names if name in stated}
-    options |= network_of(known)
-    if known.normalisation is not None and not options.keys() & {*NORMALISING}:
-        options |= _normalising_options(known)
-    return options
-
-
-def _normalising_options(known: Known) -> dict[str, Any]:
-    """The options that give the normalisation which a file states without its options."""
-    if known.normalisation == NORMALISATION_2018:
-        return OPTIONS_2018
-    channels = {"input_type": "flow" if known.architecture.n_input_channels == 2 else "rgb"}
-    flags = (False, True)
-    for values in product(NORMALISATION, flags, flags, (1, 255)):
-        options = dict(zip(NORMALISING, values, strict=True))
-        found = input_normalisation(InferenceOptions.model_validate({**channels, **options}))
-        if _same_normalisation(found, known.normalisation):
-            return options
-    return {}
-
-
-def _same_normalisation(one: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
-    """Whether two normalisations are equal but for rounding."""
-    if other is None:
-        return False
-    try:
-        return one["value_scale"] == other["value_scale"] and all(
-            abs(a - b) <= 1e-6 * one["value_scale"]
-            for name in ("mean", "std")
-            for a, b in zip(one[name], other[name], strict=True)
-        )
-    except (LookupError, TypeError, ValueError):  # a file may state anything
-        return False
+    return {**options, **network_of(known), **normalising_options(known)}
 
 
 def _normalised(
@@ -108,7 +81,7 @@ def _normalised(
     there = known.normalisation
     if there is None and {*NORMALISING} & known.config.keys():
         there = input_normalisation(own)
-    if there is None or _same_normalisation(input_normalisation(options), there):
+    if there is None or same_normalisation(input_normalisation(options), there):
         return options
     different = [name for name in NORMALISING if name in given]
     if not different:
@@ -121,6 +94,33 @@ def _normalised(
         f"normalisation than that of its training, {settings(dict(own), NORMALISING)}; set that, "
         f"or leave {', '.join(different)} out"
     )
+
+
+def assumed_options(known: Known) -> list[str]:
+    """The options that a model was trained with and that neither its file nor its name tells."""
+    told = {*known.assumed, *known.config}
+    names = [name for name in VIEW if name not in told]
+    if known.normalisation is None and told.isdisjoint(NORMALISING):
+        names += NORMALISING
+    if not known.title:  # the networks of files that are known by it are known, too
+        visible = visible_options(known)
+        names += [name for name in ModelOptions.model_fields if name not in visible]
+    return names
+
+
+def _assumptions(
+    known: Known, options: InferenceOptions, given: Mapping[str, Any]
+) -> Iterator[str]:
+    """What is used because nothing says what the training had, in one line."""
+    names = assumed_options(known)
+    if given.keys() & {*NORMALISING}:  # whoever gives one knows of the others
+        names = [name for name in names if name not in NORMALISING]
+    names = [name for name in names if name not in given]
+    if names:
+        yield (
+            f"checkpoint {known.file}: does not say all that it was trained with; assumed: "
+            f"{settings(dict(options), names)}; give the option of what was otherwise"
+        )
 
 
 def _differences(known: Known, own: InferenceOptions, options: InferenceOptions) -> Iterator[str]:

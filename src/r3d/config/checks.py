@@ -38,7 +38,7 @@ def misfits(config: Config) -> Iterator[str]:
         wrong.update(f"experiments.{name}" for name in chain)
         yield problem
     for name, experiment in config.experiments.items():
-        start = experiment.pretrain
+        start = experiment.source
         if start and wrong.isdisjoint({f"experiments.{name}", f"experiments.{start}"}):
             yield from _check_start(config, name, start)
 
@@ -100,7 +100,7 @@ def _check_experiment(config: Config, where: str, experiment: Experiment) -> Ite
             )
     if experiment.folds:
         yield from _check_folds(config, where, experiment)
-    if experiment.pretrain not in (None, *config.experiments):
+    if experiment.source not in (None, *config.experiments):
         yield (
             f"{where}.pretrain: {experiment.pretrain!r} is not one of the experiments: "
             f"{', '.join(config.experiments)}"
@@ -126,28 +126,15 @@ def _check_start(config: Config, name: str, start: str) -> Iterator[str]:
     """Refuse what does not fit the experiment that another one starts from."""
     where, experiment = f"experiments.{name}", config.experiments[name]
     source = config.experiments[start]
-    available = config.experiment_splits(start)
-    seeds = config.seeds(start)
-    missing_seeds = [seed for seed in config.seeds(name) if seed not in seeds]
-    if len(seeds) > 1 and missing_seeds:
-        yield (
-            f"{where}.pretrain: {start!r} does not train with seed {missing_seeds[0]}; it trains "
-            f"with {', '.join(map(str, seeds))}: give seeds (or manual_seed) among them"
-        )
-    if source.dataset == experiment.dataset:
-        wanted = config.experiment_splits(name)
-        missing = [split for split in wanted if split not in available]
-        if missing:
+    if experiment.source_run:
+        runs = config.runs(start)
+        if experiment.source_run not in runs:
             yield (
-                f"{where}.pretrain: {start!r} does not train on split {missing[0]!r}; "
-                f"it trains on {', '.join(map(repr, available))}"
+                f"{where}.pretrain: {experiment.pretrain!r} names a run that {start} does not "
+                f"have; accepted: {', '.join(f'{start}/{run}' for run in runs)}"
             )
-    elif len(available) > 1:
-        yield (
-            f"{where}.pretrain: {start!r} trains on another data set and on several splits "
-            f"({', '.join(map(repr, available))}): "
-            + ("start from one without folds" if config.folds(start) else "give it one")
-        )
+    else:
+        yield from _check_start_of_runs(config, name, start)
     names = list(ModelOptions.model_fields)
     if experiment.no_train:  # else the inputs may be others
         names += ["no_mean_norm", "no_std_norm", "value_scale"]
@@ -170,12 +157,38 @@ def _check_start(config: Config, name: str, start: str) -> Iterator[str]:
         )
 
 
+def _check_start_of_runs(config: Config, name: str, start: str) -> Iterator[str]:
+    """Refuse runs for which the experiment that another one starts from has none, or several."""
+    where, experiment = f"experiments.{name}", config.experiments[name]
+    seeds = config.seeds(start)
+    missing_seeds = [seed for seed in config.seeds(name) if seed not in seeds]
+    if len(seeds) > 1 and missing_seeds:
+        yield (
+            f"{where}.pretrain: {start!r} does not train with seed {missing_seeds[0]}; it trains "
+            f"with {', '.join(map(str, seeds))}: give seeds (or manual_seed) among them"
+        )
+    available = config.experiment_splits(start)
+    if config.experiments[start].dataset == experiment.dataset:
+        wanted = config.experiment_splits(name)
+        missing = [split for split in wanted if split not in available]
+        if missing:
+            yield (
+                f"{where}.pretrain: {start!r} does not train on split {missing[0]!r}; "
+                f"it trains on {', '.join(map(repr, available))}"
+            )
+    elif len(available) > 1:
+        yield (
+            f"{where}.pretrain: {start!r} trains on another data set and on several splits "
+            f"({', '.join(map(repr, available))}): say which, as pretrain: {start}/{available[0]}"
+        )
+
+
 def _cycles(config: Config) -> Iterator[tuple[str, list[str]]]:
     """Each circle of experiments that start from one another, and its members."""
     seen: set[str] = set()
     for name in config.experiments:
         chain = [name]
-        while (before := config.experiments[chain[-1]].pretrain) in config.experiments:
+        while (before := config.experiments[chain[-1]].source) in config.experiments:
             assert before is not None
             if before in chain:
                 if seen.isdisjoint(chain):

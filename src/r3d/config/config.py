@@ -228,6 +228,16 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
             )
 
     @property
+    def source(self) -> str | None:
+        """The experiment of `pretrain`."""
+        return self.pretrain and self.pretrain.partition("/")[0]
+
+    @property
+    def source_run(self) -> str:
+        """Its run, if `pretrain` gives one (`Config.runs`); else ""."""
+        return (self.pretrain or "").partition("/")[2]
+
+    @property
     def accuracy_ks(self) -> list[int]:
         """The k of the top-k accuracies that the stored results suffice for."""
         return [k for k in (1, 5) if self.output_topk <= 0 or k <= self.output_topk]
@@ -261,10 +271,11 @@ class Config(Section):
     def folds(self, name: str) -> int | None:
         """The folds of an experiment: its own, or those of what it starts from on its data set."""
         experiment = self.experiments[name]
-        start = self.experiments.get(experiment.pretrain or "")
-        if experiment.folds or experiment.splits or start is None:
+        start = self.experiments.get(experiment.source or "")
+        chosen = experiment.folds or experiment.splits or experiment.source_run
+        if chosen or start is None or start.dataset != experiment.dataset:
             return experiment.folds
-        return self.folds(str(experiment.pretrain)) if start.dataset == experiment.dataset else None
+        return self.folds(str(experiment.source))
 
     def experiment_splits(self, name: str) -> tuple[str, ...]:
         """The splits that an experiment runs on: folds, its own choice, or all of its data set."""
@@ -287,8 +298,11 @@ class Config(Section):
         """The seeds that an experiment trains with, or those of the models that it applies."""
         experiment = self.experiments[name]
         if experiment.no_train:
-            applied = experiment.pretrain in self.experiments
-            return self.seeds(str(experiment.pretrain)) if applied else (experiment.manual_seed,)
+            source = experiment.source
+            if source not in self.experiments:
+                return (experiment.manual_seed,)
+            run = experiment.source_run
+            return (self.seed(source, run),) if run else self.seeds(source)
         if isinstance(experiment.seeds, list):
             return tuple(experiment.seeds)
         first = experiment.manual_seed
@@ -316,8 +330,8 @@ class Config(Section):
 
     def _manual_seed(self, name: str) -> int:
         experiment = self.experiments[name]
-        if experiment.no_train and experiment.pretrain in self.experiments:
-            return self._manual_seed(str(experiment.pretrain))
+        if experiment.no_train and experiment.source in self.experiments:
+            return self._manual_seed(experiment.source)
         return experiment.manual_seed
 
     def training_options(self, name: str, run: str) -> dict[str, Any]:
@@ -340,21 +354,32 @@ class Config(Section):
     def start(self, name: str, run: str) -> Path | str | None:
         """What a run starts from: a model of another experiment, what `pretrain_path` names."""
         experiment = self.experiments[name]
-        if experiment.pretrain:
-            return self.model(experiment.pretrain, self.pretrain_run(name, run))
+        if experiment.source:
+            return self.model(experiment.source, self.pretrain_run(name, run))
         return experiment.pretrain_path
 
     def pretrain_run(self, name: str, run: str) -> str:
-        """The run that a run of `name` starts from.
+        """The run that a run of `name` starts from: the one that is given, if it is.
 
-        On the same data set that of the same split. That with the same seed, if there are several.
+        Else on the same data set that of the same split, and that with the same seed, if there are
+        several.
         """
         experiment = self.experiments[name]
-        assert experiment.pretrain is not None
-        same = self.experiments[experiment.pretrain].dataset == experiment.dataset
-        split = split_of(run) if same else self.experiment_splits(experiment.pretrain)[0]
-        seeds, seed = self.seeds(experiment.pretrain), self.seed(name, run)
-        return self._run(experiment.pretrain, split, seed if seed in seeds else seeds[0])
+        source = experiment.source
+        assert source is not None
+        if experiment.source_run:
+            return experiment.source_run
+        same = self.experiments[source].dataset == experiment.dataset
+        split = split_of(run) if same else self.experiment_splits(source)[0]
+        seeds, seed = self.seeds(source), self.seed(name, run)
+        return self._run(source, split, seed if seed in seeds else seeds[0])
+
+    def origin(self, name: str) -> Experiment:
+        """The experiment that makes the model which one with `no_train` applies, or names it."""
+        experiment = self.experiments[name]
+        while experiment.no_train and experiment.source:
+            experiment = self.experiments[experiment.source]
+        return experiment
 
 
 _SEED = re.compile(r"-seed(\d+)$")

@@ -13,7 +13,7 @@ from r3d.config.config import Config, Dataset, MergedDataset
 from r3d.config.loading import examine
 from r3d.config.starts import check_starts
 from r3d.errors import InputError, reason_of
-from r3d.lists import ListFormat, list_format
+from r3d.lists import ListFormat, list_format, splits_there
 from r3d.motion import class_names, list_names
 from r3d.obstacles import need_writable
 
@@ -123,7 +123,7 @@ def _check_dataset(where: str, dataset: Dataset) -> Iterator[str]:
             list_files(dataset, split)
         labels = _labels(dataset)
     except (InputError, OSError) as error:
-        yield f"{where}.lists: {reason_of(error)}"
+        yield f"{where}.lists: {reason_of(error)}{_other_splits(where, dataset)}"
         return
     if labels is not None and dataset.n_classes not in (None, len(labels)):
         yield (
@@ -137,6 +137,18 @@ def _labels(dataset: Dataset) -> Sequence[str] | None:
     if dataset.render:
         return class_names(dataset.render.n_classes)
     return _format(dataset).labels(Path(dataset.lists))
+
+
+def _other_splits(where: str, dataset: Dataset) -> str:
+    """How to use those splits of which there are files, where all are asked for; "" if all are.
+
+    They are to be named: a table of accuracies must not depend on which lists happen to be there.
+    """
+    there = [] if dataset.render else splits_there(dataset.format, Path(dataset.lists))
+    if dataset.splits or there == list(dataset.all_splits):
+        return ""
+    named = ", ".join(f'"{split}"' for split in there)
+    return f"; to use those that are there: {where}.splits: [{named}]"
 
 
 def _check_output(where: str, folder: str) -> Iterator[str]:

@@ -68,8 +68,10 @@ def _name_starts(raw: dict[str, Any]) -> None:
         return
     for options in experiments.values():
         start = options.get("pretrain_path") if isinstance(options, dict) else None
-        named = isinstance(start, str) and start in experiments and not Path(start).is_file()
-        if named and options.get("pretrain") is None:
+        # With a split after it, perhaps, as scratch/01.
+        if not isinstance(start, str) or start.partition("/")[0] not in experiments:
+            continue
+        if not Path(start).is_file() and options.get("pretrain") is None:
             del options["pretrain_path"]
             options["pretrain"] = start
 
@@ -104,7 +106,7 @@ def _without_faults(raw: dict[str, Any], error: ValidationError) -> dict[str, An
             name
             for name, options in experiments.items()
             if options.get("dataset") in gone["datasets"]
-            or options.get("pretrain") in gone["experiments"]
+            or str(options.get("pretrain")).partition("/")[0] in gone["experiments"]
         }
         if not lost:
             return rest

@@ -1,12 +1,13 @@
 """The network of a model as options: what is not given of it, and what does not fit it."""
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from r3d.config.normalisation import NORMALISING, normalising_options
 from r3d.config.options import ModelOptions, Section
 from r3d.errors import InputError
 from r3d.models.describing import same_widths
@@ -20,17 +21,21 @@ def given_options(options: Section) -> dict[str, Any]:
     return {name: getattr(options, name) for name in options.model_fields_set}
 
 
-def misfit(known: Known, options: ModelOptions) -> str:
+def misfit(known: Known, options: ModelOptions, *, whole: bool = False) -> str:
     """Which of the options of a network that were given differ from those of a model; "" if none.
 
     >>> misfit(read_known("model.pth"), TrainingOptions(model_depth=50))
     'checkpoint model.pth: model_depth: 50 does not fit, its network has model_depth: 18; set ...'
+
+    Args:
+        whole: whether those that were not given count, too: they are at their defaults.
     """
     own = ModelOptions(**network_of(known))
     different = [
         name
         for name in visible_options(known)
-        if name in options.model_fields_set and getattr(options, name) != getattr(own, name)
+        if (whole or name in options.model_fields_set)
+        and getattr(options, name) != getattr(own, name)
     ]
     if different == ["resnet_widen_factor"]:
         wanted = replace(known.architecture, resnet_widen_factor=options.resnet_widen_factor)
@@ -38,39 +43,49 @@ def misfit(known: Known, options: ModelOptions) -> str:
             return ""
     if not different:
         return ""
-    return misfit_of(known, dict(options), own, different)
+    return misfit_of(known, dict(options), own, different, given=options.model_fields_set)
 
 
 def misfit_of(
-    known: Known, given: Mapping[str, Any], own: ModelOptions, different: list[str]
+    known: Known,
+    options: Mapping[str, Any],
+    own: ModelOptions,
+    different: list[str],
+    *,
+    given: Collection[str],
 ) -> str:
     """That options which are `different` do not fit the model, whose own are given, too."""
     also = f"; it is {known.title}" if known.title else ""
+    leave = f", or leave {', '.join(different)} out" if {*different} <= {*given} else ""
     return (
-        f"checkpoint {known.file}: {settings(given, different)} does not fit, its network "
-        f"has {settings(dict(own), different)}; set that, or leave {', '.join(different)} "
-        f"out{also}"
+        f"checkpoint {known.file}: {settings(options, different)} does not fit, its network "
+        f"has {settings(dict(own), different)}; set that{leave}{also}"
     )
 
 
-def with_network_of(options: _Options, known: Known) -> _Options:
-    """Options of which those of the network that were not given are those of a model.
+def with_start(options: _Options, known: Known) -> _Options:
+    """Options of which those of network and normalisation are those of a model to start from.
 
-    A network that is not that of the model is left as it is: `misfit` tells of it.
+    Those that are given stay; of the normalisation all, if one of them is.
 
     Raises:
-        InputError: if what is given does not go with its network.
+        InputError: if its network is not the one that is given, or does not go with the options.
     """
-    return options if misfit(known, options) else with_network(options, network_of(known))
+    if different := misfit(known, options):
+        raise InputError(different)
+    return with_these(options, {**network_of(known), **normalising_options(known)})
 
 
-def with_network(options: _Options, network: Mapping[str, Any]) -> _Options:
-    """Options of which those of the network that were not given are as `network` has them.
+def with_these(options: _Options, start: Mapping[str, Any]) -> _Options:
+    """Options of which those of `start` that were not given are as it has them.
 
     Raises:
         InputError: if what is given does not go with them.
     """
-    missing = {name: network[name] for name in network.keys() - options.model_fields_set}
+    settled = set(options.model_fields_set)
+    if not settled.isdisjoint(NORMALISING):  # whoever gives one knows of the others
+        settled |= {*NORMALISING}
+    missing = {name: start[name] for name in start.keys() - settled}
     try:
         return type(options).model_validate({**missing, **given_options(options)})
     except ValidationError as error:

@@ -1,8 +1,16 @@
 """What the input of a network is normalised with, as options say."""
 
+from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 from r3d.config.options import InferenceOptions, TrainingOptions
+from r3d.models.contents import NORMALISATION_2018
+from r3d.models.known import OPTIONS_2018, Known
+from r3d.models.torchvision_names import NORMALISATION as OF_TORCHVISION
+
+NORMALISING = ("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale")
+"""The options of the normalisation."""
 
 # Mean and standard deviation of RGB in [0, 1] over the training frames of a data set.
 NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -15,7 +23,7 @@ NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, f
         (38.7568578 / 255, 37.88248729 / 255, 40.02898126 / 255),
     ),
     # Of Kinetics-400, as torchvision has them for its video networks.
-    "torchvision": ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)),
+    "torchvision": (tuple(OF_TORCHVISION["mean"]), tuple(OF_TORCHVISION["std"])),
 }
 
 
@@ -52,3 +60,36 @@ def normalisation(
         tuple(0.0 if no_mean_norm else value * value_scale for value in mean[:n_channels]),
         tuple(1.0 if no_std_norm else value * value_scale for value in std[:n_channels]),
     )
+
+
+def normalising_options(known: Known) -> dict[str, Any]:
+    """The options of the normalisation of a model's training, as far as its file or name tells."""
+    stated = {**known.assumed, **known.config}
+    options = {name: stated[name] for name in NORMALISING if name in stated}
+    if options or known.normalisation is None:
+        return options
+    if known.normalisation == NORMALISATION_2018:
+        return OPTIONS_2018
+    # A file may state the normalisation without the options that gave it.
+    channels = {"input_type": "flow" if known.architecture.n_input_channels == 2 else "rgb"}
+    flags = (False, True)
+    for values in product(NORMALISATION, flags, flags, (1, 255)):
+        options = dict(zip(NORMALISING, values, strict=True))
+        found = input_normalisation(InferenceOptions.model_validate({**channels, **options}))
+        if same_normalisation(found, known.normalisation):
+            return options
+    return {}
+
+
+def same_normalisation(one: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    """Whether two normalisations are equal but for rounding."""
+    if other is None:
+        return False
+    try:
+        return one["value_scale"] == other["value_scale"] and all(
+            abs(a - b) <= 1e-6 * one["value_scale"]
+            for name in ("mean", "std")
+            for a, b in zip(one[name], other[name], strict=True)
+        )
+    except (LookupError, TypeError, ValueError):  # a file may state anything
+        return False

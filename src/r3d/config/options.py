@@ -74,7 +74,11 @@ class Section(BaseModel):
     """A part of the config: unknown keys and wrong types are refused, values never change."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        defer_build=True,  # a help needs no validators, which take as long as Python itself
     )
 
     @model_validator(mode="before")
@@ -181,12 +185,13 @@ class TrainOptions(Section):
     """How the network is trained: whatever changes the trained weights."""
 
     pretrain: str | None = None
-    """Experiment whose model to start from, with a fresh head, and with its network where that is
-    not given."""
+    """Experiment whose model to start from, with a fresh head, and with its network and its
+    normalisation where these are not given; with its split after it where another than the own one
+    is meant, as scratch/01."""
     pretrain_path: OptionalPath = None
     """Model to start from, with a fresh head: a checkpoint file, the name of one in the folder
-    models (r3d50_K_200ep), an experiment, or torchvision:r3d_18. What is not given of the network
-    is as it has it."""
+    models (r3d50_K_200ep), an experiment (scratch, or scratch/01 with its split), or
+    torchvision:r3d_18. What is not given of network and normalisation is as it has it."""
     n_pretrain_classes: CountOrZero = 0
     """Classes of the pretrained model; 0 reads the number from the file."""
     ft_begin_module: str = ""

@@ -277,10 +277,10 @@ def _trained_and_tested(config: Config) -> list[_Pair]:
                 if not experiment.no_train:
                     for pair in ((a, b) for a in trained for b in tested):
                         pairs.setdefault(pair, f"experiment {name} is trained on both")
-                if experiment.pretrain is None:
+                if experiment.source is None:
                     break
                 current_split = split_of(config.pretrain_run(current, current_split))
-                current = experiment.pretrain
+                current = experiment.source
     return [_Pair(a, b, because) for (a, b), because in pairs.items()]
 
 

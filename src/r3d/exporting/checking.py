@@ -2,6 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ TOLERANCE = 1e-4
 
 _CLIPS_OF_A_VIDEO = 8
 _RENDERED_CLIPS = 4
+_CHOSEN_VIDEOS, _MOST_TRIED = 2, 8
 _BATCH = 3  # another size than the one that graphs are made with, and a rest of another one
 _SECONDS = 10.0
 
@@ -53,7 +56,7 @@ def draw_sample(model: TrainedModel, videos: Iterable[Path] = ()) -> Sample:
         origin = f"clips of {len(videos)} video{'s' * (len(videos) > 1)}"
     else:
         parts = [model.frames_input(frames) for frames in _rendered(model)]
-        origin = "rendered clips"
+        origin = "rendered clips (no video is given)"
     inputs = torch.cat([_some(part) for part in parts])
     with torch.no_grad():
         logits = torch.cat([model.network(part) for part in inputs.split(_BATCH)])
@@ -63,6 +66,18 @@ def draw_sample(model: TrainedModel, videos: Iterable[Path] = ()) -> Sample:
             "that did not diverge"
         )
     return Sample(_pixels(inputs, model), logits, f"{len(inputs)} {origin}")
+
+
+def decodable(model: TrainedModel, videos: Iterable[Path]) -> tuple[Path, ...]:
+    """The first few of videos that a model can be asked about."""
+    found: list[Path] = []
+    for video in islice(videos, _MOST_TRIED):
+        with suppress(InputError):
+            model.video_input(video, end=_SECONDS)
+            found.append(video)
+        if len(found) == _CHOSEN_VIDEOS:
+            break
+    return tuple(found)
 
 
 def need_agreement(run: Run, sample: Sample, what: str, *, as_floats: bool = False) -> str:

@@ -2,17 +2,16 @@
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from r3d.config.normalisation import input_normalisation
 from r3d.engines.graph import Pixels
 from r3d.engines.onnxfiles import need_onnx, open_onnx, write_onnx
-from r3d.errors import InputError
 from r3d.exporting.checking import Sample, draw_sample, need_agreement
 from r3d.exporting.formats import (
     Run,
@@ -21,34 +20,15 @@ from r3d.exporting.formats import (
     write_pt2,
 )
 from r3d.exporting.graph import as_texts, clip_shape, exported_program, metadata
+from r3d.exporting.outputs import Format, need_output
 from r3d.files import AnyPath, atomic_path
 from r3d.inference.trained import TrainedModel
 from r3d.models.base import head_name
 from r3d.models.checkpoint import Checkpoint
 from r3d.models.modelfolder import CONFIG, WEIGHTS
 from r3d.models.safetensorfiles import safetensors, write_model_files
-from r3d.obstacles import need_writable
 
-Format = Literal["pt2", "onnx", "folder"]
-
-
-def output_format(path: AnyPath) -> Format:
-    """The format that a path stands for: `.pt2`, `.onnx`, else a folder.
-
-    Raises:
-        InputError: if it has the extension of anything else.
-    """
-    text, path = str(path), Path(path)
-    if path.is_dir() or text.endswith("/") or not path.suffix:
-        return "folder"
-    if path.suffix == ".pt2":
-        return "pt2"
-    if path.suffix == ".onnx":
-        return "onnx"
-    raise InputError(
-        f"output {text}: {path.suffix} is no format to export to; accepted: NAME.pt2, NAME.onnx, "
-        f"or a folder for {WEIGHTS} and {CONFIG} (without an extension, or with / at its end)"
-    )
+_log = logging.getLogger(__name__)
 
 
 def export(
@@ -83,9 +63,13 @@ def export(
     Raises:
         InputError: if a package is missing, the output cannot be written, or its scores differ.
     """
-    kind = output_format(output)
+    kind = need_output(output)
     path = Path(output)
-    need_writable(path, folder=kind == "folder")
+    if model.labels is None:
+        _log.warning(
+            "model: does not name its classes, and so does not what is written; class_order: a "
+            "file that lists them, one a line, gives their names"
+        )
     if kind == "onnx":
         need_onnx()
     elif kind == "folder":

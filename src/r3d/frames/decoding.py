@@ -58,6 +58,14 @@ class Decoded:
         return self.plan.reason
 
     @property
+    def note(self) -> str:
+        """What is odd about it, for whoever asks about the video by itself; "" if nothing is."""
+        if self.status == "ok":
+            return ""
+        # In manifests one word stands for all that is odd, but nothing is cut off here.
+        return f"{'truncated' if self._too_few else 'faulty'}: {self.reason}"
+
+    @property
     def _too_few(self) -> bool:
         return any(clearly_fewer(self.frames, n) for n in (self.plan.expected, self.plan.stated))
 

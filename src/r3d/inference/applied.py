@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from r3d.annotations.reading import Annotation, read_annotation
 from r3d.clips.datasets import InferenceClips
-from r3d.clips.loader import ClipBatch, make_loader
+from r3d.clips.loader import ClipBatch, make_loader, worker_count
 from r3d.compute.device import (
     choose_device,
     enough_memory,
@@ -143,7 +143,7 @@ class Application:
             self.clips,
             self.clips.shard(self.world.rank, self.world.size) if keys is None else keys,
             batch_size=self.batch_size,
-            n_workers=self.run.n_threads,
+            n_workers=worker_count(self.run),
             pin_memory=self.model.device.type == "cuda",
         )
 

@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from r3d.config.applying import NORMALISING, applied_options
-from r3d.config.normalisation import input_normalisation
+from r3d.config.applying import VIEW, applied_options
+from r3d.config.networks import settings
+from r3d.config.normalisation import NORMALISING, input_normalisation
 from r3d.config.options import InferenceOptions
 from r3d.files import AnyPath
 from r3d.frames.form import FrameForm
@@ -139,15 +140,14 @@ def _network_line(description: Mapping[str, Any]) -> str:
 def _classes_line(description: Mapping[str, Any]) -> str:
     n, labels = description["network"]["n_classes"], description["labels"]
     if labels is None:
-        return f"{n}, whose names are {_NOT_STATED}"
+        return f"{n}, whose names are {_NOT_STATED}; class_order gives a file that lists them"
     names = ", ".join(_short(label) for label in labels[:_NAMES])
-    source = "" if description["labels_from"] == "file" else " (by the name of the file)"
+    source = "" if description["labels_from"] == "file" else " (by its name or shape)"
     return f"{n}: {names}{', ...' if n > _NAMES else ''}{source}"
 
 
 def _clips_line(clips: Mapping[str, Any] | None) -> str:
-    if not clips:
-        return f"{_NOT_STATED}; 16 frames of 112 x 112 pixels are used where no option says another"
+    clips = clips or {}
     parts = [f"{clips['sample_duration']} frames"] if "sample_duration" in clips else []
     if "sample_size" in clips:
         parts.append("{0} x {0} pixels".format(clips["sample_size"]))
@@ -156,6 +156,9 @@ def _clips_line(clips: Mapping[str, Any] | None) -> str:
         parts.append("every frame" if stride == 1 else f"one frame of {stride}")
     if clips.get("frozen"):
         parts.append("frozen: copies of the first frame")
+    defaults = InferenceOptions()
+    if missing := [name for name in VIEW if name not in clips]:
+        parts.append(f"{_NOT_STATED}: {settings(dict(defaults), missing)} where not given")
     return ", ".join(parts)
 
 
@@ -169,12 +172,16 @@ def _frames_line(frames: Mapping[str, Any] | None) -> str:
         parts.append(f"thinned out to {fps:g} a second")
     elif rates:
         parts.append(f"{' to '.join(dict.fromkeys(f'{rate:.4g}' for rate in rates))} a second")
-    return ", ".join(parts) or _NOT_STATED
+    missing = ["short_side: 240"] if side is None else []
+    missing += [] if fps or rates else ["all of them (fps)"]
+    if missing:
+        parts.append(f"{_NOT_STATED}: {', '.join(missing)} where not given")
+    return ", ".join(parts)
 
 
 def _normalisation_line(stated: Mapping[str, Any] | None) -> str:
     if stated is None:
-        return f"{_NOT_STATED}; that of Kinetics is used where no option says another"
+        return f"{_NOT_STATED}: {settings(dict(InferenceOptions()), NORMALISING)} where not given"
     mean, std = (" ".join(f"{value:.5g}" for value in stated[name]) for name in ("mean", "std"))
     return (
         f"mean {mean}, deviation {std}, of pixels from 0 to {stated['value_scale']} "

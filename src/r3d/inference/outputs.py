@@ -16,6 +16,7 @@ from r3d.inference.captions import caption, second_by_second, write_captioned
 from r3d.inference.predict import Prediction
 from r3d.inference.records import CsvWriter, JsonWriter, record
 from r3d.lists.base import stem
+from r3d.obstacles import need_writable
 
 _NAME_BYTES = 200
 _MOST_DRAWN = 12  # classes of a timeline
@@ -74,6 +75,9 @@ class Outputs:
         if folder:
             self._json.append(folder / "predictions.json")
             self._csv.append(folder / "predictions.csv")
+        for file in (*self._json, *self._csv):
+            if isinstance(file, Path):
+                need_writable(file)
         self._names: set[str] = set()
 
     def __enter__(self) -> Self:

@@ -1,5 +1,6 @@
 """From videos to answers: a trained network applied to video files as they are decoded."""
 
+import logging
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ _BATCH_SIZE = 8
 _CUDA_BATCH_SIZE = 64
 
 _DEFAULT_RUN = RunOptions()
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def predict(
         InputError: if the model takes no videos, or its scores are no finite numbers.
     """
     options = model.options
+    say_if_unnamed(model)
     ffmpeg_binary()
     if selection is None:
         selection = model.selection()
@@ -204,7 +208,17 @@ class _Answers:
             clips=tally.rows // (3 if self._options.inference_crop == "three" else 1),
             seconds=decoded.frames / float(decoded.plan.fps),
             timeline=tally.timeline,
-            note=f"{decoded.status}: {decoded.reason}" if decoded.status != "ok" else "",
+            note=decoded.note,
+        )
+
+
+def say_if_unnamed(model: TrainedModel) -> None:
+    """Log that numbers stand for the classes of a model, where they do."""
+    if model.labels is None:
+        _log.warning(
+            "model: does not name its %d classes: numbers stand for them; class_order: a file that "
+            "lists them, one a line, gives their names",
+            model.network.architecture.n_classes,
         )
 
 

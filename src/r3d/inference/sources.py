@@ -40,6 +40,11 @@ def find_videos(given: Iterable[str]) -> tuple[list[Path], list[str]]:
     return list(videos), problems
 
 
+def videos_below(folder: Path) -> Iterator[Path]:
+    """The videos in a folder at any depth, one by one; none of what cannot be read."""
+    return _in_folder(folder, [])
+
+
 def _listed() -> list[str]:
     """The paths on standard input, of any bytes."""
     data = sys.stdin.buffer.read()

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class TrainedModel:
     labels: list[str] | None
     options: InferenceOptions
     frames: FrameForm | None = None
+    _said: set[str] = field(default_factory=set, init=False, repr=False)
 
     def selection(
         self,
@@ -99,7 +100,17 @@ class TrainedModel:
             if not fits:
                 raise InputError(f"{name}: {value!r} is refused; accepted: {accepted}")
         if other := frames.difference(asked):
-            _log.warning("model: is asked about frames of %s", other)
+            self._say(f"model: is asked about frames of {other}")
+        assumed = []
+        if frames.short_side is None and asked.short_side is None:
+            assumed.append(f"short_side: {short_side}")
+        if frames.rates is None and asked.fps is None:
+            assumed.append("all frames (fps)")
+        if assumed:
+            self._say(
+                "model: does not say all about the frames that it was trained on; assumed: "
+                f"{', '.join(assumed)}; give the option of what was otherwise"
+            )
         return Selection(
             short_side=short_side,
             quality=quality,
@@ -215,6 +226,12 @@ class TrainedModel:
         names = self.labels or [str(number) for number in range(len(scores))]
         best = zip(classes[:k].tolist(), scores[:k].tolist(), strict=True)
         return [(names[number], score) for number, score in best]
+
+    def _say(self, line: str) -> None:
+        """Log a line, once for all videos."""
+        if line not in self._said:
+            self._said.add(line)
+            _log.warning("%s", line)
 
     def _input(
         self,

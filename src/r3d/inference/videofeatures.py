@@ -81,8 +81,8 @@ def video_features(
         if decoded is None:
             failed.add(ended.video)
             tell(files[ended.video], ended.error)
-        elif decoded.status != "ok":
-            tell(files[ended.video], f"{decoded.status}: {decoded.reason}")
+        elif decoded.note:
+            tell(files[ended.video], decoded.note)
 
     clips = VideoClips(
         files,

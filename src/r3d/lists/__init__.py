@@ -37,6 +37,7 @@ __all__ = [
     "load_list",
     "read_list",
     "save_list",
+    "splits_there",
     "subset_name",
 ]
 
@@ -68,6 +69,16 @@ def list_format(
     if found.of_videos and videos is not None:
         found = found.of_videos(videos)
     return found.of_size(n_classes) if found.of_size and n_classes else found
+
+
+def splits_there(name: str, folder: Path) -> list[str]:
+    """The official splits of a format of which a folder has a file; all of them if it has none.
+
+    One of which a file is missing is among them: to leave it out would hide that.
+    """
+    found = list_format(name)
+    there = [split for split in found.splits if found.is_there(folder, split)]
+    return there or list(found.splits)
 
 
 _DEFAULT_OPTIONS = SplitOptions()

@@ -63,6 +63,10 @@ class VideoList:
     videos: pd.DataFrame
 
 
+def _the_only_one(folder: Path, split: str) -> bool:
+    return True
+
+
 def _not_cheap(folder: Path) -> None:
     return None
 
@@ -79,6 +83,7 @@ class ListFormat:
     files: (folder, split) -> the files a split is read from; opens none of them.
     read: (folder, split, options) -> the list, not yet checked (`r3d.lists.read_list` does both).
     class_source: what defines the classes, for messages.
+    is_there: (folder, split) -> whether any file that is of this split alone is there.
     labels: folder -> classes in order where that is cheap, else None.
     testing_has_labels: folder -> whether any testing video has a label, None if there are none.
     needed_subsets: those without which a list is not whole, whatever it is for.
@@ -90,6 +95,7 @@ class ListFormat:
     files: Callable[[Path, str], list[Path]]
     read: Callable[[Path, str, SplitOptions], VideoList]
     class_source: str
+    is_there: Callable[[Path, str], bool] = _the_only_one
     labels: Callable[[Path], list[str] | None] = _not_cheap
     testing_has_labels: Callable[[Path], bool | None] = _no_testing
     needed_subsets: tuple[str, ...] = ("training", "validation")

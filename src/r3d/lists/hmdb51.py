@@ -27,6 +27,10 @@ def _labels(folder: Path) -> list[str]:
     return sorted({match["label"] for match in matches if match})
 
 
+def _is_there(folder: Path, split: str) -> bool:
+    return any(folder.glob(f"*_test_split{split}.txt"))
+
+
 def _files(folder: Path, split: str) -> list[Path]:
     files = [folder / f"{label}_test_split{split}.txt" for label in _labels(folder)]
     if not files:
@@ -67,5 +71,6 @@ FORMAT = ListFormat(
     files=_files,
     read=_read,
     class_source="the names of the split files",
+    is_there=_is_there,
     labels=_labels,
 )

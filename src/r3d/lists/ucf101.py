@@ -17,6 +17,10 @@ def _files(folder: Path, split: str) -> list[Path]:
     return need_files(folder, ["classInd.txt", f"trainlist{split}.txt", f"testlist{split}.txt"])
 
 
+def _is_there(folder: Path, split: str) -> bool:
+    return any((folder / f"{kind}list{split}.txt").exists() for kind in ("train", "test"))
+
+
 def _labels(folder: Path) -> list[str]:
     (file,) = need_files(folder, ["classInd.txt"])
     labels: list[str] = []
@@ -67,5 +71,6 @@ FORMAT = ListFormat(
     files=_files,
     read=_read,
     class_source="classInd.txt",
+    is_there=_is_there,
     labels=_labels,
 )

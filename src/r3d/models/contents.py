@@ -7,13 +7,14 @@ needs torch.
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from r3d.errors import InputError
 from r3d.files import AnyPath
 from r3d.models.architectures import Architecture
 from r3d.models.describing import describe, present_form, same_widths
+from r3d.models.torchvision_names import NORMALISATION, are_torchvisions, renamed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +74,8 @@ def checkpoint_of(
 ) -> Checkpoint:
     """The checkpoint of what a file holds, with weights in their present form.
 
+    Weights under torchvision's names are of a network that those tell, with its normalisation.
+
     Args:
         content: beside the weights; empty in a bare state dict.
         state_dict: the weights under plain names.
@@ -80,20 +83,29 @@ def checkpoint_of(
     Raises:
         InputError: if what the file says of itself has wrong types, or does not fit its weights.
     """
+    try:
+        of_torchvision = are_torchvisions(state_dict)
+    except InputError as error:
+        raise InputError(f"checkpoint {path}: {error}") from None
+    if of_torchvision:
+        state_dict = renamed(state_dict)
     state_dict, of_2018 = present_form(state_dict)
     try:
         _check_plain(content)
+        architecture = _architecture(_dictionary(content, "architecture"), state_dict)
+        normalisation = _dictionary(content, "normalisation")
+        if of_torchvision:
+            architecture = architecture or replace(describe(state_dict), no_max_pool=True)
+            normalisation = normalisation or NORMALISATION
         return Checkpoint(
             state_dict=state_dict,
             epoch=_epoch(content.get("epoch", 0)),
             optimizer=_optimizer(content.get("optimizer")),
             scheduler=_dictionary(content, "scheduler"),
-            architecture=_architecture(_dictionary(content, "architecture"), state_dict),
+            architecture=architecture,
             config=_dictionary(content, "config"),
             labels=_labels(content.get("labels")),
-            normalisation=(
-                NORMALISATION_2018 if of_2018 else _dictionary(content, "normalisation")
-            ),
+            normalisation=NORMALISATION_2018 if of_2018 else normalisation,
             frames=_dictionary(content, "frames"),
             training=_dictionary(content, "training"),
             version=str(content["version"]) if "version" in content else None,

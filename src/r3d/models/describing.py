@@ -19,6 +19,8 @@ _NAMES_2018 = (
     (re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\."), r"\g<1>\g<2>."),
 )
 
+_PICTURES = "but one for pictures: its convolutions have no extent in time"
+
 
 class Weights(Protocol):
     """Weights of a layer: a tensor, or what stands for one that is not loaded."""
@@ -48,12 +50,13 @@ def describe(state_dict: Mapping[str, Any]) -> Architecture:
     shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
     try:
         if any(len(shape) == 4 for shape in shapes.values()):
-            raise LookupError("convolutions over pictures, which have no time")
+            raise LookupError(_PICTURES)
         if "features.conv1.weight" in shapes:
             return _describe_densenet(shapes)
         return _describe_resnet(shapes)
-    except (LookupError, ValueError, InputError):
-        raise InputError(f"the file holds no network of {', '.join(FAMILIES)}") from None
+    except (LookupError, ValueError, InputError) as error:
+        reason = f" ({error})" if error.args == (_PICTURES,) else ""
+        raise InputError(f"the file holds no network of {', '.join(FAMILIES)}{reason}") from None
 
 
 def same_widths(one: Architecture, other: Architecture) -> bool:

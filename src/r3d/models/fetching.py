@@ -5,7 +5,6 @@ They become checkpoints of ours, in the folder `models`.
 
 import os
 import pickle
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from r3d.errors import InputError
 from r3d.models.checkpoint import write_checkpoint
 from r3d.models.contents import Checkpoint
 from r3d.models.naming import find_file, no_such_model
-from r3d.models.torchvision_names import CLIPS, NETWORKS, torchvision_file, torchvision_network
-
-_FRAMES_PER_SECOND = 15.0  # as torchvision states beside the accuracies of its weights
-_NAMES = (
-    (re.compile(r"^stem\.0\."), "conv1."),
-    (re.compile(r"^stem\.1\."), "bn1."),
-    (re.compile(r"\.conv(\d)\.0\."), r".conv\1."),
-    (re.compile(r"\.conv(\d)\.1\."), r".bn\1."),
+from r3d.models.torchvision_names import (
+    CLIPS,
+    FRAMES,
+    NETWORKS,
+    NORMALISATION,
+    renamed,
+    torchvision_file,
+    torchvision_network,
 )
 
 
@@ -71,20 +70,13 @@ def fetch(network: str) -> Path:
 
 def converted(network: str, state_dict: dict[str, Tensor]) -> Checkpoint:
     """Weights of a network of torchvision's under the names of here, and what goes with them."""
-    weights = _weights()
-    shown = weights.transforms()
-    renamed = {}
-    for name, value in state_dict.items():
-        for pattern, present in _NAMES:
-            name = pattern.sub(present, name)
-        renamed[name] = value
     return Checkpoint(
-        state_dict=renamed,
+        state_dict=renamed(state_dict),
         architecture=NETWORKS[network],
         config=CLIPS,
-        labels=list(weights.meta["categories"]),
-        normalisation={"mean": list(shown.mean), "std": list(shown.std), "value_scale": 1},
-        frames={"short_side": shown.resize_size[0], "fps": _FRAMES_PER_SECOND},
+        labels=list(_weights().meta["categories"]),
+        normalisation=NORMALISATION,
+        frames=FRAMES,
     )
 
 

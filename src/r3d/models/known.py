@@ -23,7 +23,15 @@ from r3d.models.describing import describe
 from r3d.models.header import Shape
 from r3d.models.headercache import cached_header
 from r3d.models.modelfolder import is_safetensors, read_model_header
-from r3d.models.released import KINETICS_400, released_weights, weights_of_2018
+from r3d.models.released import FRAMES_OF_RELEASED, KINETICS_400, released_weights, weights_of_2018
+from r3d.models.torchvision_names import (
+    CLIPS,
+    FRAMES,
+    NETWORKS,
+    NORMALISATION,
+    PREFIX,
+    torchvision_file,
+)
 
 OPTIONS_2018: dict[str, Any] = {
     "mean_dataset": "hara2018",
@@ -48,7 +56,8 @@ class Known:
         config: the options that the file states.
         assumed: options that go with files of its name and shape, and that it does not state.
         normalisation: what inputs were normalised with, if the file states it or its weights show.
-        frames: the frames that it was trained on (`r3d.frames.form`), if the file states them.
+        frames: the frames that it was trained on (`r3d.frames.form`), if the file states them, or
+            its name and shape tell.
         epoch: how many epochs it was trained for.
         version: the version of this package that wrote the file, None if another program did.
         title: what a file of this name and shape is, such as `the released resnet-50 of
@@ -104,7 +113,7 @@ def known_of(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Known:
     except InputError as error:
         raise InputError(f"checkpoint {path}: {error}") from None
     n_classes = architecture.n_classes
-    labels, title = checkpoint.labels, ""
+    labels, title, frames = checkpoint.labels, "", checkpoint.frames
     assumed: dict[str, Any] = {}
     released = released_weights(path)
     if labels is not None and len(labels) != n_classes:
@@ -114,14 +123,22 @@ def known_of(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Known:
     if released is not None and released.architecture == architecture:
         labels, title = labels or released.labels, str(released)
         assumed = {"sample_size": 112, "sample_duration": 16, "sample_t_stride": 1}
+        frames = frames or FRAMES_OF_RELEASED
     elif _is_of_2018(checkpoint, architecture, path):
         named = weights_of_2018(path)
-        assumed = {**OPTIONS_2018, "sample_size": 112}
+        assumed = {**OPTIONS_2018, "sample_size": 112, "sample_t_stride": 1}
         assumed["sample_duration"] = named.sample_duration if named else 16
+        frames = frames or FRAMES_OF_RELEASED
         title = f"a {architecture.name} of 2018"
         if n_classes == KINETICS_400.n_classes:
             labels = labels or KINETICS_400.labels(merged=False)
             title += f", of {KINETICS_400.name}"
+    elif checkpoint.config is None and checkpoint.normalisation == NORMALISATION:
+        assumed, frames = CLIPS, frames or FRAMES
+        title = "a r3d_18 of torchvision"
+        if n_classes == KINETICS_400.n_classes:
+            labels = labels or KINETICS_400.labels(merged=False)
+            title += f", of {KINETICS_400.name} unless it was trained further"
     return Known(
         file=Path(path),
         architecture=architecture,
@@ -131,10 +148,23 @@ def known_of(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> Known:
         config=checkpoint.config or {},
         assumed=assumed,
         normalisation=checkpoint.normalisation,
-        frames=checkpoint.frames,
+        frames=frames,
         epoch=checkpoint.epoch,
         version=checkpoint.version,
         title=title,
+    )
+
+
+def known_of_torchvision(network: str) -> Known:
+    """What is known of a network of torchvision's before it was fetched."""
+    return Known(
+        file=torchvision_file(network),
+        architecture=NETWORKS[network],
+        states_architecture=True,
+        config=CLIPS,
+        normalisation=NORMALISATION,
+        frames=FRAMES,
+        title=f"{PREFIX}{network}",
     )
 
 

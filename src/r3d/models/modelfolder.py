@@ -40,9 +40,13 @@ _SHOWN_CHARACTERS, _REASON_CHARACTERS = 100, 300
 
 
 def weights_file(path: AnyPath) -> Path:
-    """The file that holds the weights of a model: of a folder with `model.safetensors` that one."""
-    inner = Path(path) / WEIGHTS
-    return inner if os.path.lexists(inner) else Path(path)
+    """The file that holds the weights of a model: of a folder with `model.safetensors` that one.
+
+    The `config.json` beside it stands for the folder, too.
+    """
+    path = Path(path)
+    inner = path.with_name(WEIGHTS) if path.name == CONFIG else path / WEIGHTS
+    return inner if os.path.lexists(inner) else path
 
 
 def is_safetensors(path: AnyPath) -> bool:

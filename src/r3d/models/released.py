@@ -22,6 +22,9 @@ from r3d.models.architectures import MODEL_DEPTHS, Architecture
 MODELS_FOLDER = Path("models")
 """Where a model that is given by its name is looked for, as `<name>.pth`."""
 
+FRAMES_OF_RELEASED: dict[str, Any] = {"short_side": 240}
+"""What the frames behind the released files were like, as the authors' scripts make them."""
+
 _CLASSES = Path(__file__).parent / "classes"
 _FILES_2020 = "https://drive.google.com/open?id=1xbYbZ7rpyjftI_KCk6YuL-XrfQDz7Yd4"
 _FILES_2018 = "https://drive.google.com/drive/folders/1zvl89AgFAApbH0At-gMuZSeQB_LpNP-M"

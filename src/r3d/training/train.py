@@ -23,7 +23,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import TrainingClips, ValidationClips
-from r3d.clips.loader import ClipBatch, ClipLoader, EpochSampler, WorkerLost, make_loader
+from r3d.clips.loader import (
+    ClipBatch,
+    ClipLoader,
+    EpochSampler,
+    WorkerLost,
+    make_loader,
+    worker_count,
+)
 from r3d.clips.modelinput import model_input
 from r3d.compute.device import (
     autocast,
@@ -33,7 +40,7 @@ from r3d.compute.device import (
     use_cores,
 )
 from r3d.compute.distributed import World, join_world
-from r3d.config.networks import with_network_of
+from r3d.config.networks import misfit, with_start
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError, Stopped, WriteError
 from r3d.files import AnyPath
@@ -100,7 +107,7 @@ def train(
         file_type: the kind of the frame store.
         pretrained: checkpoint to start from, or its name in `models` or torchvision
             (`r3d.load_model`); the head is replaced by a fresh one. What `options` are not
-            given of the network is its.
+            given of the network and of the normalisation is its.
         checkpoints: folder of the run folders.
         model, train_log, val_log: files to write.
         speed_log: one more: clips and seconds of each epoch's training, and how many of these the
@@ -115,7 +122,7 @@ def train(
     annotation = Path(annotation)
     if pretrained is not None:
         pretrained = present_file(pretrained)
-        options = with_network_of(options, read_known(pretrained))
+        options = with_start(options, read_known(pretrained))
     for output in (model, train_log, val_log):
         need_writable(output)
     need_writable(checkpoints, folder=True)
@@ -154,6 +161,8 @@ def train(
             raise InputError(
                 f"resume_path: {options.resume_path!r} is no file; give the path of a checkpoint"
             )
+        if resumed and (different := misfit(read_known(resumed[0]), options, whole=True)):
+            raise InputError(f"resume_path: {different}")
         started = [state.start] if state.start else []
         contents = [part.digest(store) for part in (samples, validation) if part is not None]
         folder = _run_folder(checkpoints, fingerprint(options, resumed, [*contents, *started]))
@@ -314,7 +323,7 @@ class Training:
             training_clips,
             self.order,
             batch_size=local_batch_size if isinstance(self.order, EpochSampler) else None,
-            n_workers=run.n_threads,
+            n_workers=worker_count(run),
             pin_memory=pin_memory,
         )
         self.validation_batches = None
@@ -323,7 +332,7 @@ class Training:
                 validation_clips,
                 validation_clips.shard(world.rank, world.size),
                 batch_size=local_batch_size,
-                n_workers=run.n_threads,
+                n_workers=worker_count(run),
                 pin_memory=pin_memory,
             )
 

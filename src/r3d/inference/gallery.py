@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from r3d.annotations.reading import Annotation, read_annotation
+from r3d.annotations.results import read_result
 from r3d.clips.datasets import InferenceClips
 from r3d.clips.loader import collate_clips
 from r3d.clips.modelinput import model_input
 from r3d.compute.device import choose_device, use_cores
 from r3d.config.networks import given_options
 from r3d.config.options import InferenceOptions, RunOptions
-from r3d.files import AnyPath, atomic_path, read_json
+from r3d.files import AnyPath, atomic_path
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
 from r3d.inference.classes import named_classes
@@ -145,11 +146,11 @@ def choose_videos(result: Path, videos: Path) -> list[Chosen]:
         result: a result JSON.
         videos: the table of what became of the videos.
     """
-    results = read_json(result)["results"]
+    results = read_result(result, None, largest_k=1).ranking
     table = read_columns(videos, ("id", "label", "correct"))
     rows = []
     for name, label, correct in table.itertuples(index=False, name=None):
-        if correct and (best := _best(results.get(name, []))):
+        if correct and (best := results.get(name, [])):
             rows.append((name, label, correct == "yes", best))
     rng = np.random.default_rng(1)
     by_score = sorted(rows, key=lambda row: -row[3][0][1])
@@ -163,16 +164,6 @@ def choose_videos(result: Path, videos: Path) -> list[Chosen]:
         new = [row for row in order if row[0] not in chosen][:PER_KIND]
         chosen |= {name: Chosen(name, kind, label, best[:5]) for name, label, _, best in new}
     return list(chosen.values())
-
-
-def _best(entry: list[dict]) -> Best:
-    """The classes of a video's result, averaged over its clips where it has them one by one."""
-    parts = [part["result"] for part in entry] if entry and "segment" in entry[0] else [entry]
-    total: dict[str, float] = {}
-    for part in parts:
-        for item in part:
-            total[item["label"]] = total.get(item["label"], 0.0) + item["score"] / len(parts)
-    return sorted(total.items(), key=lambda pair: -pair[1])
 
 
 def _only(samples: Annotation, ids: Sequence[str]) -> Annotation:

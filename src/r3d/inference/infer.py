@@ -39,6 +39,7 @@ from r3d.frames.form import FrameForm, form_of_frames
 from r3d.frames.layouts import FileType
 from r3d.frames.stores import open_store
 from r3d.inference.classes import named_classes
+from r3d.inference.clipcounts import ClipCounter
 from r3d.inference.loading import LoadedModel, read_model
 from r3d.models.base import VideoModel
 from r3d.models.folding import fold_batch_norms
@@ -68,11 +69,13 @@ def infer(
 ) -> None:
     """Write the result JSON of a network on a subset of an annotation.
 
-        {"labels": [...], "results": {<id>: [{"label": ..., "score": ...}, ...]}}
+        {"labels": [...], "results": {<id>: [{"label": ..., "score": ...}, ...]},
+         "clips": {"n": ..., "correct": ...}}
 
     with the classes of the network, be they those of the annotation or others, and the
     `output_topk` best ones of each video, scored by the softmax averaged over its clips; with
     `inference_no_average` `{<id>: [{"segment": [begin, end], "result": [...]}, ...]}`.
+    Of single clips it has the number, and how many are right.
 
     Network, size and length of the clips and normalisation come from the checkpoint; of the options
     those count that are given, and what differs from the training is logged.
@@ -130,6 +133,7 @@ def infer(
             pin_memory=device.type == "cuda",
         )
         k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)
+        counter = ClipCounter(samples, labels)
         rows = clip_scores(network, loader, options, device, dtype, layout)
         videos = tqdm(
             groupby(rows, key=lambda row: row.video),
@@ -141,20 +145,31 @@ def infer(
         results = (
             (
                 name := str(samples.ids[video]),
-                _result(finite(views, model, name), labels, k, options.inference_no_average),
+                _result(
+                    counter.counted(finite(views, model, name)),
+                    labels,
+                    k,
+                    options.inference_no_average,
+                ),
             )
             for video, views in videos
         )
         lines = (f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results)
         with enough_memory(f"lower inference_batch_size (it is {batch_size}) or sample_size"):
             if world.is_main:
-                n_videos = _write_results(output, labels, chain(lines, world.receive_lines()))
+                n_videos = _write_results(
+                    output,
+                    labels,
+                    chain(lines, world.receive_lines()),
+                    lambda: counter.totals(world, device),
+                )
                 _log.info(
                     "%s: the %d most likely of %d classes of %d videos",
                     *(output, k, len(labels), n_videos),
                 )
             else:
                 world.send_lines(lines)
+                counter.totals(world, device)
 
 
 def say_what_differs(loaded: LoadedModel, frames: FrameForm) -> None:
@@ -277,8 +292,10 @@ def best_classes(scores: Tensor, labels: list[str], k: int) -> list[dict[str, An
     return [{"label": labels[index], "score": score} for index, score in best]
 
 
-def _write_results(output: AnyPath, labels: list[str], results: Iterable[str]) -> int:
-    """Write the results as they come, one line a video; how many there are."""
+def _write_results(
+    output: AnyPath, labels: list[str], results: Iterable[str], clips: Callable[[], dict[str, int]]
+) -> int:
+    """Write the results as they come, one line a video, and then `clips`; how many there are."""
     n_results = 0
     with atomic_path(output) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(f'{{"labels": {json.dumps(labels)},\n"results": {{')
@@ -287,5 +304,5 @@ def _write_results(output: AnyPath, labels: list[str], results: Iterable[str]) -
             file.write(separator + result)
             separator = ",\n"
             n_results += 1
-        file.write("\n}}\n")
+        file.write(f'\n}},\n"clips": {json.dumps(clips())}}}\n')
     return n_results

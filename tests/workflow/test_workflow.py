@@ -175,6 +175,26 @@ def test_another_inference_option_does_not_train_again(workspace: Workspace):
     assert "train_model" not in jobs
 
 
+def test_more_seeds_train_only_what_is_new(workspace: Workspace):
+    config = {**TINY, "experiments": {**TINY["experiments"], "base": {"seeds": [1, 2, 3]}}}
+    workspace.configure(config)
+    jobs = workspace.jobs("-n")
+    assert jobs["train_model"] == jobs["plot_curves"] == 2
+    # The control is applied to each of the models; what is tuned starts from the one it had.
+    assert jobs["infer_subset"] == jobs["evaluate_subset"] == 4
+    assert not {"list_split", "shard_videos", "extract_shard", "annotate_split"} & set(jobs)
+
+
+def test_folds_need_lists_and_annotations_of_their_own_only(workspace: Workspace):
+    config = {**TINY, "experiments": {**TINY["experiments"], "base": {"folds": 2}}}
+    workspace.configure(config)
+    jobs = workspace.jobs("-n")
+    assert jobs["list_split"] == jobs["annotate_split"] == 2
+    assert jobs["train_model"] == 4  # of base, and of what is tuned from it
+    assert jobs["infer_subset"] == 6
+    assert not {"shard_videos", "extract_shard", "gather_ledger"} & set(jobs)
+
+
 def test_a_new_video_in_the_list_extracts_its_shard_only(workspace: Workspace):
     videos = workspace.folder / "data/videos/ZoomIn"
     shutil.copy(next(videos.glob("*.avi")), videos / "v_ZoomIn_g99_c01.avi")

@@ -73,6 +73,7 @@ rule make_report:
         ],
         datasets=datasets_of_runs(),
         benchmarks=BENCHMARKS,
+        logs=LOGS,
         step_code={
             step: code_version(step)
             for step in (

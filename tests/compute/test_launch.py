@@ -117,7 +117,7 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path):
         torch.testing.assert_close(weights(both)[name], value)
     assert (both / "train.log").read_text() == (alone / "train.log").read_text()
 
-    results = {}
+    results, clips = {}, {}
     for folder in (alone, both):
         arguments: dict[str, Any] = {
             "options": InferenceOptions(**NETWORK, inference_stride=2),
@@ -134,7 +134,10 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path):
             infer(**arguments, n_cores=1)
         else:
             assert start(infer, arguments, folder).wait(timeout=300) == 0
-        results[folder] = json.loads((folder / "val.json").read_text())["results"]
+        content = json.loads((folder / "val.json").read_text())
+        results[folder], clips[folder] = content["results"], content["clips"]
+    assert clips[both] == clips[alone]
+    assert clips[both]["n"] > len(results[both])
     assert list(results[both]) == list(results[alone])
     for name, classes in results[alone].items():
         assert [(c["label"], pytest.approx(c["score"], rel=1e-5)) for c in classes] == [

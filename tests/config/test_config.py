@@ -14,6 +14,7 @@ from weights import write_hollow
 from r3d.config.config import Dataset, Experiment
 from r3d.config.inputs import check_inputs
 from r3d.config.loading import load_config, read_config
+from r3d.config.modelnames import model_file
 from r3d.config.optiondocs import update_tables
 from r3d.config.options import (
     ClipOptions,
@@ -125,6 +126,44 @@ def test_splits_of_an_experiment():
     assert config.pretrain_run("tuned", "02") == "02"
 
 
+def test_runs_are_splits_or_folds_times_seeds():
+    raw = edited(set_at("experiments.base", {"folds": 3, "seeds": [1, 7]}))
+    raw["experiments"] |= {
+        "tuned": {"pretrain": "base", "ft_begin_module": "fc", "manual_seed": 7},
+        "control": {"pretrain": "base", "no_train": True, "frozen": True, "seeds": 5},
+        "counted": {"splits": ["02"], "seeds": 2, "manual_seed": 3},
+        "plain": {},
+    }
+    config = load_config(raw)
+    folds = ("fold1of3", "fold2of3", "fold3of3")
+    assert config.experiment_splits("tuned") == config.experiment_splits("control") == folds
+    assert config.runs("base")[:3] == ("fold1of3", "fold1of3-seed7", "fold2of3")
+    assert config.runs("control") == config.runs("base")  # of whose models it is
+    assert config.runs("counted") == ("02", "02-seed4")
+    # Without these keys an experiment is what it was before there were any.
+    assert config.runs("plain") == ("01", "02", "03")
+    assert [config.seed("base", run) for run in config.runs("base")[:2]] == [1, 7]
+    assert config.training_options("base", "fold2of3-seed7")["manual_seed"] == 7
+    assert config.training_options("base", "fold2of3")["manual_seed"] == 1
+    # Each starts from the same fold and seed, under whatever name the seed has there.
+    assert config.pretrain_run("tuned", "fold2of3") == "fold2of3-seed7"
+    assert config.model("control", "fold3of3-seed7") == config.model("base", "fold3of3-seed7")
+    assert config.splits_in_use("ucf") == ("01", "02", "03", *folds)
+    assert config.splits_in_use("hmdb") == ("1", "2", "3")
+
+
+def test_a_model_of_a_run_is_named_by_it(tmp_path: Path):
+    raw = {**MINIMAL, "results": str(tmp_path), "experiments": {"cv": {"folds": 2, "seeds": 2}}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
+    model = tmp_path / "experiments/cv/fold2of2-seed2/model.pth"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"")
+    configfile = tmp_path / "config.yaml"
+    assert model_file("cv/fold2of2-seed2", configfile=configfile) == model
+    with pytest.raises(InputError, match="cv/fold1of2, cv/fold1of2-seed2, cv/fold2of2, "):
+        model_file("cv", configfile=configfile)
+
+
 def test_what_starts_from_another_experiment_may_see_other_clips():
     raw = edited(set_at("experiments.tuned.sample_duration", 64))
     set_at("experiments.tuned.mean_dataset", "activitynet")(raw)
@@ -142,6 +181,24 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
 @pytest.mark.parametrize(
     ("edit", "parts"),
     [
+        (set_at("experiments.base.folds", 1), ["base.folds: 1", "greater than or equal to 2"]),
+        (set_at("experiments.tuned.folds", 5), ["tuned.folds: 5", "splits: ['02'] exclude"]),
+        (lambda raw: raw["experiments"].update(base={"dataset": "hmdb", "folds": 5}, tuned={}),
+         ["base.folds: 5 goes with format: csv, folders, ucf101", "hmdb51 are official"]),
+        (lambda raw: (both()(raw), set_at("experiments.base.folds", 5)(raw)),
+         ["base.folds: 5", "both is a merged one; leave it out"]),
+        (lambda raw: raw["experiments"].update(base={"folds": 5}),
+         ["tuned.pretrain", "does not train on split '02'", "'fold5of5'"]),
+        (lambda raw: raw["experiments"].update(
+            base={"folds": 5}, tuned={"pretrain": "base", "dataset": "hmdb"}),
+         ["tuned.pretrain", "several splits", "start from one without folds"]),
+        (lambda raw: raw["experiments"].update(
+            base={"seeds": [2, 3]}, tuned={"pretrain": "base"}),
+         ["tuned.pretrain: 'base' does not train with seed 1", "2, 3: give seeds"]),
+        (set_at("experiments.base.seeds", 0), ["base.seeds: 0 is refused", "[1, 2, 3], or how"]),
+        (set_at("experiments.base.seeds", []), ["base.seeds: [] is refused", "distinct"]),
+        (set_at("experiments.base.seeds", [1, 1]), ["base.seeds: [1, 1] is refused", "distinct"]),
+        (set_at("defaults.seeds", [-1, "a"]), ["defaults.seeds: [-1, 'a'] is refused"]),
         (set_at("experiments.base.learning_rat", 1), ["experiments.base.learning_rat", "1",
                                                       "did you mean learning_rate?"]),
         (set_at("defaults.sampel_size", 1), ["defaults.sampel_size", "sample_size"]),

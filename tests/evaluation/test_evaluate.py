@@ -155,6 +155,27 @@ def test_a_model_that_knows_no_label_has_no_accuracy(run, tmp_path: Path) -> Non
     ]
 
 
+def test_single_clips_are_as_the_inference_counted_them(tmp_path: Path) -> None:
+    truth, result = tmp_path / "truth.json", tmp_path / "val.json"
+    truth.write_text(json.dumps(annotation_of(TRUTH)))
+    outputs = {"classes": tmp_path / "classes.tsv", "confusion": tmp_path / "confusion.tsv"}
+
+    def saved(**content: object) -> dict[str, Any]:
+        result.write_text(json.dumps({"results": RESULTS, **content}))
+        accuracy = tmp_path / "accuracy.json"
+        evaluate(truth, result, ks=[1]).save(accuracy, experiment="e", split="01", **outputs)
+        return json.loads(accuracy.read_text())
+
+    counted = saved(clips={"n": 12, "correct": 9})
+    assert (counted["clips"], counted["clip_accuracy"]) == (12, 0.75)
+    # As of an earlier version, of the reference, or of a model that knows no label.
+    assert "clip_accuracy" not in saved()
+    assert "clip_accuracy" not in saved(clips={"n": 0, "correct": 0})
+    for wrong in ({"n": 1, "correct": 2}, {"n": 1}, [], {"n": "1", "correct": True}):
+        with pytest.raises(InputError, match=r"val.json: its 'clips' are not as expected"):
+            saved(clips=wrong)
+
+
 def test_the_same_classes_in_another_order_are_those_of_the_annotation(run) -> None:
     evaluation = run(labels=LABELS[::-1], ks=(1, 2))
     assert evaluation.labels == LABELS

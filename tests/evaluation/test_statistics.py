@@ -8,12 +8,15 @@ from scipy import stats
 
 from r3d.errors import InputError
 from r3d.evaluation.statistics import (
+    Part,
     accuracy_interval,
     calibration,
     difference_interval,
     mcnemar,
+    mean_accuracy_interval,
     mean_class_intervals,
-    mean_interval,
+    trainings_interval,
+    trainings_test,
     wilson_interval,
 )
 
@@ -64,20 +67,26 @@ def test_groups_of_unequal_size_agree_with_scipys_bootstrap():
     assert accuracy_interval(correct, groups) == pytest.approx(tuple(theirs), abs=0.01)
 
 
+def part(values: np.ndarray, groups: np.ndarray | None = None) -> Part:
+    names = np.arange(len(values)) if groups is None else groups
+    return Part(np.asarray(values, float), np.array([f"g{name}" for name in names], object))
+
+
 def test_a_difference_is_paired():
     rng = np.random.default_rng(5)
     one = rng.uniform(size=1000) < 0.7
     other = one.copy()
     other[rng.choice(np.flatnonzero(one), 20, replace=False)] = False
-    low, high = difference_interval(one, other)
+    values = one.astype(float) - other
+    low, high = difference_interval([part(values)])
     # 20 of 1000 differ: a standard error of sqrt(20) / 1000, far less than that of each accuracy.
     half = 1.96 * math.sqrt(20) / 1000
     assert (low, high) == pytest.approx((0.02 - half, 0.02 + half), abs=0.002)
-    assert difference_interval(other, one) == pytest.approx((-high, -low))
-    assert difference_interval(one, one) == (0, 0)
-    within_groups = difference_interval(one, other, np.arange(1000) // 100)
+    assert difference_interval([part(-values)]) == pytest.approx((-high, -low), abs=0.002)
+    assert difference_interval([part(0 * values)]) == (0, 0)
+    within_groups = difference_interval([part(values, np.arange(1000) // 100)])
     assert within_groups.low < 0.02 < within_groups.high
-    assert difference_interval(one, other, np.zeros(1000)) == (-1, 1)
+    assert difference_interval([part(values, np.zeros(1000))]) == (-1, 1)
 
 
 def test_the_mean_over_classes_counts_small_ones_as_much():
@@ -101,13 +110,88 @@ def test_mcnemar_is_a_sign_test_of_those_that_differ():
     assert mcnemar(one, one) == 1
 
 
-def test_the_mean_over_seeds():
-    assert mean_interval([0.5]) is None
-    assert mean_interval([0.5, 0.5]) is None
-    # t of 2 degrees of freedom: 4.3027; the standard error of these is 0.1 / sqrt(3).
-    assert mean_interval([0.5, 0.6, 0.7]) == pytest.approx(
-        (0.6 - 4.302653 * 0.1 / math.sqrt(3), 0.6 + 4.302653 * 0.1 / math.sqrt(3)), abs=1e-6
-    )
+def test_the_mean_over_splits_agrees_with_scipys_bootstrap():
+    rng = np.random.default_rng(6)
+    sizes = [rng.integers(1, 9, 40) for _ in range(3)]
+    shares = [np.repeat(rng.choice([0, 1 / 3, 2 / 3, 1], 40), size) for size in sizes]
+    groups = [np.repeat(100 * fold + np.arange(40), size) for fold, size in enumerate(sizes)]
+    ours = mean_accuracy_interval(list(map(part, shares, groups)))
+    # Folds have no group in common, so each is nearly drawn by itself.
+    variance = 0.0
+    for share, group in zip(shares, groups, strict=True):
+        kinds = np.unique(group)
+        sums = np.array([share[group == kind].sum() for kind in kinds])
+        counts = np.array([(group == kind).sum() for kind in kinds])
+        found = stats.bootstrap(
+            (sums, counts),
+            lambda sums, counts, axis=-1: sums.sum(axis) / counts.sum(axis),
+            paired=True,
+            n_resamples=2000,
+            rng=np.random.default_rng(7),
+        )
+        variance += found.standard_error**2
+    mean, error = np.mean([share.mean() for share in shares]), math.sqrt(variance) / 3
+    assert ours == pytest.approx((mean - 1.96 * error, mean + 1.96 * error), abs=0.01)
+
+
+def test_a_recording_of_several_splits_is_drawn_for_all_of_them():
+    correct = np.arange(200) % 3 > 0
+    once = mean_accuracy_interval([part(correct)])
+    assert once == pytest.approx(wilson_interval(133, 200), abs=0.01)
+    # The same videos again, as of the seeds of one split, tell nothing more of other videos.
+    assert mean_accuracy_interval([part(correct)] * 3) == pytest.approx(once, abs=0.01)
+    others = [part(correct, np.arange(200) + 200 * fold) for fold in range(3)]
+    apart = mean_accuracy_interval(others)
+    assert apart.high - apart.low == pytest.approx((once.high - once.low) / math.sqrt(3), abs=0.01)
+    all_right = mean_accuracy_interval([part(np.ones(40), np.arange(40) // 2)] * 2)
+    assert all_right == wilson_interval(20, 20)
+
+
+def test_the_mean_over_trainings_by_hand():
+    assert trainings_interval([[0.5]], 0.25) is None
+    assert trainings_interval([[0.5, 0.5]], 0.25) is None
+    assert trainings_interval([[0.5], [0.5]], 0.25) is None
+    # t of 2 degrees of freedom: 4.3027; the standard error of three seeds is 0.1 / sqrt(3).
+    half = 4.302653 * 0.1 / math.sqrt(3)
+    seeds = trainings_interval([[0.5, 0.6, 0.7]], 0.25)
+    assert seeds == pytest.approx((0.6 - half, 0.6 + half), abs=1e-6)
+    # Of folds its square is 1/3 + 1/4 for 1/3; seeds are averaged before.
+    half = 4.302653 * 0.1 * math.sqrt(1 / 3 + 1 / 4)
+    folds = trainings_interval([[0.45, 0.55], [0.6, 0.6], [0.8, 0.6]], 0.25)
+    assert folds == pytest.approx((0.6 - half, 0.6 + half), abs=1e-6)
+
+
+def test_whether_trainings_differ_is_a_t_test_over_folds_or_seeds():
+    one, other = [0.71, 0.8, 0.69, 0.77, 0.74], [0.7, 0.74, 0.66, 0.75, 0.7]
+    folds = trainings_test([[value] for value in one], [[value] for value in other], 0.25)
+    t = stats.ttest_rel(one, other).statistic * math.sqrt((1 / 5) / (1 / 5 + 1 / 4))
+    assert folds == pytest.approx(2 * stats.t.sf(t, 4))
+    assert folds > stats.ttest_rel(one, other).pvalue
+    # Without what is shared it is the paired test itself, and seeds on one split are no pairs.
+    alone = trainings_test([[value] for value in one], [[value] for value in other], 0)
+    assert alone == pytest.approx(stats.ttest_rel(one, other).pvalue)
+    seeds = trainings_test([one], [other[:3]], 0.25)
+    assert seeds == pytest.approx(stats.ttest_ind(one, other[:3], equal_var=False).pvalue)
+    assert trainings_test([[0.5]], [[0.6, 0.7]], 0.25) is None
+    assert trainings_test([[0.5], [0.6]], [[0.4], [0.5]], 0.25) is None  # equal differences
+
+
+def test_folds_that_share_training_videos_do_not_pass_for_independent_trainings():
+    """Folds that share most of their training videos, of two experiments that are alike."""
+    rng = np.random.default_rng(8)
+    n_folds, found, naive = 5, 0, 0
+    for _ in range(400):
+        # Each fold trains on 4 of 5 parts, whose luck its accuracy follows.
+        luck = rng.normal(size=(2, n_folds))
+        accuracies = [
+            [[float((of.sum() - of[fold]) / 4 + 0.5 * rng.normal())] for fold in range(n_folds)]
+            for of in luck
+        ]
+        found += trainings_test(*accuracies, 1 / 4) < 0.05
+        naive += trainings_test(*accuracies, 0) < 0.05
+    # The correction is the best known, not exact: 5 % would be right.
+    assert found / 400 < 0.12
+    assert naive > 2 * found
 
 
 def test_calibration_by_hand():

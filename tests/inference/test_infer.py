@@ -72,6 +72,30 @@ def test_the_memory_layout_changes_rounding_only(data: Path, tmp_path: Path):
         assert scores(other[video]) == pytest.approx(scores(one[video]), abs=1e-4)
 
 
+@pytest.mark.parametrize("options", [{}, {"inference_crop": "three"}, {"inference_clips": 2}])
+def test_single_clips_are_counted(data: Path, tmp_path: Path, options: dict[str, Any]):
+    """As they come out of the clips one by one, the views of each taken together."""
+    kept = {"inference_no_average": True, "output_topk": 0, **options}
+    one_by_one = results(data, tmp_path / "clips.json", **kept)
+    results(data, tmp_path / "videos.json", **options)
+    best = [
+        (max(clip["result"], key=lambda item: item["score"])["label"], video.partition("_")[0])
+        for video, clips in one_by_one.items()
+        for clip in clips
+    ]
+    right = sum(label == own for label, own in best)
+    assert 0 < right < len(best)
+    for name in ("clips", "videos"):
+        counts = json.loads((tmp_path / f"{name}.json").read_text())["clips"]
+        assert counts == {"n": len(best), "correct": right}
+
+
+def test_clips_of_classes_that_the_model_does_not_know_are_not_counted(data: Path, tmp_path: Path):
+    write_model(tmp_path / "other.pth", labels=[LABELS[0], "something else"])
+    results(data, tmp_path / "result.json", model=tmp_path / "other.pth")
+    assert json.loads((tmp_path / "result.json").read_text())["clips"]["n"] == 9
+
+
 def scores(result: list[dict[str, Any]]) -> list[float]:
     by_label = {entry["label"]: entry["score"] for entry in result}
     return [by_label[label] for label in LABELS]

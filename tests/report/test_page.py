@@ -19,8 +19,14 @@ CHROMIUM = shutil.which("chromium")
 NASTY = "<img src=x onerror=\"document.title='broken'\">&amp;</script><!--"
 
 
-def runs_on(n: int, labels: list[str], shares: list[float], folder: Path) -> list[Run]:
-    """Runs on the same videos, each right in its share of them."""
+def runs_on(
+    n: int,
+    labels: list[str],
+    shares: list[float],
+    folder: Path,
+    names: list[tuple[str, str, int]] | None = None,
+) -> list[Run]:
+    """Runs on the same videos, each right in its share of them: experiment, split and seed."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, len(labels), n)
     log = folder / "train.log"
@@ -51,8 +57,12 @@ def runs_on(n: int, labels: list[str], shares: list[float], folder: Path) -> lis
             "mean_class_accuracy": accuracy,
         }
         none = Path("none")
-        files = RunFiles(f"run{number}", "01", "val", none, none, none, none, log, log)
-        found.append(Run(files, content, labels, videos, best))
+        name, split, seed = names[number] if names else (f"run{number}", "01", 1)
+        accuracy_file = Path(f"{name}/{split}" if seed == 1 else f"{name}/{split}-seed{seed}", "a")
+        files = RunFiles(
+            *(name, split, "val", accuracy_file, none, none, none, log, log), seed=seed
+        )
+        found.append(Run(files, content, labels, videos, best, n_training=4 * n))
     return found
 
 
@@ -167,13 +177,62 @@ def test_tables_sort_and_are_worked_by_keys(browser: Any, small: Path):
     opened.page.close()
 
 
-def test_two_runs_are_compared(browser: Any, small: Path):
+@pytest.fixture(scope="module")
+def axes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two experiments of three folds and two seeds, and one of the first fold alone."""
+    folder = tmp_path_factory.mktemp("axes")
+    names = [
+        (name, f"fold{fold}of3", seed) for name in "ab" for fold in (1, 2, 3) for seed in (1, 2)
+    ]
+    shares = [0.9, 0.88, 0.88, 0.9, 0.89, 0.9, 0.5, 0.48, 0.49, 0.5, 0.48, 0.5, 0.5]
+    runs = runs_on(120, ["walk", "run"], shares, folder, [*names, ("c", "fold1of3", 1)])
+    training = {
+        **{"experiment": "a", "run": "fold1of3", "seed": 1, "machine": NASTY, "cores": 4},
+        **{"gpus": "A card", "began": "2026-01-01 12:00", "attempts": 2, "seconds": 7300.0},
+        **{"memory_mb": 812, "gpu_memory_mb": 5000, "versions": {}},
+    }
+    provenance = {name: [] for name in ("versions", "code", "machine", "files")}
+    return write(folder, runs, provenance=provenance | {"trainings": [training]})
+
+
+def test_folds_and_seeds_have_mean_spread_and_a_line_each(browser: Any, axes: Path):
+    opened = Opened(browser, axes)
+    label = "Accuracy of the experiments"
+    assert opened.column(label, 0) == ["a", "b", "c"]
+    assert opened.column(label, 1) == ["6", "6", "1"]
+    shown = opened.column("Accuracy of all runs", 3)
+    values = [float(text.removesuffix(" %")) for text in shown[:6]]
+    mean, deviation = np.mean(values), np.std(values, ddof=1)
+    assert opened.column(label, 2)[0] == f"{mean:.1f} % ± {deviation:.1f}"
+    assert opened.column(label, 2)[2] == shown[12]
+    compare = opened.page.locator("#compare")
+    assert "a is better by" in compare.locator("strong").inner_text()
+    assert "on these videos" not in compare.locator("strong").inner_text()
+    assert "mean over 3 splits" in compare.inner_text()
+    assert "Over trainings (6 and 6): p " in compare.inner_text()
+    assert "McNemar:" not in compare.inner_text()  # each video is judged twice
+    votes = opened.column("Videos that only one gets right", 2)
+    assert votes
+    assert {text.partition(" ")[2] for text in votes} == {"of 2 right"}
+    compare.locator("select").select_option(label="a and c")
+    assert "Over trainings" not in compare.inner_text()  # one training does not differ from itself
+    # All runs of an experiment go by one box.
+    lines = opened.page.locator("#training svg").first.locator("polyline")
+    assert lines.count() == 2 * 13
+    opened.page.locator("#training input").first.uncheck()
+    assert lines.count() == 2 * 7
+    assert opened.column("Where the trainings ran", 8) == ["2.0 h"]
+    assert opened.complaints == []
+    opened.page.close()
+
+
+def test_two_experiments_are_compared(browser: Any, small: Path):
     opened = Opened(browser, small)
     compare = opened.page.locator("#compare")
-    assert "run0, 01 is better by" in compare.inner_text()
+    assert "run0 is better by" in compare.inner_text()
     compare.locator("select").select_option(index=2)
     assert "No difference that could not be chance" in compare.inner_text()
-    assert "run1, 01" in compare.inner_text()
+    assert "in run1, " in compare.inner_text()
     # Bold is only what is better than every other run.
     bold = opened.page.locator("#overview td.best")
     assert bold.count() == 1
@@ -215,6 +274,10 @@ def test_many_videos_and_classes_open_at_once(browser: Any, tmp_path: Path):
     # As many runs as a large study has; their statistics take seconds to compute, not to show.
     contents["runs"] = [
         {**contents["runs"][0], "experiment": f"run{number}"} for number in range(50)
+    ]
+    contents["experiments"] = [
+        {**contents["experiments"][0], "name": f"run{number}", "runs": [number]}
+        for number in range(50)
     ]
     write_page(contents, page, title="Large", made="today")
     opened = Opened(browser, page)

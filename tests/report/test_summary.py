@@ -39,7 +39,9 @@ def accuracy_file(tmp_path: Path):
     return write
 
 
-def test_a_row_for_each_evaluation_and_the_mean_of_splits(accuracy_file, tmp_path: Path) -> None:
+def test_a_row_for_each_evaluation_and_mean_and_spread_of_runs(
+    accuracy_file, tmp_path: Path
+) -> None:
     files = [
         accuracy_file("scratch", "01", 0.25),
         accuracy_file("tuned", "01", 0.12345),
@@ -47,12 +49,33 @@ def test_a_row_for_each_evaluation_and_the_mean_of_splits(accuracy_file, tmp_pat
     ]
     write_summary(files, tmp_path / "results/summary.tsv")
     assert (tmp_path / "results/summary.tsv").read_text() == (
-        "experiment\tsplit\tsubset\tlisted\tfound\ttop1\ttop5\tmean_class\ttop1_found\ttop5_found\n"
-        "scratch\t01\tvalidation\t40\t20\t0.2500\t1.0000\t0.1250\t0.5000\t1.0000\n"
-        "scratch\t02\tvalidation\t40\t20\t0.5000\t1.0000\t0.2500\t1.0000\t1.0000\n"
-        "scratch\tmean\tvalidation\t\t\t0.3750\t1.0000\t0.1875\t0.7500\t1.0000\n"
-        "tuned\t01\tvalidation\t40\t20\t0.1235\t1.0000\t0.0617\t0.2469\t1.0000\n"
+        "experiment\tsplit\tsubset\truns\tlisted\tfound\ttop1\ttop5\tmean_class\ttop1_found\ttop5_found\n"
+        "scratch\t01\tvalidation\t\t40\t20\t0.2500\t1.0000\t0.1250\t0.5000\t1.0000\n"
+        "scratch\t02\tvalidation\t\t40\t20\t0.5000\t1.0000\t0.2500\t1.0000\t1.0000\n"
+        "scratch\tmean\tvalidation\t2\t\t\t0.3750\t1.0000\t0.1875\t0.7500\t1.0000\n"
+        "scratch\tstd\tvalidation\t2\t\t\t0.1768\t0.0000\t0.0884\t0.3536\t0.0000\n"
+        "tuned\t01\tvalidation\t\t40\t20\t0.1235\t1.0000\t0.0617\t0.2469\t1.0000\n"
     )
+
+
+def test_a_long_table_has_of_several_runs_mean_and_spread_only(
+    accuracy_file, tmp_path: Path
+) -> None:
+    runs = [f"fold{fold}of5{seed}" for fold in range(1, 6) for seed in ("", "-seed2")]
+    files = [accuracy_file(name, run, 0.5) for name in ("a", "b", "c") for run in runs]
+    write_summary([*files, accuracy_file("alone", "01", 0.5)], tmp_path / "summary.tsv")
+    assert len((tmp_path / "summary.tsv").read_text().splitlines()) == 1 + 3 * 12 + 1
+    rows = [line.split()[:2] for line in format_table(tmp_path / "summary.tsv").splitlines()[1:]]
+    spread = [[name, row] for name in "abc" for row in ("mean", "std")]
+    assert rows == [*spread, ["alone", "01"]]
+
+
+def test_single_clips_have_a_column_where_they_were_counted(accuracy_file, tmp_path: Path) -> None:
+    files = [accuracy_file("a", "01", 0.5, clip_accuracy=0.375, clips=80)]
+    write_summary([*files, accuracy_file("b", "01", 0.5)], tmp_path / "summary.tsv")
+    header, *rows = (tmp_path / "summary.tsv").read_text().splitlines()
+    assert header.endswith("\ttop5_found\tclip_top1")
+    assert [row.split("\t")[-1] for row in rows] == ["0.3750", ""]
 
 
 def test_intervals_come_from_the_videos_and_their_groups(accuracy_file, tmp_path: Path) -> None:
@@ -85,9 +108,9 @@ def test_what_an_evaluation_lacks_stays_empty(accuracy_file, tmp_path: Path) -> 
     write_summary(files, tmp_path / "summary.tsv")
     rows = [line.split("\t") for line in (tmp_path / "summary.tsv").read_text().splitlines()]
     column = {name: [row[i] for row in rows[1:]] for i, name in enumerate(rows[0])}
-    assert column["split"] == ["01", "02", "mean", "01"]
-    assert column["top1_found"] == ["1.0000", "", "", "0.5000"]
-    assert column["top5"] == ["1.0000", "1.0000", "1.0000", ""]
+    assert column["split"] == ["01", "02", "mean", "std", "01"]
+    assert column["top1_found"] == ["1.0000", "", "", "", "0.5000"]
+    assert column["top5"] == ["1.0000", "1.0000", "1.0000", "0.0000", ""]
 
 
 def test_subsets_of_one_experiment_are_kept_apart(accuracy_file, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """The workflow, run for real: what it makes, runs again, survives and refuses."""
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from running import r3d
+from tensorboard.program import TensorBoard
 
 from r3d.frames.ffmpeg import ffmpeg_binary
 
@@ -151,6 +156,40 @@ def test_a_second_run_has_nothing_to_do_and_is_quick(done: Workspace):
     assert time.monotonic() - started < 10
 
 
+def test_the_commands_of_docs_report(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
+    page = (ROOT / "docs/report.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    (\w\S+ .*?)(?:  +#.*)?$", page, re.M)
+    commands = [shlex.split(line) for line in lines]
+    assert [command[0] for command in commands] == [
+        *("snakemake", "xdg-open", "r3d", "r3d", "tensorboard", "snakemake")
+    ]
+    monkeypatch.chdir(workspace.folder)
+    said = []
+    for program, *arguments in commands:
+        match program:
+            case "snakemake":
+                said.append(workspace.run(*(a for a in arguments if a not in ("--cores", "8"))))
+            case "xdg-open":
+                assert Path(*arguments).is_file()
+            case "r3d":
+                done = r3d(workspace.folder, *arguments, "--configfile", "config.yaml")
+                assert done.returncode == 0, done.stderr
+                said.append(done.stdout + done.stderr)
+            case "tensorboard":
+                server = TensorBoard()
+                server.configure(argv=[program, *arguments])
+                # By experiment and split, in the folders of the trainings.
+                assert (Path(server.flags.logdir) / "base/01").is_dir()
+    nothing, status, curves, report = said
+    assert "Nothing to be done" in nothing
+    assert "base/01   finished, epoch 2.0 of 2" in status
+    assert "results/status" in curves
+    assert Path("results/status/base_01.svg").is_file()
+    assert "Report created" in report
+    with zipfile.ZipFile("results/report.zip") as archive:
+        assert any(name.endswith("/index.html") for name in archive.namelist())
+
+
 def test_a_new_learning_rate_trains_again_and_extracts_nothing(workspace: Workspace):
     workspace.configure(changed(learning_rate=0.005))
     jobs = workspace.jobs("-n")
@@ -173,6 +212,26 @@ def test_another_inference_option_does_not_train_again(workspace: Workspace):
     jobs = workspace.jobs("-n")
     assert jobs["infer_subset"] == 3
     assert "train_model" not in jobs
+
+
+def test_more_seeds_train_only_what_is_new(workspace: Workspace):
+    config = {**TINY, "experiments": {**TINY["experiments"], "base": {"seeds": [1, 2, 3]}}}
+    workspace.configure(config)
+    jobs = workspace.jobs("-n")
+    assert jobs["train_model"] == jobs["plot_curves"] == 2
+    # The control is applied to each of the models; what is tuned starts from the one it had.
+    assert jobs["infer_subset"] == jobs["evaluate_subset"] == 4
+    assert not {"list_split", "shard_videos", "extract_shard", "annotate_split"} & set(jobs)
+
+
+def test_folds_need_lists_and_annotations_of_their_own_only(workspace: Workspace):
+    config = {**TINY, "experiments": {**TINY["experiments"], "base": {"folds": 2}}}
+    workspace.configure(config)
+    jobs = workspace.jobs("-n")
+    assert jobs["list_split"] == jobs["annotate_split"] == 2
+    assert jobs["train_model"] == 4  # of base, and of what is tuned from it
+    assert jobs["infer_subset"] == 6
+    assert not {"shard_videos", "extract_shard", "gather_ledger"} & set(jobs)
 
 
 def test_a_new_video_in_the_list_extracts_its_shard_only(workspace: Workspace):

@@ -23,6 +23,7 @@ with job(snakemake.log[0]):
         Path(snakemake.output[0]),
         ledgers=dict(zip(params.datasets, map(Path, given.ledgers), strict=True)),
         benchmarks=Path(params.benchmarks),
+        logs=Path(params.logs),
         files={
             "list": list(map(Path, given.lists)),
             "annotation": list(map(Path, given.annotations)),

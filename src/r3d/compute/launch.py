@@ -19,16 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from r3d.compute.device import need_gpus, own_gpus
+from r3d.compute.record import recorded
 from r3d.config.options import Resources
 from r3d.errors import InputError
 from r3d.workflow.jobs import job
 
 _JOIN_SECONDS = 600  # between the first node that is ready and the last
+
+# Arguments that say how a function runs, and not what it does.
+_HOW = ("run", "n_cores", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ def launch(
 ) -> None:
     """Call a function in this process, or in several that find each other by `join_world`.
 
+    Where it has run is noted beside the log (`r3d.compute.record`).
+
     Args:
         function: a function of a module; its arguments are pickled.
         resources: how many nodes and processes.
@@ -69,9 +76,33 @@ def launch(
         own_gpus(max(per_node, resources.gpus), f"resources.{option}")
         need_gpus(resources.gpus, "resources.gpus")
     arguments["n_cores"] = max(1, n_cores // per_node)
-    if resources.nodes * per_node == 1:
-        function(**arguments)
-        return
+    work = {name: value for name, value in arguments.items() if name not in _HOW}
+    asked = resources.gpus if _uses_gpus(arguments) else 0
+    with recorded(log, work, cores=n_cores * resources.nodes, on_gpus=lambda: _on_gpus(asked)):
+        if resources.nodes * per_node == 1:
+            function(**arguments)
+        else:
+            _run_processes(function, arguments, resources, log, n_cores)
+
+
+def _on_gpus(asked: int) -> dict[str, Any]:
+    """The GPUs of this machine that were used, and the most memory of this process on its own."""
+    if not torch.cuda.is_initialized() and not (asked and torch.cuda.is_available()):
+        return {}
+    names = [torch.cuda.get_device_name(number) for number in range(max(1, asked))]
+    megabytes = round(torch.cuda.max_memory_allocated() / 2**20)
+    return {"gpus": names, "gpu_memory_mb": megabytes or None}
+
+
+def _run_processes(
+    function: Callable[..., None],
+    arguments: dict[str, Any],
+    resources: Resources,
+    log: str | Path,
+    n_cores: int,
+) -> None:
+    """Run a function in processes on one node or several."""
+    per_node = resources.processes_per_node
     one_node = resources.nodes == 1
     work = _Work(
         function=function,

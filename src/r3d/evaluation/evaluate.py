@@ -10,8 +10,6 @@ or wrong can be only what it knows: the others are left out, and counted.
 
 import json
 import logging
-import math
-import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from r3d.annotations.format import UNREADABLE, classes_of, is_number, label_of, load_annotation
+from r3d.annotations.format import UNREADABLE, classes_of, label_of, load_annotation
+from r3d.annotations.results import ClipCounts, read_result
 from r3d.errors import InputError
 from r3d.evaluation.challenge import avg_hit_at_k, hit_at_k, mean_average_precision
-from r3d.files import AnyPath, atomic_path, read_json
+from r3d.files import AnyPath, atomic_path
 from r3d.lists import subset_name
 from r3d.tables import write_table
 
@@ -58,6 +57,8 @@ class Evaluation:
         count nowhere else.
     unlisted: results of videos that the subset does not list; they count nowhere else.
     challenge: only for an ActivityNet annotation.
+    clips: how many single clips are right, where the result says it; not for ActivityNet, of whose
+        videos many clips show nothing of their class.
     """
 
     subset: str
@@ -69,6 +70,7 @@ class Evaluation:
     left_out: int
     unlisted: int
     challenge: ChallengeScores | None
+    clips: ClipCounts | None = None
 
     def accuracy(self, k: int) -> float | None:
         """Top-k accuracy over the listed videos: one without a result is wrong.
@@ -127,6 +129,9 @@ class Evaluation:
             "accuracy_found": {k: self.accuracy_found(k) for k in self.correct},
             "mean_class_accuracy": self.mean_class_accuracy(),
         }
+        if self.clips and self.clips.n:
+            summary["clips"] = self.clips.n
+            summary["clip_accuracy"] = self.clips.correct / self.clips.n
         if self.challenge:
             summary["mean_average_precision"] = self.challenge.mean_average_precision
             summary["hit"] = self.challenge.hit
@@ -178,7 +183,7 @@ def evaluate(
     if not ks or ks[0] < 1:
         raise InputError(f"top-k accuracy: k is {ks[0] if ks else 'missing'}; accepted: 1 or more")
     annotated, own_labels, is_activitynet = _read_truth(annotation, subset_name(subset))
-    labels, ranking = read_result(result, annotated, largest_k=ks[-1])
+    labels, ranking, clips = read_result(result, annotated, largest_k=ks[-1])
     found_videos = own_labels.keys() & ranking.keys()
     if ranking and not found_videos:
         raise InputError(
@@ -225,6 +230,7 @@ def evaluate(
         left_out=left_out,
         unlisted=len(ranking) - len(found_videos),
         challenge=challenge,
+        clips=None if is_activitynet else clips,
     )
 
 
@@ -270,72 +276,6 @@ def _among(own_labels: dict[str, list[str]], labels: list[str]) -> dict[str, lis
     known = set(labels)
     kept = {video: [name for name in own if name in known] for video, own in own_labels.items()}
     return {video: own for video, own in kept.items() if own}
-
-
-def read_result(
-    path: Path, annotated: list[str], *, largest_k: int
-) -> tuple[list[str], dict[str, list[tuple[str, float]]]]:
-    """The classes of a result JSON, and the scored ones of each video, best first.
-
-    Args:
-        annotated: the classes of the annotation, in whose order they are given if they are the
-            same, or if the file does not state its own.
-        largest_k: how many of each video are needed.
-    """
-    data = read_json(path)
-    if not isinstance(data, dict) or not isinstance(data.get("results"), dict):
-        raise InputError(f"{path}: no result JSON; expected an object with 'results'")
-    labels = annotated
-    if "labels" in data:
-        stated = classes_of(data, path)
-        labels = annotated if sorted(stated) == sorted(annotated) else stated
-    known = set(labels)
-    ranking = {}
-    for video, entry in data["results"].items():
-        try:
-            clips = [clip["result"] for clip in entry] if _has_segments(entry) else [entry]
-            scores = [
-                {_text(item["label"]): _score(item["score"]) for item in clip} for clip in clips
-            ]
-        except UNREADABLE as error:
-            raise InputError(
-                f"{path}: result of {video!r} is not as expected: {type(error).__name__} {error}"
-            ) from None
-        total: dict[str, float] = {}
-        for clip, clip_scores in zip(clips, scores, strict=True):
-            if len(clip_scores) < len(clip):
-                raise InputError(f"{path}: result of {video!r} holds a class twice; expected once")
-            if len(clip) < min(largest_k, len(labels)):
-                raise InputError(
-                    f"{path}: k is {largest_k}, but the result of {video!r} holds only "
-                    f"{len(clip)} of the {len(labels)} classes; accepted: k up to what is stored "
-                    f"(output_topk of the inference)"
-                )
-            for label, score in clip_scores.items():
-                total[label] = total.get(label, 0.0) + score / len(clips)
-        if not known.issuperset(total):
-            raise InputError(
-                f"{path}: result of {video!r}: {_first_other(total, known)!r} is none of the "
-                f"{len(labels)} classes of the {'model' if 'labels' in data else 'annotation'}"
-            )
-        ranking[video] = sorted(total.items(), key=lambda item: -item[1])
-    return labels, ranking
-
-
-def _has_segments(entry: list[dict[str, Any]]) -> bool:
-    return bool(entry) and "segment" in entry[0]
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a label is no text")
-    return value
-
-
-def _score(value: Any) -> float:
-    if not is_number(value) or not math.isfinite(value):
-        raise ValueError(f"score {reprlib.repr(value)} is no finite number")
-    return float(value)
 
 
 def _first_other(labels: Iterable[str], known: set[str]) -> str:

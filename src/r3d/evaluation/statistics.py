@@ -9,7 +9,6 @@ The distributions are those of `scipy.special`: `scipy.stats` takes longer to im
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import stdev
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -36,6 +35,16 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+class Part(NamedTuple):
+    """The videos of a split: of each a value, as the share of runs that are right, and a group.
+
+    Equal groups in several splits are one group; a video by itself has its own.
+    """
+
+    values: Numbers
+    groups: npt.NDArray[np.object_]
 
 
 def wilson_interval(correct: int, n: int) -> Interval:
@@ -76,17 +85,29 @@ def accuracy_interval(correct: Flags, groups: npt.ArrayLike | None = None) -> In
     return wilson_interval(round(float(correct.mean()) * n_groups), n_groups)
 
 
-def difference_interval(one: Flags, other: Flags, groups: npt.ArrayLike | None = None) -> Interval:
-    """The interval of the difference of two accuracies on the same videos, by paired bootstrap.
+def mean_accuracy_interval(parts: Sequence[Part]) -> Interval:
+    """The interval of the mean of accuracies over splits or folds, by a bootstrap over groups.
+
+    It says how far other videos would lead, with the networks as they are. A group of several
+    splits is drawn for all of them.
 
     Args:
-        one, other: whether each video is right in either experiment.
-        groups: as in `accuracy_interval`; each video is its own group by default.
+        parts: for each split its videos.
     """
-    index = _group_index(groups, len(one))
-    if index is None:
-        index = np.arange(len(one))
-    return _bootstrap(one.astype(float) - other.astype(float), index, lowest=-1.0)
+    interval, n_groups = _bootstrap_parts(parts, lowest=0.0)
+    if interval.low < interval.high or n_groups < 2:
+        return interval
+    mean = float(np.mean([part.values.mean() for part in parts]))
+    return wilson_interval(round(mean * n_groups), n_groups)
+
+
+def difference_interval(parts: Sequence[Part]) -> Interval:
+    """The interval of the mean difference of two accuracies, by a paired bootstrap over groups.
+
+    Args:
+        parts: for each split its videos, whose values are the differences of the two.
+    """
+    return _bootstrap_parts(parts, lowest=-1.0)[0]
 
 
 def mean_class_intervals(
@@ -139,18 +160,71 @@ def mcnemar(one: Flags, other: Flags) -> float:
     return min(1.0, 2 * float(special.bdtr(fewer, n, 0.5)))
 
 
-def mean_interval(values: Sequence[float]) -> Interval | None:
-    """Student's interval of a mean over splits or seeds; None where they do not differ.
+def trainings_interval(values: Sequence[Sequence[float]], test_share: float) -> Interval | None:
+    """The interval of a mean over trainings, from how much they differ; None if that is not known.
 
-    >>> low, high = mean_interval([0.5, 0.6, 0.7])
+    Of several splits or folds: Student's over them, with seeds averaged before, since trainings on
+    one split are not independent of each other. Splits share training videos, so that the
+    differences between them understate the variance; it is corrected as Nadeau and Bengio do
+    (Inference for the generalization error, Machine Learning 2003): its factor is not 1 / k but
+    1 / k + test / train. Of one split: Student's over its seeds; of other videos it says nothing.
+
+    >>> low, high = trainings_interval([[0.5], [0.6], [0.7]], test_share=0.5)
     >>> round(low, 3), round(high, 3)
-    (0.352, 0.848)
+    (0.207, 0.993)
+
+    Args:
+        values: for each split the accuracies of its seeds.
+        test_share: test videos for each training video.
     """
-    if len(set(values)) < 2:
+    found = _student(values, test_share)
+    if found is None:
         return None
-    reach = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * stdev(values)
-    middle, reach = float(np.mean(values)), reach / sqrt(len(values))
-    return Interval(middle - reach, middle + reach)
+    mean, error, freedom = found
+    reach = error * float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return Interval(max(0.0, mean - reach), min(1.0, mean + reach))
+
+
+def trainings_test(
+    one: Sequence[Sequence[float]], other: Sequence[Sequence[float]], test_share: float
+) -> float | None:
+    """The p-value of two experiments being equally good, from how much trainings differ.
+
+    Of several splits: the paired t-test over them, with seeds averaged before, corrected as in
+    `trainings_interval`. Of one split: Welch's t-test over the seeds, which are not pairs. None
+    where trainings are too few to tell, or do not differ.
+
+    Args:
+        one, other: for each split, the same in both, the accuracies of the seeds.
+        test_share: test videos for each training video.
+    """
+    if len(one) > 1:
+        pairs = zip(one, other, strict=True)
+        found = _student([[float(np.mean(a) - np.mean(b))] for a, b in pairs], test_share)
+        if found is None:
+            return None
+        mean, error, freedom = found
+        return float(2 * special.stdtr(freedom, -abs(mean) / error))
+    (here,), (there,) = one, other
+    if min(len(here), len(there)) < 2 or len({*here}) == len({*there}) == 1:
+        return None
+    from scipy import stats
+
+    return float(stats.ttest_ind(here, there, equal_var=False).pvalue)
+
+
+def _student(
+    values: Sequence[Sequence[float]], test_share: float
+) -> tuple[float, float, int] | None:
+    """Mean, its standard error and degrees of freedom; None of one value, or of equal ones."""
+    shared = test_share
+    units = [float(np.mean(of_split)) for of_split in values]
+    if len(values) == 1:
+        units, shared = list(values[0]), 0.0
+    if len(set(units)) < 2:
+        return None
+    error = float(np.std(units, ddof=1) * np.sqrt(1 / len(units) + shared))
+    return float(np.mean(units)), error, len(units) - 1
 
 
 @dataclass(frozen=True)
@@ -215,6 +289,30 @@ def _bootstrap(values: Numbers, index: npt.NDArray[np.int64], lowest: float) -> 
     rng = np.random.default_rng(0)
     times = rng.multinomial(int(numbers.sum()), numbers / numbers.sum(), size=_DRAWS)
     return _percentiles((times @ sums) / (times @ sizes))
+
+
+def _bootstrap_parts(parts: Sequence[Part], lowest: float) -> tuple[Interval, int]:
+    """The percentile interval of the mean over splits of means over videos; how many groups.
+
+    Whole groups are drawn anew. A split of which none is drawn does not count in that draw.
+    """
+    names, index = np.unique(np.concatenate([part.groups for part in parts]), return_inverse=True)
+    n_groups = len(names)
+    if n_groups < 2:
+        return Interval(lowest, 1.0), n_groups
+    own = np.split(index.reshape(-1), np.cumsum([len(part.groups) for part in parts])[:-1])
+    counts = [
+        np.bincount(places, weights=weights, minlength=n_groups)
+        for part, places in zip(parts, own, strict=True)
+        for weights in (part.values, np.ones(len(places)))
+    ]
+    # Groups that are alike in all splits are the same to it: how often each kind is drawn counts.
+    kinds, numbers = np.unique(np.round(counts, 9).T, axis=0, return_counts=True)
+    rng = np.random.default_rng(0)
+    times = rng.multinomial(n_groups, numbers / n_groups, size=_DRAWS)
+    sums, sizes = times @ kinds[:, ::2], times @ kinds[:, 1::2]
+    sizes[sizes == 0] = np.nan
+    return _percentiles(np.nanmean(sums / sizes, axis=1)), n_groups
 
 
 def _percentiles(means: Numbers) -> Interval:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from r3d.annotations.format import classes_of, load_annotation
 from r3d.annotations.reading import read_annotation
+from r3d.annotations.results import read_result
 from r3d.errors import InputError
-from r3d.evaluation.evaluate import read_result
 from r3d.frames.ledger import USED
 from r3d.lists import load_list, subset_name
 from r3d.lists.sources import recordings, sources_of
@@ -64,7 +64,7 @@ def write_videos(
     )
     videos = videos.sort_values("id", ignore_index=True)
     known = _read_annotation(annotation)
-    labels, ranking = read_result(result, known.labels, largest_k=1)
+    labels, ranking, _ = read_result(result, known.labels, largest_k=1)
     ids, status = videos["id"], videos["status"]
     applied = videos["subset"] == subset_name(subset)
     training = (videos["subset"] == "training") & trained

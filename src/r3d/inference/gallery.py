@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from r3d.annotations.results import read_result
 from r3d.config.options import InferenceOptions, RunOptions
-from r3d.files import AnyPath, atomic_path, read_json
+from r3d.files import AnyPath, atomic_path
 from r3d.frames.layouts import FileType
 from r3d.inference.applied import Application, open_application, without_int8
 from r3d.models.base import VideoModel, head_of
@@ -154,11 +155,11 @@ def choose_videos(result: Path, videos: Path) -> list[Chosen]:
         result: a result JSON.
         videos: the table of what became of the videos.
     """
-    results = read_json(result)["results"]
+    results = read_result(result, None, largest_k=1).ranking
     table = read_columns(videos, ("id", "label", "correct"))
     rows = []
     for name, label, correct in table.itertuples(index=False, name=None):
-        if correct and (best := _best(results.get(name, []))):
+        if correct and (best := results.get(name, [])):
             rows.append((name, label, correct == "yes", best))
     rng = np.random.default_rng(1)
     by_score = sorted(rows, key=lambda row: -row[3][0][1])
@@ -172,16 +173,6 @@ def choose_videos(result: Path, videos: Path) -> list[Chosen]:
         new = [row for row in order if row[0] not in chosen][:PER_KIND]
         chosen |= {name: Chosen(name, kind, label, best[:5]) for name, label, _, best in new}
     return list(chosen.values())
-
-
-def _best(entry: list[dict]) -> Best:
-    """The classes of a video's result, averaged over its clips where it has them one by one."""
-    parts = [part["result"] for part in entry] if entry and "segment" in entry[0] else [entry]
-    total: dict[str, float] = {}
-    for part in parts:
-        for item in part:
-            total[item["label"]] = total.get(item["label"], 0.0) + item["score"] / len(parts)
-    return sorted(total.items(), key=lambda pair: -pair[1])
 
 
 def _looks(applied: Application, chosen: dict[str, Chosen]) -> Iterator[tuple[int, _Look]]:

@@ -6,7 +6,7 @@ and however many there are.
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from r3d.errors import InputError
 from r3d.files import AnyPath, atomic_path
 from r3d.frames.layouts import FileType
 from r3d.inference.applied import ViewScore, open_application
+from r3d.inference.clipcounts import ClipCounter
 from r3d.obstacles import need_writable
 
 _DEFAULT_RUN = RunOptions()
@@ -41,11 +42,13 @@ def infer(
 ) -> None:
     """Write the result JSON of a network on a subset of an annotation.
 
-        {"labels": [...], "results": {<id>: [{"label": ..., "score": ...}, ...]}}
+        {"labels": [...], "results": {<id>: [{"label": ..., "score": ...}, ...]},
+         "clips": {"n": ..., "correct": ...}}
 
     with the classes of the network, be they those of the annotation or others, and the
     `output_topk` best ones of each video, scored by the softmax averaged over its clips; with
     `inference_no_average` `{<id>: [{"segment": [begin, end], "result": [...]}, ...]}`.
+    Of single clips it has the number, and how many are right.
 
     Network, size and length of the clips and normalisation come from the checkpoint; of the options
     those count that are given, and what differs from the training is logged.
@@ -92,12 +95,13 @@ def infer(
     ) as applied:
         labels, options, world = applied.labels, applied.loaded.options, applied.world
         k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)
+        counter = ClipCounter(applied.samples, labels)
         rows = applied.model.scores(applied.batches())
         results = (
             (
                 name := str(applied.samples.ids[video]),
                 _result(
-                    _finite(views, applied.loaded.file, name),
+                    counter.counted(_finite(views, applied.loaded.file, name)),
                     labels,
                     k,
                     options.inference_no_average,
@@ -108,8 +112,14 @@ def infer(
         lines = (f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results)
         if not world.is_main:
             world.send_lines(lines)
+            counter.totals(world, applied.model.device)
             return
-        n_videos = _write_results(output, labels, chain(lines, world.receive_lines()))
+        n_videos = _write_results(
+            output,
+            labels,
+            chain(lines, world.receive_lines()),
+            lambda: counter.totals(world, applied.model.device),
+        )
         _log.info(
             "%s: the %d most likely of %d classes of %d videos, computed by %s",
             *(output, k, len(labels), n_videos, applied.model.engine.name),
@@ -166,8 +176,10 @@ def best_classes(scores: Tensor, labels: list[str], k: int) -> list[dict[str, An
     return [{"label": labels[index], "score": score} for index, score in best]
 
 
-def _write_results(output: AnyPath, labels: list[str], results: Iterable[str]) -> int:
-    """Write the results as they come, one line a video; how many there are."""
+def _write_results(
+    output: AnyPath, labels: list[str], results: Iterable[str], clips: Callable[[], dict[str, int]]
+) -> int:
+    """Write the results as they come, one line a video, and then `clips`; how many there are."""
     n_results = 0
     with atomic_path(output) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(f'{{"labels": {json.dumps(labels)},\n"results": {{')
@@ -176,5 +188,5 @@ def _write_results(output: AnyPath, labels: list[str], results: Iterable[str]) -
             file.write(separator + result)
             separator = ",\n"
             n_results += 1
-        file.write("\n}}\n")
+        file.write(f'\n}},\n"clips": {json.dumps(clips())}}}\n')
     return n_results

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from r3d.compute.record import read_record, record_of
 from r3d.errors import InputError
 from r3d.evaluation.videos import STAGES
 from r3d.frames.ledger import USED
+from r3d.report.runs import RunFiles
 from r3d.tables import read_columns
 
 _MOST_REASONS = 40
@@ -77,12 +79,8 @@ def steps_account(benchmarks: Path) -> list[dict[str, Any]]:
         files = sorted(rule.rglob("*.tsv")) if rule.is_dir() else [rule]
         seconds, memory = [], []
         for file in files:
-            try:
-                table = read_columns(file, ("s", "max_rss"))
-            except InputError:
-                continue  # one that a killed job left half
-            seconds += pd.to_numeric(table["s"], errors="coerce").dropna().tolist()
-            memory += pd.to_numeric(table["max_rss"], errors="coerce").dropna().tolist()
+            seconds += _column(file, "s")
+            memory += _column(file, "max_rss")
         if seconds:
             rows.append(
                 {
@@ -96,9 +94,65 @@ def steps_account(benchmarks: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def provenance(
-    files: Mapping[str, Sequence[Path]], code: Mapping[str, str]
-) -> dict[str, list[list[str]]]:
+def trainings_account(
+    runs: Sequence[RunFiles], logs: Path, benchmarks: Path | None
+) -> list[dict[str, Any]]:
+    """Where each training ran, how long and with how much memory, as far as it was noted.
+
+    Args:
+        logs: folder of the logs, beside which steps note it (`r3d.compute.record`).
+        benchmarks: folder of Snakemake's benchmark files, which count all processes of a job.
+    """
+    rows = []
+    for run in runs:
+        attempts = read_record(record_of(logs / f"train_model/{run.experiment}_{run.name}.log"))
+        if run.train_log is None or not attempts:
+            continue
+        last = attempts[-1]
+        memory = [attempt.get("memory_mb") for attempt in attempts]
+        if benchmarks:
+            benchmark = benchmarks / f"train_model/{run.experiment}_{run.name}.tsv"
+            memory += _column(benchmark, "max_rss")
+        rows.append(
+            {
+                "experiment": run.experiment,
+                "run": run.name,
+                "seed": run.seed,
+                "machine": "; ".join(dict.fromkeys(str(one["machine"]) for one in attempts)),
+                "gpus": ", ".join(map(str, last.get("gpus", []))),
+                "cores": last.get("cores"),
+                "began": str(attempts[0].get("began", ""))[:16].replace("T", " "),
+                "attempts": len(attempts),
+                "seconds": round(sum(one.get("seconds") or 0 for one in attempts), 1),
+                "memory_mb": max(map(round, filter(None, memory)), default=None),
+                "gpu_memory_mb": max(
+                    filter(None, (one.get("gpu_memory_mb") for one in attempts)), default=None
+                ),
+                "versions": dict(last.get("versions", {})),
+            }
+        )
+    return rows
+
+
+def training_versions(trainings: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Each package that trainings ran with, and its version, or versions, there."""
+    found: dict[str, dict[str, None]] = {}
+    for training in trainings:
+        for package, number in training["versions"].items():
+            found.setdefault(str(package), {})[str(number)] = None
+    return [[package, ", ".join(numbers)] for package, numbers in found.items()]
+
+
+def _column(benchmark: Path, name: str) -> list[float]:
+    """The numbers of a column; none of a file that is not there, or that a killed job left half."""
+    try:
+        values = pd.to_numeric(read_columns(benchmark, (name,))[name], errors="coerce")
+    except InputError:
+        return []
+    return [float(value) for value in values.dropna()]
+
+
+def provenance(files: Mapping[str, Sequence[Path]], code: Mapping[str, str]) -> dict[str, Any]:
     """Versions, machine, and digests of the files that the numbers rest on.
 
     Args:

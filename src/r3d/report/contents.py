@@ -1,7 +1,7 @@
 """What the report says, as plain values: the numbers are found here, the page only shows them."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,9 @@ from r3d.evaluation.statistics import (
     Interval,
     accuracy_interval,
     calibration,
-    difference_interval,
-    mcnemar,
     mean_class_intervals,
-    mean_interval,
 )
+from r3d.report.experiments import experiments_of, pairs_of
 from r3d.report.runs import Run, same_videos
 from r3d.tables import read_columns
 
@@ -27,9 +25,10 @@ _MOST_POINTS = 400
 
 
 def contents_of(runs: Sequence[Run]) -> dict[str, Any]:
-    """All that the page shows of runs: `sets` of videos, `runs` on them, `means` and `pairs`.
+    """All that the page shows of runs: `sets` of videos, `runs` on them, `experiments`, `pairs`.
 
-    A run names its set of videos by its number. Numbers of each video are packed (`_packed`).
+    Runs, sets and experiments are named by their numbers: a run names its set, an experiment its
+    runs, a pair its two experiments. Numbers of each video are packed (`_packed`).
     """
     sets = same_videos(runs)
     shown: dict[int, dict[str, Any]] = {}
@@ -39,11 +38,13 @@ def contents_of(runs: Sequence[Run]) -> dict[str, Any]:
         intervals = mean_class_intervals(right, np.maximum(first.truth, 0), first.groups)
         for member, interval in zip(members, intervals, strict=True):
             shown[member] = _run(runs[member], number, interval)
+    of_runs = [shown[number] for number in range(len(runs))]
+    experiments = experiments_of(runs, of_runs)
     return {
         "sets": [_set(runs[members[0]]) for members in sets],
-        "runs": [shown[number] for number in range(len(runs))],
-        "means": _means(runs),
-        "pairs": [pair for members in sets for pair in _pairs(runs, members)],
+        "runs": of_runs,
+        "experiments": experiments,
+        "pairs": list(pairs_of(runs, of_runs, experiments)),
     }
 
 
@@ -88,6 +89,8 @@ def _run(run: Run, video_set: int, mean_class: Interval) -> dict[str, Any]:
     return {
         "experiment": run.files.experiment,
         "split": run.files.split,
+        "seed": run.files.seed,
+        "run": run.files.name,
         "set": video_set,
         "listed": len(found),
         "found": int(found.sum()),
@@ -96,7 +99,7 @@ def _run(run: Run, video_set: int, mean_class: Interval) -> dict[str, Any]:
             "value": run.accuracy["mean_class_accuracy"],
             "interval": mean_class,
         },
-        "clip_accuracy": _clip_accuracy(run),
+        "clip_accuracy": run.accuracy.get("clip_accuracy"),
         "predicted": _packed(run.predicted, np.int32 if len(run.labels) > 2**15 else np.int16),
         "score": _packed(np.round(run.score * 65535), np.uint16),
         "rank": _packed(_ranks(run, correct), np.uint8),
@@ -121,51 +124,6 @@ def _ranks(run: Run, correct: Flags) -> list[int]:
     return ranks
 
 
-def _means(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Of each experiment with several splits, the mean of each accuracy and its spread."""
-    experiments: dict[str, list[Run]] = {}
-    for run in runs:
-        experiments.setdefault(run.files.experiment, []).append(run)
-    return [
-        {
-            "experiment": name,
-            "n": len(parts),
-            "top": {
-                k: _mean([part.accuracy["accuracy"][k] for part in parts])
-                for k in parts[0].accuracy["accuracy"]
-                if all(k in part.accuracy["accuracy"] for part in parts)
-            },
-            "mean_class": _mean([part.accuracy["mean_class_accuracy"] for part in parts]),
-        }
-        for name, parts in experiments.items()
-        if len(parts) > 1
-    ]
-
-
-def _mean(values: list[float]) -> dict[str, Any]:
-    return {
-        "value": float(np.mean(values)),
-        "deviation": float(np.std(values, ddof=1)),
-        "interval": mean_interval(values),
-    }
-
-
-def _pairs(runs: Sequence[Run], members: Sequence[int]) -> Iterable[dict[str, Any]]:
-    """Each two runs on the same videos: which is better, and whether that can be chance."""
-    correct = {number: runs[number].correct(1) for number in members}
-    for place, one in enumerate(members):
-        for other in members[place + 1 :]:
-            here, there = correct[one], correct[other]
-            interval: Interval = difference_interval(here, there, runs[one].groups)
-            yield {
-                "runs": [one, other],
-                "difference": float(here.mean() - there.mean()),
-                "interval": interval,
-                "p": mcnemar(here, there),
-                "alone": [int((here & ~there).sum()), int((there & ~here).sum())],
-            }
-
-
 def _curves(run: Run) -> dict[str, list[float]] | None:
     """The logs of a training, a list for each curve; None if the run has no training."""
     if run.files.train_log is None or run.files.val_log is None:
@@ -186,14 +144,6 @@ def _speed(log: Path | None) -> dict[str, float] | None:
     if not seconds:
         return None
     return {"clips_per_second": clips / seconds, "waiting": waiting / seconds, "seconds": seconds}
-
-
-def _clip_accuracy(run: Run) -> float | None:
-    """Of single clips of the validation videos, as the training last measured it."""
-    if run.files.val_log is None or run.files.subset != "val":
-        return None
-    accuracies = read_columns(run.files.val_log, ("acc",))["acc"]
-    return float(accuracies.iloc[-1]) if len(accuracies) else None
 
 
 def _log(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -10,7 +10,14 @@ import yaml
 
 from r3d.files import read_json
 from r3d.obstacles import need_writable, writing
-from r3d.report.accounts import dataset_account, flow, provenance, steps_account
+from r3d.report.accounts import (
+    dataset_account,
+    flow,
+    provenance,
+    steps_account,
+    training_versions,
+    trainings_account,
+)
 from r3d.report.contents import contents_of
 from r3d.report.pages import write_page
 from r3d.report.runs import Run, RunFiles, read_run
@@ -24,6 +31,7 @@ def write_report(
     *,
     ledgers: Mapping[str, Path],
     benchmarks: Path | None = None,
+    logs: Path | None = None,
     files: Mapping[str, Sequence[Path]] | None = None,
     code: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
@@ -35,6 +43,7 @@ def write_report(
         runs: the runs whose videos have labels.
         ledgers: the ledger of each data set, by its name.
         benchmarks: folder of Snakemake's benchmark files.
+        logs: folder of the logs, beside which steps note where they ran.
         files: what the numbers rest on, by what it is: its digests are shown.
         code: the version of the code of each step.
         config: what is set, without what is at its default.
@@ -51,6 +60,12 @@ def write_report(
     contents["datasets"] = [dataset_account(name, ledger) for name, ledger in ledgers.items()]
     contents["steps"] = steps_account(benchmarks) if benchmarks else []
     contents["provenance"] = provenance(files or {}, code or {})
+    if logs is not None:
+        trainings = trainings_account(runs, logs, benchmarks)
+        contents["provenance"] |= {
+            "trainings": trainings,
+            "training_versions": training_versions(trainings),
+        }
     if config:
         contents["config"] = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
     made = f"made {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from r3d.evaluation.evaluate import read_result
+from r3d.annotations.results import read_result
 from r3d.evaluation.statistics import Flags
 from r3d.files import read_json
 from r3d.tables import read_columns
@@ -18,8 +18,10 @@ from r3d.tables import read_columns
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where the files of one run are.
+    """Where the files of one run are, and which run it is.
 
+    split: its split, or the fold of a cross-validation.
+    seed: of its training; None where nothing says it.
     accuracy, videos, result, confusion: of the subset that the model was applied to.
     train_log, val_log, speed_log: of its training; None where the model is another experiment's.
     gallery: folder of `r3d.inference.gallery`, if there is one.
@@ -32,21 +34,28 @@ class RunFiles:
     videos: Path
     result: Path
     confusion: Path
-    train_log: Path | None
-    val_log: Path | None
+    train_log: Path | None = None
+    val_log: Path | None = None
     speed_log: Path | None = None
     gallery: Path | None = None
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The run as folders are called (`r3d.config.config.Config.runs`)."""
+        return self.accuracy.parent.name
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """An experiment on a split, applied to a subset of videos with labels.
+    """An experiment on a split with a seed, applied to a subset of videos with labels.
 
     files: where all of it was read.
     accuracy: the content of the accuracy file.
     labels: the classes.
     videos: a row for each listed video of the subset: id, label, status, reason and group.
     best: for each of them the best classes and their scores, none where there is no result.
+    n_training: how many videos the split has for training.
     """
 
     files: RunFiles
@@ -54,10 +63,7 @@ class Run:
     labels: list[str]
     videos: pd.DataFrame
     best: list[list[tuple[str, float]]]
-
-    @property
-    def name(self) -> str:
-        return f"{self.files.experiment}/{self.files.split}"
+    n_training: int = 0
 
     @cached_property
     def truth(self) -> npt.NDArray[np.int64]:
@@ -81,10 +87,15 @@ class Run:
         return self.predicted >= 0
 
     @cached_property
-    def groups(self) -> npt.NDArray[np.int64]:
-        """A number for what each video was cut from; one that does not tell has its own."""
+    def group_names(self) -> npt.NDArray[np.object_]:
+        """What each video was cut from; one that does not tell has its own."""
         group, own = self.videos["group"], "\n" + self.videos["id"]
-        return pd.factorize(group.where(group != "", own))[0].astype(np.int64)
+        return group.where(group != "", own).to_numpy(object)
+
+    @cached_property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """The same, as numbers."""
+        return pd.factorize(self.group_names)[0].astype(np.int64)
 
     def correct(self, k: int) -> Flags:
         """Whether the class of each video is among the k best."""
@@ -102,16 +113,17 @@ def read_run(files: RunFiles) -> Run | None:
     """
     accuracy = read_json(files.accuracy)
     ks = [int(k) for k in accuracy["accuracy"]]
-    columns = ("id", "label", "correct", "status", "reason", "group")
+    columns = ("id", "label", "subset", "correct", "status", "reason", "group")
     videos = read_columns(files.videos, columns)
+    n_training = int((videos["subset"] == "training").sum())
     # Only videos of the subset that the model was applied to, and with a label, are right or wrong.
     videos = videos[videos["correct"] != ""].reset_index(drop=True)
     if videos.empty:
         return None
     classes = read_columns(files.confusion, ("class",))["class"].tolist()
-    labels, ranking = read_result(files.result, classes, largest_k=max(ks))
+    labels, ranking, _ = read_result(files.result, classes, largest_k=max(ks))
     best = [ranking.get(video, [])[: max(ks)] for video in videos["id"]]
-    return Run(files, accuracy, labels, videos, best)
+    return Run(files, accuracy, labels, videos, best, n_training)
 
 
 def same_videos(runs: Sequence[Run]) -> list[list[int]]:

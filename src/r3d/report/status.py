@@ -69,7 +69,7 @@ def stages(config: Config) -> list[Stage]:
     files = {
         "lists": [results / f"datasets/{name}/lists/{split}.tsv" for name, split in splits],
         "shards of frames": shards,
-        "annotations": [Path(config.annotation(name, split)) for name, split in splits],
+        "annotations": _annotations(config),
         "results": [run.with_suffix(".json") for run in runs],
         "accuracies": [run.with_suffix(".accuracy.json") for run in runs],
     }
@@ -77,6 +77,17 @@ def stages(config: Config) -> list[Stage]:
         Stage(name, sum(path.is_file() for path in paths), len(paths))
         for name, paths in files.items()
     ]
+
+
+def _annotations(config: Config) -> list[Path]:
+    """Those that experiments are about, and what is merged for them."""
+    about: dict[tuple[str, str], None] = {}
+    for name, experiment in config.experiments.items():
+        for part in config.merged.get(experiment.dataset, ()):
+            about[part, config.datasets[part].all_splits[0]] = None
+        for split in config.experiment_splits(name):
+            about[experiment.dataset, split] = None
+    return [Path(config.annotation(name, split)) for name, split in about]
 
 
 def trainings(config: Config) -> list[TrainingStatus]:

@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Sequence
 from math import isclose
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
@@ -16,13 +17,14 @@ from r3d.tables import read_columns, write_table
 
 _log = logging.getLogger(__name__)
 
-MEAN = "mean"
-"""What stands for the split in the row of the mean over the splits of an experiment."""
+MEAN, DEVIATION = "mean", "std"
+"""What stands for the split in the rows of mean and spread over the runs of an experiment."""
 
 _KEY = ("experiment", "split", "subset")
 _COUNTS = ("listed", "found", "left_out")
 _BOUNDS = ("top1_low", "top1_high")
 _MOST_VIDEOS = 1 << 40
+_MOST_ROWS = 24
 
 
 def write_summary(
@@ -30,14 +32,18 @@ def write_summary(
 ) -> None:
     """Write the table of the evaluations, a row each.
 
-    Columns: experiment, split, subset, listed and found (numbers of videos), where there are any
-    left_out (videos without a label that the model knows, which count nowhere), top<k> for each k
-    over the listed videos as the reference counts, after top1 the bounds of its 95 % interval
-    (`r3d.evaluation.statistics`), mean_class (top 1), top<k>_found over the videos with a result,
-    and where there is one of ActivityNet map, hit<k> (a video of several classes has a hit if any
-    of them is among the k best) and avg_hit<k> (the part of them that is). A value that an
-    evaluation does not have is "". An experiment with several splits has one more row, "mean", with
-    the means of those values that every split has; its counts are "".
+    Columns: experiment, split (of a run with another seed than `manual_seed` with that behind it,
+    as in the names of folders), subset, where experiments have several runs their number, listed
+    and found (numbers of videos), where there are any left_out (videos without a label that the
+    model knows, which count nowhere), top<k> for each k over the listed videos as the reference
+    counts, after top1 the bounds of its 95 % interval (`r3d.evaluation.statistics`), mean_class
+    (top 1), top<k>_found over the videos with a result, clip_top1 over single clips of the videos
+    with a result, where inference has counted them, and where there is one of ActivityNet map,
+    hit<k> (a video of several classes has a hit if any of them is among the k best) and avg_hit<k>
+    (the part of them that is). A value that an evaluation does not have is "". An experiment with
+    several runs, of splits, folds or seeds, has two more rows, "mean" and "std", with mean and
+    standard deviation (n - 1) of those values that every run has; their counts and intervals are ""
+    (the report has intervals of means).
 
     Args:
         evaluations: accuracy files of `r3d.evaluation.evaluate.Evaluation.save`.
@@ -62,7 +68,7 @@ def write_summary(
     for splits in experiments.values():
         rows += splits.values()
         if len(splits) > 1:
-            rows.append(_mean_row(list(splits.values())))
+            rows += _spread_rows(list(splits.values()))
     columns = _columns(rows)
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
     write_table(pd.DataFrame(cells, columns=columns), output)
@@ -70,8 +76,14 @@ def write_summary(
 
 
 def format_table(path: Path) -> str:
-    """A table of `write_summary` as lines of aligned columns, for the terminal."""
+    """A table of `write_summary` as lines of aligned columns, for the terminal.
+
+    Where it is long, the runs are left out of those experiments that have a mean.
+    """
     rows = [line.split("\t") for line in read_text(path).splitlines()]
+    if len(rows) > _MOST_ROWS:
+        spread = {row[0] for row in rows if row[1] == MEAN}
+        rows = [row for row in rows if row[0] not in spread or row[1] in (MEAN, DEVIATION)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -91,6 +103,7 @@ def _read_row(path: Path) -> dict[str, Any]:
         row["mean_class"] = content["mean_class_accuracy"]
         row |= {f"top{k}": value for k, value in content["accuracy"].items()}
         row |= {f"top{k}_found": value for k, value in content["accuracy_found"].items()}
+        row["clip_top1"] = content.get("clip_accuracy")
         if "hit" in content:
             row["map"] = content["mean_average_precision"]
             row |= {f"hit{k}": value for k, value in content["hit"].items()}
@@ -130,10 +143,15 @@ def _check_value(name: str, value: Any) -> None:
         raise TypeError(f"{name} is {reprlib.repr(value)}")
 
 
-def _mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _spread_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation of what all these rows have."""
     common = set.intersection(*(set(row) for row in rows)) - {*_KEY, *_COUNTS, *_BOUNDS}
-    means = {name: sum(row[name] for row in rows) / len(rows) for name in common}
-    return {"experiment": rows[0]["experiment"], "split": MEAN, "subset": rows[0]["subset"]} | means
+    key = {name: rows[0][name] for name in _KEY} | {"runs": len(rows)}
+    values = {name: [float(row[name]) for row in rows] for name in common}
+    return [
+        key | {"split": MEAN} | {name: mean(of_runs) for name, of_runs in values.items()},
+        key | {"split": DEVIATION} | {name: stdev(of_runs) for name, of_runs in values.items()},
+    ]
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
@@ -141,11 +159,13 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
     present = set().union(*rows)
     ks = sorted(int(name[3:]) for name in present if name.startswith("top") and name[3:].isdigit())
     counts = [name for name in _COUNTS if name != "left_out" or name in present]
-    columns = [*_KEY, *counts]
+    columns = [*_KEY, *(["runs"] if "runs" in present else []), *counts]
     for k in ks:
         columns += [f"top{k}", *(_BOUNDS if k == 1 and "top1_low" in present else ())]
     columns.append("mean_class")
     columns += [f"top{k}_found" for k in ks]
+    if "clip_top1" in present:
+        columns.append("clip_top1")
     if "map" in present:
         columns.append("map")
         columns += [f"{hit}{k}" for hit in ("hit", "avg_hit") for k in ks if f"{hit}{k}" in present]

@@ -34,7 +34,14 @@ const percent = (share, digits = 1) => share === null || share === undefined ? "
 const bounds = (interval) => interval ? `${(100 * interval[0]).toFixed(1)} to ${(100 * interval[1]).toFixed(1)}` : "";
 const signed = (share) => `${share > 0 ? "+" : ""}${(100 * share).toFixed(1)}`;
 const probability = (p) => p < 0.001 ? "< 0.001" : p.toFixed(3);
-const runName = (run) => `${run.experiment}, ${run.split}`;
+const runName = (run) => `${run.experiment}, ${run.run}`;
+// An accuracy, or the mean of several with their standard deviation.
+const spread = (value) => percent(value?.value) + (Number.isFinite(value?.deviation ?? NaN) ? ` ± ${(100 * value.deviation).toFixed(1)}` : "");
+function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  return seconds < 120 ? `${seconds.toFixed(seconds < 10 ? 1 : 0)} s` : seconds < 7200 ? `${(seconds / 60).toFixed(0)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+const byName = (name) => contents.experiments.find((experiment) => experiment.name === name);
 
 // Numbers of a run for each video, unpacked when they are first needed.
 function numbers(run) {
@@ -113,13 +120,20 @@ function chart(title, curves, { width = 430, height = 230, from, to, log = false
   const ys = points.map(([, y]) => scale(y)), xs = points.map(([x]) => x);
   const reduce = (values, pick, fallback) => values.length ? values.reduce((a, b) => pick(a, b)) : fallback;
   const x0 = from?.[0] ?? reduce(xs, Math.min, 0), x1 = to?.[0] ?? reduce(xs, Math.max, 1);
-  const y0 = from?.[1] ?? reduce(ys, Math.min, 0), y1 = to?.[1] ?? reduce(ys, Math.max, 1);
+  const y0 = from?.[1] ?? reduce(ys, Math.min, 0);
+  let y1 = to?.[1] ?? reduce(ys, Math.max, 1), lines = 4;
+  if (!log && to?.[1] === undefined && y1 > y0) { // lines at round numbers
+    const size = 10 ** Math.floor(Math.log10((y1 - y0) / 4));
+    const step = [1, 2, 5, 10].map((factor) => factor * size).find((each) => (y1 - y0) / each <= 5);
+    lines = Math.ceil((y1 - y0) / step - 1e-9);
+    y1 = y0 + lines * step;
+  }
   const placeX = (x) => left + (right - left) * (x - x0) / (x1 - x0 || 1);
   const placeY = (y) => bottom - (bottom - top) * (scale(y) - y0) / (y1 - y0 || 1);
   const picture = drawn("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title });
   const short = (value) => Number(value.toPrecision(3)).toString();
-  for (let i = 0; i <= 4; i += 1) {
-    const level = y0 + (y1 - y0) * i / 4, y = bottom - (bottom - top) * i / 4;
+  for (let i = 0; i <= lines; i += 1) {
+    const level = y0 + (y1 - y0) * i / lines, y = bottom - (bottom - top) * i / lines;
     picture.append(drawn("line", { x1: left, x2: right, y1: y, y2: y, class: "grid" }),
       drawn("text", { x: left - 5, y: y + 4, "text-anchor": "end" }, short(log ? 10 ** level : level)));
   }
@@ -147,103 +161,129 @@ function bars(title, edges, counts, unit) {
 }
 
 function overview() {
-  const { runs, sets, means, pairs } = contents;
+  const { runs, sets, experiments, pairs } = contents;
+  const several = experiments.some((experiment) => experiment.runs.length > 1);
   const place = section("overview", "Overview", "Accuracy over the listed videos: one without a result is wrong. Intervals hold the true value in 95 of 100 such cases: Wilson's, or where videos were cut from common recordings a bootstrap over those. "
-    + "Bold is best among runs on the same videos, and only where its difference to each other one is more than chance (paired bootstrap, 95 %).");
-  // The best of a set by top 1, if nothing else on the same videos may be as good.
-  const best = new Set(runs.map((_, i) => i).filter((i) => {
-    const rivals = pairs.filter((pair) => pair.runs.includes(i));
-    return rivals.length && rivals.every((pair) => pair.runs[0] === i ? pair.interval[0] > 0 : pair.interval[1] < 0);
+    + (several ? "Of several runs (splits, folds, seeds): mean ± standard deviation; the interval over videos is a bootstrap, that over trainings is Student's over splits or folds, corrected for the training videos that they share, or over seeds. " : "")
+    + "Bold is better than each other experiment on the same videos by more than chance.");
+  const best = new Set(experiments.map((_, i) => i).filter((i) => {
+    const rivals = pairs.filter((pair) => pair.experiments.includes(i));
+    return rivals.length && rivals.every((pair) => pair.holds && (pair.experiments[0] === i) === pair.difference > 0);
   }));
-  const ks = [...new Set(runs.flatMap((run) => Object.keys(run.top)))].map(Number).sort((a, b) => a - b);
-  const rows = runs.map((run, i) => ({ run, i }));
-  const columns = [
-    { name: "experiment", kind: "name", value: ({ run }) => run.experiment },
-    { name: "split", kind: "name", value: ({ run }) => run.split },
-    { name: "videos", value: ({ run }) => run.listed, show: ({ run }) => String(run.listed) },
-    { name: "found", value: ({ run }) => run.found },
+  const sorted = (values) => [...new Set(values)].map(Number).sort((a, b) => a - b);
+  const ks = sorted(experiments.flatMap((experiment) => Object.keys(experiment.top)));
+  const groupsOf = (experiment) => experiment.runs.reduce((sum, i) => sum + (sets[runs[i].set].groups || 0), 0) / experiment.runs.length;
+  const trained = experiments.some((experiment) => ks.some((k) => experiment.top[k]?.trainings));
+  const shares = (name, title, value) => ({ name, title, value, show: (row) => percent(value(row)) });
+  const clips = shares("single clips", "top 1 of each clip of these videos by itself, as the model was applied to them", (row) => row.clip_accuracy);
+  place.append(table([
+    { name: "experiment", kind: "name", value: (row) => row.name },
+    ...(several ? [{ name: "runs", title: "splits or folds, times seeds", value: (row) => row.runs.length }] : []),
     ...ks.flatMap((k) => [
-      { name: `top ${k}`, value: ({ run }) => run.top[k]?.value, show: ({ run }) => percent(run.top[k]?.value), share: ({ run }) => run.top[k]?.value ?? 0, mark: ({ i }) => k === 1 && best.has(i) ? "best" : "" },
-      { name: "95 % interval", value: ({ run }) => run.top[k]?.interval[0], show: ({ run }) => bounds(run.top[k]?.interval) },
+      { name: `top ${k}`, value: (row) => row.top[k]?.value, show: (row) => spread(row.top[k]), share: (row) => row.top[k]?.value ?? 0, mark: (row) => k === 1 && best.has(experiments.indexOf(row)) ? "best" : "" },
+      { name: trained ? "95 % over videos" : "95 % interval", value: (row) => row.top[k]?.interval[0], show: (row) => bounds(row.top[k]?.interval) },
+      ...(trained && k === 1 ? [{ name: "95 % over trainings", value: (row) => row.top[k]?.trainings?.[0], show: (row) => bounds(row.top[k]?.trainings) }] : []),
     ]),
-    { name: "mean over classes", value: ({ run }) => run.mean_class.value, show: ({ run }) => percent(run.mean_class.value) },
-    { name: "95 % interval", value: ({ run }) => run.mean_class.interval[0], show: ({ run }) => bounds(run.mean_class.interval) },
-    { name: "single clips", title: "top 1 of the clips that the training validates on, after its last epoch", value: ({ run }) => run.clip_accuracy, show: ({ run }) => percent(run.clip_accuracy) },
-    { name: "top 1 of found", value: ({ run }) => run.top[1]?.found, show: ({ run }) => percent(run.top[1]?.found) },
-    { name: "calibration error", value: ({ run }) => run.calibration?.error, show: ({ run }) => percent(run.calibration?.error) },
-    { name: "groups", title: "recordings that the videos were cut from, where names tell", value: ({ run }) => sets[run.set].groups || null },
-  ];
-  place.append(table(columns, rows, { label: "Accuracy of all runs" }));
-  if (means.length) {
-    const meanKs = [...new Set(means.flatMap((mean) => Object.keys(mean.top)))];
-    const meanColumns = (name, pick) => [
-      { name, value: (mean) => pick(mean)?.value, show: (mean) => percent(pick(mean)?.value) },
-      { name: "deviation", value: (mean) => pick(mean)?.deviation, show: (mean) => pick(mean) ? `± ${(100 * pick(mean).deviation).toFixed(1)}` : "" },
-      { name: "95 % interval", value: (mean) => pick(mean)?.interval?.[0], show: (mean) => bounds(pick(mean)?.interval) },
-    ];
-    place.append(element("h3", {}, "Means over splits"), table([
-      { name: "experiment", kind: "name", value: (mean) => mean.experiment }, { name: "runs", value: (mean) => mean.n },
-      ...meanKs.flatMap((k) => meanColumns(`top ${k}`, (mean) => mean.top[k])), ...meanColumns("mean over classes", (mean) => mean.mean_class),
-    ], means, { label: "Means over splits" }));
-  }
+    { name: "mean over classes", value: (row) => row.mean_class.value, show: (row) => spread(row.mean_class) },
+    ...(experiments.every((row) => row.mean_class.interval) ? [{ name: "95 % interval", value: (row) => row.mean_class.interval?.[0], show: (row) => bounds(row.mean_class.interval) }] : []),
+    clips, shares("top 1 of found", "leaves out videos without a result", (row) => row.found_top1), shares("calibration error", undefined, (row) => row.calibration_error),
+    { name: "videos", title: several ? "of a run, on average" : undefined, value: (row) => row.listed }, { name: "found", value: (row) => row.found },
+    { name: "groups", title: "recordings that the videos of a run were cut from, where names tell", value: (row) => Math.round(groupsOf(row)) || null },
+  ], experiments, { label: "Accuracy of the experiments" }));
+  if (!several) return;
+  const runKs = sorted(runs.flatMap((run) => Object.keys(run.top)));
+  place.append(element("h3", {}, "Every run"), table([
+    { name: "experiment", kind: "name", value: (run) => run.experiment }, { name: "split", kind: "name", value: (run) => run.split }, { name: "seed", value: (run) => run.seed },
+    ...runKs.flatMap((k) => [
+      { name: `top ${k}`, value: (run) => run.top[k]?.value, show: (run) => percent(run.top[k]?.value), share: (run) => run.top[k]?.value ?? 0 },
+      { name: "95 % interval", value: (run) => run.top[k]?.interval[0], show: (run) => bounds(run.top[k]?.interval) },
+    ]),
+    shares("mean over classes", undefined, (run) => run.mean_class.value),
+    { name: "95 % interval", value: (run) => run.mean_class.interval[0], show: (run) => bounds(run.mean_class.interval) },
+    clips, { name: "videos", value: (run) => run.listed }, { name: "found", value: (run) => run.found },
+  ], runs, { label: "Accuracy of all runs" }));
 }
 
 function videoName(set, video) { return set.ids[video]; }
 
 function compare() {
-  const { runs, sets, pairs } = contents;
+  const { runs, sets, pairs, experiments } = contents;
   if (!pairs.length) return;
-  const place = section("compare", "Compare", "Two runs on the same videos. The p-value is that of McNemar's exact test; the interval of the difference is a paired bootstrap over recordings.");
+  const place = section("compare", "Compare", "Two experiments on the same videos. The interval of the difference is a paired bootstrap over recordings, with the seeds of a split averaged video by video. "
+    + "McNemar's exact test is given where each video is judged once by either; and where there are several trainings, whether they differ by more than trainings do among themselves: a paired t-test over splits or folds, corrected for the training videos that these share, or Welch's over the seeds of one split.");
   const result = element("div");
-  let chosen = 0;
-  const names = pairs.map((pair) => pair.runs.map((i) => runName(runs[i])).join(" and "));
-  place.append(element("div", { class: "controls" }, choice("Two runs", names, 0, (pair) => { chosen = pair; show(); })), result);
-  function show() {
-    const pair = pairs[chosen], [one, other] = pair.runs.map((i) => runs[i]), set = sets[one.set];
-    const [a, b] = [numbers(one), numbers(other)];
-    const perClass = set.labels.map((label) => ({ label, n: 0, one: 0, other: 0 }));
-    const alone = [];
-    a.truth.forEach((truth, video) => {
-      const [right, otherRight] = [a.rank[video] === 1, b.rank[video] === 1];
-      if (truth >= 0) { perClass[truth].n += 1; perClass[truth].one += right; perClass[truth].other += otherRight; }
-      if (right !== otherRight) alone.push({ video, right: right ? one : other, wrong: right ? b : a });
-    });
-    const holds = pair.interval[0] > 0 || pair.interval[1] < 0;
-    const better = pair.difference > 0 ? one : other;
+  const names = pairs.map((pair) => pair.experiments.map((i) => experiments[i].name).join(" and "));
+  place.append(element("div", { class: "controls" }, choice("Two experiments", names, 0, show)), result);
+  const equals = (p) => `p ${p < 0.001 ? "" : "= "}${probability(p)}`;
+  // For each video of a set how often runs on it are right, and how many there are.
+  function counted(chosen) {
+    const found = new Map();
+    for (const i of chosen) {
+      const run = runs[i], { rank, predicted } = numbers(run);
+      const of = found.get(run.set) ?? { n: 0, right: new Uint16Array(rank.length), predicted };
+      of.n += 1;
+      rank.forEach((place, video) => { of.right[video] += place === 1; });
+      found.set(run.set, of);
+    }
+    return found;
+  }
+  function show(number) {
+    const pair = pairs[number], [one, other] = pair.experiments.map((i) => experiments[i].name), [a, b] = pair.runs.map(counted);
+    const perClass = new Map(), alone = [];
+    for (const [place, here] of a) {
+      const set = sets[place], there = b.get(place), { truth } = numbers(runs[pair.runs[0].find((i) => runs[i].set === place)]);
+      truth.forEach((label, video) => {
+        const [right, otherRight] = [here.right[video] / here.n, there.right[video] / there.n];
+        if (label >= 0) {
+          const name = set.labels[label], row = perClass.get(name) ?? { label: name, n: 0, one: 0, other: 0 };
+          row.n += 1; row.one += right; row.other += otherRight;
+          perClass.set(name, row);
+        }
+        if (right !== otherRight) alone.push({ set, video, label, right, otherRight, here, there });
+      });
+    }
+    const better = `${pair.difference > 0 ? one : other} is better by ${percent(Math.abs(pair.difference))}`, beyond = pair.interval[0] > 0 || pair.interval[1] < 0;
+    const single = pair.runs.every((own) => own.length === a.size);
+    const says = (side) => (row) => {
+      const { n, right, predicted } = row[side];
+      return !single ? `${right[row.video]} of ${n} right` : right[row.video] ? "right" : row.set.labels[predicted[row.video]] ?? "nothing";
+    };
     result.replaceChildren(
-      element("p", {}, element("strong", {}, holds ? `${runName(better)} is better by ${percent(Math.abs(pair.difference))}.` : "No difference that could not be chance."),
-        ` Difference of top 1 (first less second): ${signed(pair.difference)} points, 95 % interval ${pair.interval.map(signed).join(" to ")}; p ${pair.p < 0.001 ? "" : "= "}${probability(pair.p)}. `
-        + `Right in one alone: ${pair.alone[0]} videos in ${runName(one)}, ${pair.alone[1]} in ${runName(other)}.`),
+      element("p", {}, element("strong", {}, pair.holds ? `${better}.` : beyond ? `${better} on these videos; too few trainings to tell whether others would agree, or they differ too much.` : "No difference that could not be chance."),
+        ` Difference of top 1 (first less second)${pair.splits > 1 ? `, mean over ${pair.splits} splits` : ""}: ${signed(pair.difference)} points, 95 % interval ${pair.interval.map(signed).join(" to ")}. `
+        + (pair.p === null ? "" : `McNemar: ${equals(pair.p)}; right in one alone: ${pair.alone[0]} videos in ${one}, ${pair.alone[1]} in ${other}. `)
+        + (pair.p_trainings === null ? "" : `Over trainings (${pair.runs.map((own) => own.length).join(" and ")}): ${equals(pair.p_trainings)}.`)),
       element("h3", {}, "By class"),
       table([
         { name: "class", kind: "name", value: (row) => row.label }, { name: "videos", value: (row) => row.n },
-        { name: runName(one), value: (row) => row.one / row.n, show: (row) => percent(row.one / row.n) },
-        { name: runName(other), value: (row) => row.other / row.n, show: (row) => percent(row.other / row.n) },
+        { name: one, value: (row) => row.one / row.n, show: (row) => percent(row.one / row.n) },
+        { name: other, value: (row) => row.other / row.n, show: (row) => percent(row.other / row.n) },
         { name: "difference", value: (row) => (row.one - row.other) / row.n, show: (row) => signed((row.one - row.other) / row.n), mark: (row) => row.one > row.other ? "better" : row.one < row.other ? "worse" : "" },
-      ], perClass.filter((row) => row.n), { label: "Difference by class", sort: 4 }),
-      element("h3", {}, "Videos that only one gets right"),
+      ], [...perClass.values()], { label: "Difference by class", sort: 4 }),
+      element("h3", {}, single ? "Videos that only one gets right" : "Videos that one gets right more often"),
       table([
-        { name: "video", kind: "text", value: (row) => videoName(set, row.video) }, { name: "class", kind: "name", value: (row) => set.labels[a.truth[row.video]] ?? "" },
-        { name: "right in", kind: "name", value: (row) => runName(row.right) },
-        { name: "the other says", kind: "name", value: (row) => set.labels[row.wrong.predicted[row.video]] ?? "nothing" },
-      ], alone, { label: "Videos that only one gets right" }));
+        { name: "video", kind: "text", value: (row) => videoName(row.set, row.video) }, { name: "class", kind: "name", value: (row) => row.set.labels[row.label] ?? "" },
+        { name: one, kind: "name", value: says("here") }, { name: other, kind: "name", value: says("there") },
+        { name: "difference", value: (row) => row.right - row.otherRight, show: (row) => signed(row.right - row.otherRight), mark: (row) => row.right > row.otherRight ? "better" : "worse" },
+      ], alone, { label: "Videos that only one gets right", sort: single ? undefined : 4 }));
   }
-  show();
+  show(0);
 }
 
 function training() {
   const runs = contents.runs.filter((run) => run.curves);
   if (!runs.length) return;
-  const place = section("training", "Training", "Dashed lines are of the training clips, full ones of the validation.");
+  const place = section("training", "Training", "Dashed lines are of the training clips, full ones of the validation. A line a run; runs of one experiment have its colour.");
   const charts = element("div", { class: "charts" });
-  const colour = (run) => COLOURS[runs.indexOf(run) % COLOURS.length];
-  const shown = new Set(runs.slice(0, 8));
-  const boxes = runs.map((run) => element("label", { style: "flex-direction: row; gap: 5px; align-items: center" },
-    element("input", { type: "checkbox", checked: shown.has(run), onchange: (event) => { event.target.checked ? shown.add(run) : shown.delete(run); show(); } }),
-    element("span", { style: `--colour: ${colour(run)}` }, runName(run))));
+  const names = [...new Set(runs.map((run) => run.experiment))];
+  const colour = (run) => COLOURS[names.indexOf(run.experiment) % COLOURS.length];
+  const shown = new Set(names.slice(0, 8));
+  const boxes = names.map((name) => element("label", { style: "flex-direction: row; gap: 5px; align-items: center" },
+    element("input", { type: "checkbox", checked: shown.has(name), onchange: (event) => { event.target.checked ? shown.add(name) : shown.delete(name); show(); } }),
+    element("span", { style: `--colour: ${COLOURS[names.indexOf(name) % COLOURS.length]}` }, name, byName(name).runs.length > 1 ? ` (${byName(name).runs.length} runs)` : "")));
   place.append(element("div", { class: "legend controls" }, ...boxes), charts);
   function show() {
-    const drawnRuns = runs.filter((run) => shown.has(run));
+    const drawnRuns = runs.filter((run) => shown.has(run.experiment));
     const curves = (name) => drawnRuns.flatMap((run) => [["train", true], ["val", false]].flatMap(([part, dashed]) => {
       const y = run.curves[`${part}_${name}`];
       return y?.length ? [{ name: `${runName(run)}, ${part}`, colour: colour(run), dashed, x: run.curves[`${part}_epoch`], y }] : [];
@@ -256,10 +296,10 @@ function training() {
   const timed = runs.filter((run) => run.speed);
   if (timed.length) {
     place.append(element("h3", {}, "Speed"), table([
-      { name: "experiment", kind: "name", value: (run) => run.experiment }, { name: "split", kind: "name", value: (run) => run.split },
+      { name: "experiment", kind: "name", value: (run) => run.experiment }, { name: "split", kind: "name", value: (run) => run.split }, { name: "seed", value: (run) => run.seed },
       { name: "clips/s", value: (run) => run.speed.clips_per_second, show: (run) => run.speed.clips_per_second.toFixed(1) },
       { name: "waiting for data", value: (run) => run.speed.waiting, show: (run) => percent(run.speed.waiting), share: (run) => run.speed.waiting },
-      { name: "hours", value: (run) => run.speed.seconds, show: (run) => (run.speed.seconds / 3600).toFixed(2) },
+      { name: "time", value: (run) => run.speed.seconds, show: (run) => duration(run.speed.seconds) },
     ], timed, { label: "Speed of trainings" }));
   }
 }
@@ -443,10 +483,18 @@ function provenance() {
   }
   if (steps?.length) place.append(element("h3", {}, "Time and memory"), table([
     { name: "step", kind: "name", value: (row) => row.rule.replaceAll("_", " ") }, { name: "jobs", value: (row) => row.jobs },
-    { name: "seconds in all", value: (row) => row.seconds }, { name: "longest", value: (row) => row.longest }, { name: "peak MB", value: (row) => row.memory_mb },
+    { name: "time in all", value: (row) => row.seconds, show: (row) => duration(row.seconds) }, { name: "longest", value: (row) => row.longest, show: (row) => duration(row.longest) }, { name: "peak MB", value: (row) => row.memory_mb },
   ], steps, { label: "Time and memory of the steps", sort: 2 }));
-  for (const [title, rows] of [["Versions", from.versions], ["Code of the steps", from.code], ["Machine of this report", from.machine]])
-    place.append(element("h3", {}, title), table([{ name: "what", kind: "name", value: (row) => row[0] }, { name: "is", kind: "text", value: (row) => row[1] }], rows, { label: title }));
+  const onGpus = from.trainings?.some((row) => row.gpus);
+  if (from.trainings?.length) place.append(element("h3", {}, "Trainings"), table([
+    { name: "experiment", kind: "name", value: (row) => row.experiment }, { name: "run", kind: "name", value: (row) => row.run }, { name: "seed", value: (row) => row.seed },
+    { name: "machine", kind: "text", value: (row) => row.machine }, ...(onGpus ? [{ name: "GPUs", kind: "text", value: (row) => row.gpus }] : []), { name: "cores", value: (row) => row.cores },
+    { name: "began", kind: "name", value: (row) => row.began }, { name: "attempts", title: "starts of the job until it was done", value: (row) => row.attempts },
+    { name: "time", title: "of all attempts", value: (row) => row.seconds, show: (row) => duration(row.seconds) }, { name: "peak MB", title: "of memory, all its processes on the machine together where Snakemake has measured it", value: (row) => row.memory_mb },
+    ...(onGpus ? [{ name: "peak MB of a GPU", value: (row) => row.gpu_memory_mb }] : []),
+  ], from.trainings, { label: "Where the trainings ran" }));
+  for (const [title, rows] of [["Versions of the trainings", from.training_versions ?? []], ["Versions of this report", from.versions], ["Code of the steps", from.code], ["Machine of this report", from.machine]])
+    if (rows.length) place.append(element("h3", {}, title), table([{ name: "what", kind: "name", value: (row) => row[0] }, { name: "is", kind: "text", value: (row) => row[1] }], rows, { label: title }));
   place.append(element("h3", {}, "Files"), table([
     { name: "what", kind: "name", value: (row) => row[0] }, { name: "file", kind: "text", value: (row) => row[1] }, { name: "SHA-256", kind: "text", value: (row) => row[2] },
   ], from.files, { label: "Files and their digests" }));

@@ -1,0 +1,168 @@
+"""Experiments of several runs: mean and spread over splits, folds and seeds, and comparisons."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, combinations
+from typing import Any
+
+import numpy as np
+
+from r3d.evaluation.statistics import (
+    Flags,
+    Interval,
+    Part,
+    difference_interval,
+    mcnemar,
+    mean_accuracy_interval,
+    trainings_interval,
+    trainings_test,
+)
+from r3d.report.runs import Run
+
+_ALPHA = 0.05
+
+Shown = Mapping[str, Any]
+"""A run or an experiment as the page has it."""
+
+
+def experiments_of(runs: Sequence[Run], shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    """Each experiment: its runs, and of each accuracy mean, spread and intervals.
+
+    Args:
+        shown: the runs with their own intervals, in the same order.
+    """
+    members: dict[str, list[int]] = {}
+    for number, run in enumerate(runs):
+        members.setdefault(run.files.experiment, []).append(number)
+    return [
+        {
+            "name": name,
+            "runs": numbers,
+            "splits": len({shown[number]["set"] for number in numbers}),
+            "listed": int(np.mean([shown[number]["listed"] for number in numbers])),
+            "found": int(np.mean([shown[number]["found"] for number in numbers])),
+            "top": {
+                k: _mean(runs, shown, numbers, int(k))
+                for k in shown[numbers[0]]["top"]
+                if all(k in shown[number]["top"] for number in numbers)
+            },
+            "mean_class": _spread([shown[number]["mean_class"]["value"] for number in numbers])
+            | {"interval": _only([shown[number]["mean_class"]["interval"] for number in numbers])},
+            "clip_accuracy": _of_all([shown[number]["clip_accuracy"] for number in numbers]),
+            "found_top1": _of_all([shown[number]["top"]["1"]["found"] for number in numbers]),
+            "calibration_error": _of_all(
+                [(shown[number]["calibration"] or {}).get("error") for number in numbers]
+            ),
+        }
+        for name, numbers in members.items()
+    ]
+
+
+def pairs_of(
+    runs: Sequence[Run], shown: Sequence[Shown], experiments: Sequence[Shown]
+) -> Iterator[dict[str, Any]]:
+    """Each two experiments on the same videos: which is better, and whether that can be chance.
+
+    Splits that only one of them has are left out. In each of the others the seeds of an experiment
+    are averaged, video by video.
+    """
+    by_set = [_by_set(shown, experiment["runs"]) for experiment in experiments]
+    correct = [run.correct(1) for run in runs]
+    for one, other in combinations(range(len(experiments)), 2):
+        common = [number for number in by_set[one] if number in by_set[other]]
+        if not common:
+            continue
+        here, there = ([by_set[side][number] for number in common] for side in (one, other))
+        parts = [
+            Part(_mean_of(correct, a) - _mean_of(correct, b), runs[a[0]].group_names)
+            for a, b in zip(here, there, strict=True)
+        ]
+        interval: Interval = difference_interval(parts)
+        p_trainings = trainings_test(
+            _accuracies(correct, here), _accuracies(correct, there), _test_share(runs, here)
+        )
+        beyond_chance = interval.low > 0 or interval.high < 0
+        yield {
+            "experiments": [one, other],
+            "runs": [list(chain(*here)), list(chain(*there))],
+            "splits": len(common),
+            "difference": float(np.mean([part.values.mean() for part in parts])),
+            "interval": interval,
+            **_one_by_one(runs, correct, here, there),
+            "p_trainings": p_trainings,
+            "holds": beyond_chance and (p_trainings is None or p_trainings < _ALPHA),
+        }
+
+
+def _mean(
+    runs: Sequence[Run], shown: Sequence[Shown], numbers: Sequence[int], k: int
+) -> dict[str, Any]:
+    """Mean and spread of a top-k accuracy, with the intervals over videos and over trainings."""
+    values = [shown[number]["top"][str(k)]["value"] for number in numbers]
+    if len(numbers) == 1:
+        interval, trainings = shown[numbers[0]]["top"][str(k)]["interval"], None
+    else:
+        correct = {number: runs[number].correct(k) for number in numbers}
+        of_splits = list(_by_set(shown, numbers).values())
+        parts = [Part(_mean_of(correct, own), runs[own[0]].group_names) for own in of_splits]
+        interval = mean_accuracy_interval(parts)
+        trainings = trainings_interval(
+            _accuracies(correct, of_splits), _test_share(runs, of_splits)
+        )
+    return _spread(values) | {"interval": interval, "trainings": trainings}
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"value": float(np.mean(values)), "deviation": deviation}
+
+
+def _only(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else None
+
+
+def _of_all(values: Sequence[float | None]) -> float | None:
+    """The mean of what every run has."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
+
+
+def _by_set(shown: Sequence[Shown], numbers: Sequence[int]) -> dict[int, list[int]]:
+    """The runs on each set of videos, which differ by their seeds."""
+    found: dict[int, list[int]] = {}
+    for number in numbers:
+        found.setdefault(shown[number]["set"], []).append(number)
+    return found
+
+
+def _mean_of(correct: Sequence[Flags] | Mapping[int, Flags], numbers: Sequence[int]) -> Any:
+    """For each video the share of the runs in which it is right."""
+    return np.mean([correct[number] for number in numbers], axis=0)
+
+
+def _accuracies(
+    correct: Sequence[Flags] | Mapping[int, Flags], of_splits: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    return [[float(correct[number].mean()) for number in own] for own in of_splits]
+
+
+def _test_share(runs: Sequence[Run], of_splits: Sequence[Sequence[int]]) -> float:
+    """Test videos for each training video."""
+    first = [runs[own[0]] for own in of_splits]
+    n_training = sum(run.n_training for run in first)
+    return sum(len(run.videos) for run in first) / n_training if n_training else 0.0
+
+
+def _one_by_one(
+    runs: Sequence[Run],
+    correct: Sequence[Flags],
+    here: Sequence[Sequence[int]],
+    there: Sequence[Sequence[int]],
+) -> dict[str, Any]:
+    """McNemar's test, where each video is judged once by either experiment; else nothing."""
+    ids = [video for own in here for video in runs[own[0]].videos["id"]]
+    if any(len(own) > 1 for own in (*here, *there)) or len(set(ids)) < len(ids):
+        return {"p": None, "alone": None}
+    one = np.concatenate([correct[own[0]] for own in here])
+    other = np.concatenate([correct[own[0]] for own in there])
+    alone = [int((one & ~other).sum()), int((other & ~one).sum())]
+    return {"p": mcnemar(one, other), "alone": alone}

@@ -4,6 +4,8 @@ import re
 import sys
 from pathlib import Path
 
+from snakemake.logging import logger
+
 from r3d.annotations.parts import PARTS, TRAINING
 from r3d.config.config import NAME_PATTERN
 from r3d.config.inputs import check_inputs, has_labels, list_files
@@ -440,9 +442,9 @@ def say_results():
             format_table,
         )  # with what it needs, this takes a second
 
-        table = Path(RESULTS, "summary.tsv")
-        print("", format_table(table), "", sep="\n", file=sys.stderr)
-        print(f"report: {RESULTS}/report/index.html", file=sys.stderr, flush=True)
+        table = format_table(Path(RESULTS, "summary.tsv"))
+        # By the logger, so that it comes after all that was said before.
+        logger.info(f"\n{table}\n\nreport: {RESULTS}/report/index.html")
 
 
 def hold_filled_folders():

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 from cluster import Cluster
+from running import ALL_OF_SNAKEMAKE, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 1800  # nothing takes that long, but the machine may be a busy one
 # The plugin asks only now and then whether a job is done: no cluster job for what takes a second.
 FEWER_JOBS = ("--snakefile", "fewer_jobs.smk")
@@ -79,6 +79,7 @@ class Workflow:
             config[name] |= values | changes.get(name, {})
         (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "snakemake", *arguments, "--profile", "profiles/slurm"]
+        command += ALL_OF_SNAKEMAKE
         with self._output.open("wb") as output:
             return subprocess.Popen(
                 [*command, "--slurm-init-seconds-before-status-checks", "8"],

@@ -12,7 +12,7 @@ from typing import IO, Any
 import pandas as pd
 import yaml
 from miniatures import Videos
-from running import ROOT
+from running import ALL_OF_SNAKEMAKE, ROOT, count_jobs
 
 NAMES = {f"{label}{number}": label for label in ("run", "walk") for number in range(1, 5)}
 """Videos and their labels; the last of each label is for validation."""
@@ -104,9 +104,7 @@ class SmallRun:
 
     def jobs(self, *arguments: str, **environment: str) -> Counter[str]:
         """Run, and count the jobs of each rule."""
-        words = (line.split() for line in self.run(*arguments, **environment).splitlines())
-        kinds = {"rule", "localrule", "checkpoint", "localcheckpoint"}
-        return Counter(w[1].rstrip(":") for w in words if len(w) == 2 and w[0] in kinds)
+        return count_jobs(self.run(*ALL_OF_SNAKEMAKE, *arguments, **environment))
 
     def table(self, name: str) -> pd.DataFrame:
         path = self.folder / "results" / name

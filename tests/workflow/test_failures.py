@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from running import ROOT, snakemake
+from running import ALL_OF_SNAKEMAKE, ROOT, snakemake
 from smallrun import SmallRun
 
 pytestmark = pytest.mark.workflow
@@ -63,7 +63,7 @@ def test_every_target_asks_for_all_outputs_of_all_steps_on_its_way(tmp_path: Pat
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(EVERYTHING))
     # Together, as each call takes seconds; what is on the way to each is seen from its jobs.
-    plan = snakemake(tmp_path, config, *TARGETS, options=["-n"])
+    plan = snakemake(tmp_path, config, *TARGETS, options=["-n", *ALL_OF_SNAKEMAKE])
     assert plan.returncode == 0, plan.stderr
     jobs = planned(plan.stdout + plan.stderr)
     maker = {file: job for job in jobs for file in job[2]}

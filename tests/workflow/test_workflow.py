@@ -1,6 +1,7 @@
 """The workflow, run for real: what it makes, runs again, survives and refuses."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,10 +15,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from running import ALL_OF_SNAKEMAKE, ROOT, count_jobs
 
 from r3d.frames.ffmpeg import ffmpeg_binary
-
-ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.workflow
 
@@ -91,11 +91,7 @@ class Workspace:
 
     def jobs(self, *arguments: str) -> Counter[str]:
         """Run, and count the jobs of each rule."""
-        output = self.run(*arguments)
-        words = (line.split() for line in output.splitlines())
-        kinds = {"rule", "localrule", "checkpoint", "localcheckpoint"}
-        rules = [w[1].rstrip(":") for w in words if len(w) == 2 and w[0] in kinds]
-        return Counter(rules)
+        return count_jobs(self.run(*ALL_OF_SNAKEMAKE, *arguments))
 
     def summary(self) -> str:
         return (self.folder / "results/summary.tsv").read_text()
@@ -115,7 +111,7 @@ def changed(**options: Any) -> dict[str, Any]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace in which everything is made."""
     workspace = Workspace(tmp_path_factory.mktemp("workflow") / "done", TINY)
-    workspace.run()
+    (workspace.folder / "said").write_text(workspace.run())
     return workspace
 
 
@@ -143,6 +139,21 @@ def test_it_makes_the_table_and_the_figures(done: Workspace):
         "val.videos.tsv",
     ):
         assert (run / name).stat().st_size > 0
+
+
+def test_it_says_a_line_a_job_and_ends_with_the_table(done: Workspace):
+    said = (done.folder / "said").read_text()
+    lines = said.splitlines()
+    jobs = [line for line in lines if line.startswith("[")]
+    assert len({line.partition("] ")[2] for line in jobs}) == len(jobs)
+    assert re.search(r"^\[ *\d+/\d+\] train_model base/01  \d+ s$", said, re.MULTILINE)
+    assert len(lines) < len(jobs) + 15
+    table = (done.folder / "results/summary.tsv").read_text().splitlines()
+    assert [line.split() for line in lines[-2 - len(table) : -2]] == [row.split() for row in table]
+    assert lines[-1] == "report: results/report/index.html"
+    assert "\x1b" not in said
+    # What a job itself says is in its log.
+    assert "epoch 1: " in (done.folder / "results/logs/train_model/base_01.log").read_text()
 
 
 def test_a_second_run_has_nothing_to_do_and_is_quick(done: Workspace):
@@ -236,17 +247,21 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-def kill(process: subprocess.Popen[str], number: signal.Signals, folder: Path) -> None:
-    """Stop a workflow, with Ctrl-C as a terminal does, and wait until its jobs are gone."""
+def kill(process: subprocess.Popen[str], number: signal.Signals, folder: Path) -> str:
+    """Stop a workflow, with Ctrl-C as a terminal does, and wait until its jobs are gone.
+
+    Returns what it said.
+    """
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    process.communicate(timeout=60)
+    said = process.communicate(timeout=60)[0]
     deadline = time.monotonic() + 60
     while any(str(folder).encode() in line for line in command_lines()):
         assert time.monotonic() < deadline, "jobs outlive the workflow"
         time.sleep(0.05)
+    return said
 
 
 def command_lines() -> list[bytes]:
@@ -287,7 +302,7 @@ def retrained(done: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Work
     return workspace
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_killed_during_training(workspace: Workspace, retrained: Workspace, number: signal.Signals):
     """Killed while it trains anew with other options: nothing old is taken for new."""
     workspace.configure(RETRAINED)
@@ -295,7 +310,14 @@ def test_killed_during_training(workspace: Workspace, retrained: Workspace, numb
     checkpoints = workspace.folder / "results/checkpoints/base/01"
     before = len(list(checkpoints.glob("*/latest.pth")))
     wait_for(lambda: len(list(checkpoints.glob("*/latest.pth"))) > before, process)
-    kill(process, number, workspace.folder)
+    said = kill(process, number, workspace.folder)
+    if number != signal.SIGKILL:
+        saved, go_on = said.splitlines()[-2:]
+        assert re.fullmatch(r"train_model base/01: stopped .*; the state is saved", saved)
+        assert go_on.startswith("stopped; 0 of ")
+        assert go_on.endswith(f"--configfile {workspace.folder / 'config.yaml'}")
+        assert "FAILED" not in said
+        assert "Traceback" not in said
     assert not (workspace.folder / "results/experiments/base/01/model.pth").exists()
     workspace.run()
     assert workspace.summary() == retrained.summary()

@@ -15,11 +15,10 @@ from r3d.errors import InputError
 from r3d.frames.shards import shard_name
 from r3d.report.plots import plot_curves
 from r3d.tables import read_columns
+from r3d.workflow.joblogs import ending
 
 _RUNNING_SECONDS = 900
 """A training that has logged nothing for so long is not called running."""
-_ERROR = "error: "
-_TAIL_BYTES = 8192
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,9 @@ def failures(config: Config) -> Iterator[tuple[Path, str]]:
     """The logs of jobs that ended with an error, the latest first, and the last line of each."""
     logs = [path for path in Path(config.results, "logs").rglob("*.log") if path.is_file()]
     for path in sorted(logs, key=lambda path: -path.stat().st_mtime):
-        lines = _tail(path)
-        if lines and _ERROR in lines[-1]:
-            yield path, lines[-1].partition(_ERROR)[2]
-        elif any(line.startswith("Traceback (most recent call last)") for line in lines):
-            yield path, lines[-1]
+        end = ending(path)
+        if end.failed:
+            yield path, end.lines[-1].removeprefix("error: ")
 
 
 def draw_curves(config: Config, folder: Path) -> list[Path]:
@@ -199,11 +196,3 @@ def _numbers(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     except InputError:
         return pd.DataFrame(columns=list(columns), dtype=float)
     return table.apply(pd.to_numeric, errors="coerce").dropna()
-
-
-def _tail(path: Path) -> list[str]:
-    """The last lines of a file, blank ones left out."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        text = file.read().decode("utf-8", errors="replace")
-    return [line.rstrip() for line in text.splitlines() if line.strip()]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from r3d.workflow.joblogs import ending
+from r3d.workflow.joblogs import STATE_SAVED, ending
 from r3d.workflow.jobs import stopped_by_signal
 
 _FEW = 12
@@ -31,14 +31,14 @@ _NOISE = re.compile(
     r"Updating checkpoint|Updating jobs|Removing temporary|Write-protecting|Touching output|"
     r"Job rate limit|Waiting for queue|Processed \d+ potential|Shutting down|Elapsed time|"
     r"Exiting because a job|Storing output|SLURM run ID|Job \d+ has been submitted|"
-    r"Submitted array job|Cleaning up SLURM|'sacct' unavailable|Falling back to 'sacct'|"
+    r"Submitted array job|Array job submission does not allow|Cleaning up SLURM|"
+    r"'sacct' unavailable|Falling back to 'sacct'|"
     r"This was a dry-run|The run involves checkpoint|Reasons:|Some jobs were triggered|"
     r"Rules with (provenance|missing|outdated)|\d+ jobs have (missing|outdated)|host: |None$"
 )
 _JOB_FAILED = "At least one job did not complete successfully"
 _SCRIPT_FAILED = re.compile(r"(RuleException|CalledProcessError)\b.*CalledProcessError", re.DOTALL)
 _TRIED_AGAIN = re.compile(r"Trying to restart job (\d+)")
-_SAVED = "the state is saved"
 _INTERRUPTED = "Terminating processes on user request"
 _GRACEFULLY = "Will exit after finishing currently running jobs"
 _COMPLETE_LOG = re.compile(r"Complete log\(s\): (.*)")
@@ -230,7 +230,7 @@ class Account:
         ends = [ending(log) for log in logs]
         if self._stopping or stopped_by_signal():
             said = next((end.lines[-1] for end in ends if end.lines), "")
-            if _SAVED in said:
+            if STATE_SAVED in said:
                 self._stopped.append(f"{name}: {said}")
             self._failures[rule] += 1
             return
@@ -245,7 +245,7 @@ class Account:
         known = tuple(lines) in self._tails
         self._tails.add(tuple(lines))
         where = f"; its log, {log}, ends with" if log else "; its log is empty"
-        what = "STOPPED" if lines and _SAVED in lines[-1] else "FAILED"
+        what = "STOPPED" if lines and STATE_SAVED in lines[-1] else "FAILED"
         self._say(f"{what} {name}{after}{where}{' what is said above' if known else ':'}")
         if not known:
             for line in lines:
@@ -278,9 +278,10 @@ class Account:
             self._say(line)
         if len(self._stopped) > _SHOWN_FAILURES:
             self._say(f"and {len(self._stopped) - _SHOWN_FAILURES} more, likewise")
+        failed = f", {_number(len(self._failed), 'job')} failed" if self._failed else ""
         self._say(
-            f"stopped; {self._done} of {self._total} jobs are done, and what was at work goes on "
-            f"from where it is, with: {again}"
+            f"stopped; {self._done} of {self._total} jobs are done{failed}, and what was at work "
+            f"goes on from where it is, with: {again}"
         )
 
     def _tell_plan(self) -> None:

@@ -4,8 +4,8 @@ import ctypes
 import hashlib
 import io
 import os
-import select
 import resource
+import select
 import shutil
 import socket
 import struct

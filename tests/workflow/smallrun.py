@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,10 +37,14 @@ CONFIG: dict[str, Any] = {
 
 
 class SmallRun:
-    """The folder; `config` can be changed before each run."""
+    """The folder; `config` can be changed before each run.
 
-    def __init__(self, folder: Path, root: Path = ROOT) -> None:
-        self.folder, self.root = folder, root
+    `targets` are for runs that are given none: what a test is about, as figures and galleries take
+    half of the time.
+    """
+
+    def __init__(self, folder: Path, root: Path = ROOT, *, targets: Sequence[str] = ()) -> None:
+        self.folder, self.root, self.targets = folder, root, targets
         self.config = copy.deepcopy(CONFIG)
 
     @property
@@ -66,7 +71,7 @@ class SmallRun:
 
     def copy(self, folder: Path, root: Path | None = None) -> "SmallRun":
         shutil.copytree(self.folder, folder, symlinks=True)
-        copied = SmallRun(folder, root or self.root)
+        copied = SmallRun(folder, root or self.root, targets=self.targets)
         copied.config = copy.deepcopy(self.config)
         return copied
 
@@ -75,6 +80,8 @@ class SmallRun:
     ) -> subprocess.Popen[str]:
         config = self.folder / f"{Path(self.config['results']).name}.yaml"
         config.write_text(yaml.safe_dump(self.config))
+        if all(argument.startswith("-") for argument in arguments):
+            arguments += tuple(self.targets)
         command = [sys.executable, "-m", "snakemake", "--snakefile", self.root / "Snakefile"]
         return subprocess.Popen(
             [*command, "--cores", "2", *arguments, "--configfile", config],

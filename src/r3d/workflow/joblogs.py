@@ -7,6 +7,9 @@ from pathlib import Path
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
 """What messages begin with; other lines are a traceback, or come from a library."""
 
+STATE_SAVED = "the state is saved"
+"""What a training that was stopped says last."""
+
 _ERROR = "error: "
 _TRACEBACK = "Traceback (most recent call last)"
 _TAIL_BYTES = 16384

@@ -21,7 +21,7 @@ _GATHERED_SECONDS = 10
 _LONG_SECONDS = 30
 _FIRST_SILENCE = 60
 _LONGEST_SILENCE = 3600
-_SHOWN_FAILURES = 5
+_SHOWN_FAILURES = 10
 _WIDTH = 100
 
 # What Snakemake and the SLURM plugin say of themselves, or for each job once more.

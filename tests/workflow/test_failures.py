@@ -167,7 +167,7 @@ def test_snakemake_killed_while_it_tries_again(run: SmallRun):
     """The inputs of the training have changed and change back: only its missing model tells."""
     run.config["defaults"].update(learning_rate=0.02, n_epochs=1)
     model = run.folder / "results/experiments/base/all/model.pth"
-    process = run.start()
+    process = run.start("evaluate")
     while model.exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -175,5 +175,5 @@ def test_snakemake_killed_while_it_tries_again(run: SmallRun):
     process.communicate(timeout=60)
     run.config = SmallRun(run.folder).config
     assert run.jobs("-n", "evaluate")["train_model"] == 1
-    run.run()
+    run.run("train")
     assert model.is_file()

@@ -27,7 +27,7 @@ include: "rules/report.smk"
 
 
 onstart:
-    raise_interrupts()
+    raise_interrupts(on_sigterm=workflow.local_exec)
     check_gpus()
     globals()["FOLDER_LOCKS"] = hold_filled_folders()
     bring_back_preempted_jobs(workflow.workdir_init)

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from snakemake.benchmark import benchmarked
+from snakemake.logging import logger
 from snakemake.script import PythonScript
 
 from r3d.annotations.parts import PARTS, TRAINING
@@ -543,9 +544,9 @@ def say_results():
             format_table,
         )  # with what it needs, this takes a second
 
-        table = Path(RESULTS, "summary.tsv")
-        print("", format_table(table), "", sep="\n", file=sys.stderr)
-        print(f"report: {RESULTS}/report/index.html", file=sys.stderr, flush=True)
+        table = format_table(Path(RESULTS, "summary.tsv"))
+        # By the logger, so that it comes after all that was said before.
+        logger.info(f"\n{table}\n\nreport: {RESULTS}/report/index.html")
 
 
 def hold_filled_folders():

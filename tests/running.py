@@ -3,10 +3,20 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+ALL_OF_SNAKEMAKE = ("--printshellcmds",)
+"""Asks for what Snakemake itself prints, with all about each job, instead of a line a job."""
+
+
+def count_jobs(output: str) -> Counter[str]:
+    """The jobs of each rule that Snakemake says it starts, asked for all of it."""
+    words = (line.split() for line in output.splitlines())
+    kinds = {"rule", "localrule", "checkpoint", "localcheckpoint"}
+    return Counter(w[1].rstrip(":") for w in words if len(w) == 2 and w[0] in kinds)
 
 
 def snakemake(

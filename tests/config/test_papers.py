@@ -101,7 +101,7 @@ def test_a_preset_is_one_workflow(
                 write_hollow(path, **asdict(released))
     done = snakemake(tmp_path, preset, options=["--dry-run", "--quiet", "rules"])
     assert done.returncode == 0, done.stderr
-    planned = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M))
+    planned = {rule: n for n, rule in re.findall(r"^ +(\d+) (\w+)", done.stdout, re.M)}
     runs = {name: len(config.experiment_splits(name)) for name in config.experiments}
     trained = sum(n for name, n in runs.items() if not config.experiments[name].no_train)
     assert int(planned["train_model"]) == trained

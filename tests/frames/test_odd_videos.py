@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import resource
+import select
 import shutil
 import socket
 import struct
@@ -13,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -376,7 +378,8 @@ def test_probing_goes_on_when_its_process_is_killed(base: Path, whole: bool) -> 
     pid = probing._server._process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     for each in [*children, *([str(pid)] if whole else [])]:
-        os.kill(int(each), 9)
+        with suppress(ProcessLookupError):
+            os.kill(int(each), 9)
     found: list[int] = []
 
     def ask() -> None:
@@ -388,6 +391,26 @@ def test_probing_goes_on_when_its_process_is_killed(base: Path, whole: bool) -> 
     for thread in threads:
         thread.join()
     assert found == [20] * 4
+
+
+def test_processes_that_are_just_ending_are_not_asked_one_by_one(base: Path) -> None:
+    """A process that is killed takes a moment to end, until which it seems to be there."""
+    ours, theirs = zip(*(socket.socketpair() for _ in range(4)), strict=True)
+
+    def end_when_asked() -> None:
+        for connection in select.select(theirs, [], [], 30)[0]:
+            connection.close()
+
+    thread = threading.Thread(target=end_when_asked)
+    thread.start()
+    for connection in ours:
+        connection.settimeout(0.1)
+    probing._server._idle.extend(ours)
+    assert probe(base / "plain.mp4", timeout_seconds=2).coded == 20
+    thread.join()
+    assert not set(probing._server._idle) & set(ours)
+    for connection in theirs:
+        connection.close()
 
 
 @pytest.mark.parametrize(

@@ -88,12 +88,29 @@ def test_a_training_without_news_is_not_running(config: Config):
     assert "one/all  stopped, epoch 1.1 of 10" in status_text(config)
 
 
+@pytest.mark.parametrize(
+    ("last", "state"),
+    [
+        ("stopped in epoch 2 after step 3; the state is saved", "stopped"),
+        ("error: the training diverged", "failed"),
+        ("epoch 1: training loss 2", "running"),
+    ],
+)
+def test_a_training_whose_log_says_that_it_ended_is_not_running(
+    config: Config, last: str, state: str
+):
+    train(config, "one", 1, 3)
+    stamp = "2026-01-01 00:00:00,000"
+    write(Path(config.results, "logs/train_model/one_all.log"), f"{stamp} begun\n{stamp} {last}\n")
+    assert f"one/all  {state}, epoch 1.1 of 10" in status_text(config)
+
+
 def test_the_last_line_of_what_failed(config: Config):
     logs = Path(config.results, "logs")
     write(logs / "a/fine.log", "2026-01-01 00:00:00,000 done\n")
     write(logs / "b/list.log", "2026-01-01 00:00:00,000 error: list.csv, line 3: no label\n")
     write(logs / "c/bug.log", "Traceback (most recent call last):\n  File x\nKeyError: 'y'\n")
-    assert {path.name: line for path, line in failures(config)} == {
+    assert {path.name: lines[-1] for path, lines in failures(config)} == {
         "list.log": "list.csv, line 3: no label",
         "bug.log": "KeyError: 'y'",
     }

@@ -18,11 +18,15 @@ def workflow(accounted_cluster: Cluster, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def refusals(workflow: Workflow) -> list[str]:
     """What snakemake says while the profile is filled in step by step."""
-    said = [workflow.run(LEDGER, "--retries=0", *FEWER_JOBS)]
+
+    def run() -> tuple[int, str]:
+        return workflow.run(LEDGER, "--retries=0", *FEWER_JOBS, all_of_snakemake=False)
+
+    said = [run()]
     workflow.edit_profile("# slurm_partition: cpu", "slurm_partition: cpu")
-    said.append(workflow.run(LEDGER, "--retries=0", *FEWER_JOBS))
+    said.append(run())
     workflow.edit_profile("# slurm_account: my_project", "slurm_account: my_project")
-    said.append(workflow.run(LEDGER, "--retries=0", *FEWER_JOBS))
+    said.append(run())
     workflow.edit_profile("slurm_account: my_project", "slurm_account: lab")
     assert all(status == 1 for status, _ in said)
     return [output for _, output in said]
@@ -33,6 +37,10 @@ def test_what_is_missing_is_named(refusals: list[str]):
     assert "No partition specified or system default partition" in no_partition
     assert "Invalid account or account/partition combination specified" in no_account
     assert "The given account my_project appears to be invalid" in wrong_account
+    for said in refusals:
+        assert "FAILED render_motion data/lists" in said
+        assert "1 job failed" in said
+        assert "rule render_motion:" not in said
 
 
 def test_partition_account_and_type_of_gpu(

@@ -17,8 +17,12 @@ pytestmark = pytest.mark.slurm
 
 @pytest.fixture(scope="module")
 def output(workflow: Workflow) -> str:
-    """What snakemake said while it went from rendered videos to the accuracy table."""
-    status, output = workflow.run()
+    """What snakemake said while it went from rendered videos to the accuracy table.
+
+    Of the rest of a report, one step with a network has to do: each job takes seconds here.
+    """
+    gallery = "results/experiments/one/01/val.gallery"
+    status, output = workflow.run("evaluate", "results/summary.tsv", gallery)
     assert status == 0, output
     return output
 
@@ -29,12 +33,9 @@ def test_from_lists_to_the_accuracy_table(output: str, workflow: Workflow):
     summary = summary[~summary["split"].isin(["mean", "std"])].set_index(["experiment", "split"])
     assert list(summary["found"]) == list(summary["listed"])
     assert dict(summary["listed"]) == {
-        ("finetune", "01"): 160,
         ("frozen", "01"): 160,
-        ("frozen", "02"): 160,
         ("one", "01"): 8,
         ("scratch", "01"): 160,
-        ("scratch", "02"): 160,
         ("two", "01"): 8,
     }
     # It has learned to tell motions, which the same models cannot from a single frame.
@@ -45,7 +46,7 @@ def test_from_lists_to_the_accuracy_table(output: str, workflow: Workflow):
         assert len(ledger) == n_videos
         assert set(ledger["status"]) == {"ok"}
     # Only what is no work is done outside of the cluster.
-    assert re.findall(r"^local\w* (\w+):", output, re.MULTILINE) == ["all"]
+    assert re.findall(r"^local\w* (\w+):", output, re.MULTILINE) == ["evaluate"]
 
 
 def test_trainings_are_given_gpus(output: str, cluster: Cluster):

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 from cluster import Cluster
+from running import ALL_OF_SNAKEMAKE, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 1800  # nothing takes that long, but the machine may be a busy one
 # The plugin asks only now and then whether a job is done: no cluster job for what takes a second.
 FEWER_JOBS = ("--snakefile", "fewer_jobs.smk")
@@ -72,13 +72,23 @@ class Workflow:
         assert text.count(old) == 1
         path.write_text(text.replace(old, new))
 
-    def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[bytes]:
-        """Start what a user types, with a config with more in these sections."""
+    def start(
+        self, *arguments: str, all_of_snakemake: bool = True, **changes: Any
+    ) -> subprocess.Popen[bytes]:
+        """Start what a user types, with a config with more in these sections.
+
+        Args:
+            all_of_snakemake: whether it prints what Snakemake does, and not a line a job.
+        """
         config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+        # One split and no fine-tuning: what more there is of them is not about clusters.
+        config["datasets"]["motion"]["splits"] = ["01"]
+        del config["experiments"]["finetune"]
         for name, values in _ADDED.items():
             config[name] |= values | changes.get(name, {})
         (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "snakemake", *arguments, "--profile", "profiles/slurm"]
+        command += ALL_OF_SNAKEMAKE if all_of_snakemake else ()
         with self._output.open("wb") as output:
             return subprocess.Popen(
                 [*command, "--slurm-init-seconds-before-status-checks", "8"],

@@ -12,7 +12,7 @@ import pytest
 import simplejpeg
 import torch
 import yaml
-from running import r3d, snakemake
+from running import ALL_OF_SNAKEMAKE, r3d, snakemake
 from synthetic import write_frames
 
 from r3d.annotations.reading import read_annotation
@@ -513,7 +513,7 @@ def test_the_workflow_takes_the_file(tmp_path: Path, section: list[str], threads
     save(
         tmp_path / "tuned.yaml", section, n_threads=3, precision="fp32", memory_format="contiguous"
     )
-    options = [str(tmp_path / "tuned.yaml"), "--dry-run", "--cores", "8"]
+    options = [str(tmp_path / "tuned.yaml"), "--dry-run", "--cores", "8", *ALL_OF_SNAKEMAKE]
     process = snakemake(tmp_path, tmp_path / "config.yaml", options=options)
     assert process.returncode == 0, process.stdout + process.stderr
     assert threads_by_experiment(process.stdout) == threads

@@ -137,9 +137,10 @@ def disturb(whole: SmallRun, run: SmallRun, kills: list[Kill], seed: int) -> Ite
     try:
         for kill in sorted(kills, key=lambda kill: STAGES.index(kill.stage)):
             if process is None:
+                stages.begin()
                 with output.open("w") as file:
                     process = run.start(output=file)
-            target = _wait_for(kill, run.folder, process, output, stages, rng)
+            target = _wait_for(kill, run.folder, process, stages, rng)
             if target is None:
                 continue
             with suppress(ProcessLookupError):
@@ -180,6 +181,16 @@ class _Stages:
             for stage, names in self._tables.items()
         }
 
+    def begin(self) -> None:
+        self._logs = self._n_logs()
+
+    def begun(self) -> bool:
+        """Whether Snakemake has read our profile since `begin`, as it has once it has a log."""
+        return self._n_logs() > self._logs
+
+    def _n_logs(self) -> int:
+        return len(list(self._folder.glob(".snakemake/log/*")))
+
     def passed(self, stage: str) -> bool:
         names = self._tables.get(stage, [])
         return bool(names) and all((self._folder / name).exists() for name in names)
@@ -189,7 +200,6 @@ def _wait_for(
     kill: Kill,
     folder: Path,
     process: subprocess.Popen[str],
-    output: Path,
     stages: _Stages,
     rng: random.Random,
 ) -> int | None:
@@ -199,7 +209,7 @@ def _wait_for(
     def begun() -> bool:
         nonlocal job
         if kill.stage == "start":  # when our profile is read: before, there is nothing of ours
-            job = process.pid if "Assuming" in output.read_text() else None
+            job = process.pid if stages.begun() else None
         else:
             job = job_of(process.pid, kill.stage)
         return job is not None or process.poll() is not None or stages.passed(kill.stage)

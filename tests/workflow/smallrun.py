@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 import yaml
 from miniatures import Videos
-from running import ROOT
+from running import ALL_OF_SNAKEMAKE, ROOT, count_jobs
 
 NAMES = {f"{label}{number}": label for label in ("run", "walk") for number in range(1, 5)}
 """Videos and their labels; the last of each label is for validation."""
@@ -36,10 +37,14 @@ CONFIG: dict[str, Any] = {
 
 
 class SmallRun:
-    """The folder; `config` can be changed before each run."""
+    """The folder; `config` can be changed before each run.
 
-    def __init__(self, folder: Path, root: Path = ROOT) -> None:
-        self.folder, self.root = folder, root
+    `targets` are for runs that are given none: what a test is about, as figures and galleries take
+    half of the time.
+    """
+
+    def __init__(self, folder: Path, root: Path = ROOT, *, targets: Sequence[str] = ()) -> None:
+        self.folder, self.root, self.targets = folder, root, targets
         self.config = copy.deepcopy(CONFIG)
 
     @property
@@ -66,7 +71,7 @@ class SmallRun:
 
     def copy(self, folder: Path, root: Path | None = None) -> "SmallRun":
         shutil.copytree(self.folder, folder, symlinks=True)
-        copied = SmallRun(folder, root or self.root)
+        copied = SmallRun(folder, root or self.root, targets=self.targets)
         copied.config = copy.deepcopy(self.config)
         return copied
 
@@ -75,6 +80,8 @@ class SmallRun:
     ) -> subprocess.Popen[str]:
         config = self.folder / f"{Path(self.config['results']).name}.yaml"
         config.write_text(yaml.safe_dump(self.config))
+        if all(argument.startswith("-") for argument in arguments):
+            arguments += tuple(self.targets)
         command = [sys.executable, "-m", "snakemake", "--snakefile", self.root / "Snakefile"]
         return subprocess.Popen(
             [*command, "--cores", "2", *arguments, "--configfile", config],
@@ -104,9 +111,7 @@ class SmallRun:
 
     def jobs(self, *arguments: str, **environment: str) -> Counter[str]:
         """Run, and count the jobs of each rule."""
-        words = (line.split() for line in self.run(*arguments, **environment).splitlines())
-        kinds = {"rule", "localrule", "checkpoint", "localcheckpoint"}
-        return Counter(w[1].rstrip(":") for w in words if len(w) == 2 and w[0] in kinds)
+        return count_jobs(self.run(*ALL_OF_SNAKEMAKE, *arguments, **environment))
 
     def table(self, name: str) -> pd.DataFrame:
         path = self.folder / "results" / name

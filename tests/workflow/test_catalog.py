@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from running import ROOT
+from running import ALL_OF_SNAKEMAKE, ROOT
 
 pytestmark = pytest.mark.workflow
 
@@ -138,7 +138,7 @@ def test_workflow_snakefile_is_the_whole_workflow(folder: Path):
     """From the root of the repository, without a target: everything, to the table."""
     here = ["--snakefile", "workflow/Snakefile", "--directory", str(folder)]
     here += ["--configfile", str(folder / "config/config.yaml")]
-    plan = run(ROOT, *here, "-n")
+    plan = run(ROOT, *here, "-n", *ALL_OF_SNAKEMAKE)
     for rule in ("list_split", "train_model", "summarise", "everything"):
         assert f"\n{rule} " in plan
     run(ROOT, *here, "--", "lists")

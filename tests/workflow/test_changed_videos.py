@@ -14,9 +14,9 @@ AFTER_FRAMES = {"annotate_split", "train_model", "infer_subset"}
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    """Everything is made of eight videos, one of them missing and one cut short."""
+    """All results are made of eight videos, one of them missing and one cut short."""
     folder = tmp_path_factory.mktemp("changed")
-    run = SmallRun(folder / "done")
+    run = SmallRun(folder / "done", targets=["infer"])
     run.fill(folder / "encoded")
     mended = folder / "done/mended"
     mended.mkdir()

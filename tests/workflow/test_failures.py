@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from running import ROOT, snakemake
+from running import ALL_OF_SNAKEMAKE, ROOT, snakemake
 from smallrun import SmallRun
 
 pytestmark = pytest.mark.workflow
@@ -63,7 +63,7 @@ def test_every_target_asks_for_all_outputs_of_all_steps_on_its_way(tmp_path: Pat
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(EVERYTHING))
     # Together, as each call takes seconds; what is on the way to each is seen from its jobs.
-    plan = snakemake(tmp_path, config, *TARGETS, options=["-n"])
+    plan = snakemake(tmp_path, config, *TARGETS, options=["-n", *ALL_OF_SNAKEMAKE])
     assert plan.returncode == 0, plan.stderr
     jobs = planned(plan.stdout + plan.stderr)
     maker = {file: job for job in jobs for file in job[2]}
@@ -167,7 +167,7 @@ def test_snakemake_killed_while_it_tries_again(run: SmallRun):
     """The inputs of the training have changed and change back: only its missing model tells."""
     run.config["defaults"].update(learning_rate=0.02, n_epochs=1)
     model = run.folder / "results/experiments/base/all/model.pth"
-    process = run.start()
+    process = run.start("evaluate")
     while model.exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -175,5 +175,5 @@ def test_snakemake_killed_while_it_tries_again(run: SmallRun):
     process.communicate(timeout=60)
     run.config = SmallRun(run.folder).config
     assert run.jobs("-n", "evaluate")["train_model"] == 1
-    run.run()
+    run.run("train")
     assert model.is_file()

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from running import ROOT
 
-from r3d.workflow.jobs import interrupts_held
+from r3d.workflow.jobs import TERMINAL, file_identity, interrupts_held
 
 SCRIPT = """
 import sys
@@ -90,6 +91,49 @@ def test_a_full_disk_under_the_log_does_not_hide_what_is_wrong(tmp_path: Path):
         pytest.skip(f"no mount here: {done.stderr}")
     assert done.returncode == 1
     assert done.stderr == "error: what is wrong\n"
+
+
+def test_where_a_line_a_job_is_printed_a_job_says_all_in_its_log(tmp_path: Path):
+    """Also its second process, and what goes around Python; bars of progress are for nobody."""
+    script = """
+import logging, os, subprocess, sys
+from r3d.workflow.jobs import job
+append = len(sys.argv) > 1
+with job("log", append=append):
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+    with logging_redirect_tqdm():
+        for _ in tqdm(range(3), mininterval=0):
+            logging.info("step of %d", len(sys.argv))
+    print("a library", file=sys.stderr, flush=True)
+    os.write(2, b"a library in C\\n")
+    if not append:
+        subprocess.run([sys.executable, __file__, "second"], check=True)
+"""
+    (tmp_path / "script.py").write_text(script)
+    with (tmp_path / "terminal").open("w") as terminal:
+        identity = file_identity(terminal.fileno())
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), TERMINAL: str(identity)}
+        command = [sys.executable, "script.py"]
+        subprocess.run(command, cwd=tmp_path, env=environment, stderr=terminal, check=True)
+    assert (tmp_path / "terminal").read_text() == ""
+    lines = (tmp_path / "log").read_text().splitlines()
+    said = [re.sub(r"^[-0-9]{10} [0-9:,]{12} ", "", line) for line in lines]
+    once = ["a library", "a library in C"]
+    assert said == [*["step of 1"] * 3, *once, *["step of 2"] * 3, *once]
+
+
+def test_what_a_full_log_does_not_take_is_on_the_terminal(tmp_path: Path):
+    step = "from r3d.errors import InputError; raise InputError('what is wrong')"
+    (tmp_path / "log").symlink_to("/dev/full")
+    script = SCRIPT.format(step=step).replace("job(sys.argv[1])", "job(sys.argv[1], append=True)")
+    with (tmp_path / "terminal").open("w") as terminal:
+        identity = file_identity(terminal.fileno())
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), TERMINAL: str(identity)}
+        command = [sys.executable, "-c", script, "log"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, stderr=terminal)
+    assert done.returncode == 1
+    assert (tmp_path / "terminal").read_text() == "error: what is wrong\n"
 
 
 @pytest.mark.parametrize(

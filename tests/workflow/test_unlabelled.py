@@ -20,7 +20,7 @@ APPLY = {"no_train": True, "inference_subset": "test"}
 def done(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """A model is trained, and applied to one video without a label, and to one in a folder."""
     folder = tmp_path_factory.mktemp("unlabelled")
-    run = SmallRun(folder / "done")
+    run = SmallRun(folder / "done", targets=["infer"])
     run.fill(folder / "encoded")
     videos = Videos(folder / "more")
     for name in ("videos/new/a.mp4", "elsewhere/x.mp4"):
@@ -119,13 +119,13 @@ def list_only(run: SmallRun, *rows: str) -> None:
 
 def test_a_list_of_unlabelled_videos_only(applied: SmallRun):
     list_only(applied, *(f"{label}/{name}.mp4,,test" for name, label in NAMES.items()))
-    applied.run()
+    applied.run("evaluate")
     found = results(applied, "other")
     assert found["labels"] == ["fly", "run", "swim"]
     assert sorted(found["results"]) == sorted(NAMES)
     assert all(len(result) == 3 for result in found["results"].values())
     assert set(applied.table("experiments/other/all/test.videos.tsv")["correct"]) == {""}
-    assert "Nothing to be done" in applied.run()
+    assert "Nothing to be done" in applied.run("evaluate")
 
 
 def test_a_folder_of_videos_only(applied: SmallRun):
@@ -144,7 +144,7 @@ def test_accuracy_counts_where_names_match(applied: SmallRun, subset: str):
     if subset == "test":
         rows = [f"{label}/{name}.mp4,{label},test" for name, label in NAMES.items()]
         list_only(applied, *rows, "new/a.mp4,,test")
-    applied.run()
+    applied.run("evaluate", "results/summary.tsv")
     n = {"test": 4, "val": 1}[subset]
     summary = applied.table("summary.tsv")
     counts = summary[["listed", "found", "left_out"]].astype(int).to_numpy().tolist()
@@ -165,7 +165,7 @@ def test_accuracy_counts_where_names_match(applied: SmallRun, subset: str):
 def test_a_model_that_knows_none_of_the_labels_is_applied(applied: SmallRun):
     rows = [f"{label}/{name}.mp4,{label}ning,test" for name, label in NAMES.items()]
     list_only(applied, *rows)
-    applied.run()
+    applied.run("infer", "results/summary.tsv")
     assert len(results(applied, "other")["results"]) == 8
     summary = applied.table("summary.tsv")
     assert summary[["listed", "left_out"]].to_numpy().tolist() == [["0", "8"]]

@@ -17,12 +17,10 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from running import r3d
+from running import ALL_OF_SNAKEMAKE, ROOT, count_jobs, r3d
 from tensorboard.program import TensorBoard
 
 from r3d.frames.ffmpeg import ffmpeg_binary
-
-ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.workflow
 
@@ -96,11 +94,7 @@ class Workspace:
 
     def jobs(self, *arguments: str) -> Counter[str]:
         """Run, and count the jobs of each rule."""
-        output = self.run(*arguments)
-        words = (line.split() for line in output.splitlines())
-        kinds = {"rule", "localrule", "checkpoint", "localcheckpoint"}
-        rules = [w[1].rstrip(":") for w in words if len(w) == 2 and w[0] in kinds]
-        return Counter(rules)
+        return count_jobs(self.run(*ALL_OF_SNAKEMAKE, *arguments))
 
     def summary(self) -> str:
         return (self.folder / "results/summary.tsv").read_text()
@@ -120,7 +114,7 @@ def changed(**options: Any) -> dict[str, Any]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace in which everything is made."""
     workspace = Workspace(tmp_path_factory.mktemp("workflow") / "done", TINY)
-    workspace.run()
+    (workspace.folder / "said").write_text(workspace.run())
     return workspace
 
 
@@ -148,6 +142,21 @@ def test_it_makes_the_table_and_the_figures(done: Workspace):
         "val.videos.tsv",
     ):
         assert (run / name).stat().st_size > 0
+
+
+def test_it_says_a_line_a_job_and_ends_with_the_table(done: Workspace):
+    said = (done.folder / "said").read_text()
+    lines = said.splitlines()
+    jobs = [line for line in lines if line.startswith("[")]
+    assert len({line.partition("] ")[2] for line in jobs}) == len(jobs)
+    assert re.search(r"^\[ *\d+/\d+\] train_model base/01  \d+ s$", said, re.MULTILINE)
+    assert len(lines) < len(jobs) + 15
+    table = (done.folder / "results/summary.tsv").read_text().splitlines()
+    assert [line.split() for line in lines[-2 - len(table) : -2]] == [row.split() for row in table]
+    assert lines[-1] == "report: results/report/index.html"
+    assert "\x1b" not in said
+    # What a job itself says is in its log.
+    assert "epoch 1: " in (done.folder / "results/logs/train_model/base_01.log").read_text()
 
 
 def test_a_second_run_has_nothing_to_do_and_is_quick(done: Workspace):
@@ -198,11 +207,8 @@ def test_a_new_learning_rate_trains_again_and_extracts_nothing(workspace: Worksp
     assert not {"list_split", "shard_videos", "extract_shard", "annotate_split"} & set(jobs)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"n_threads": 1}, {"checkpoint": 1}, {"inference_batch_size": 3}, {"no_cuda": False}],
-)
-def test_how_it_runs_makes_nothing_run_again(workspace: Workspace, options: dict[str, Any]):
+def test_how_it_runs_makes_nothing_run_again(workspace: Workspace):
+    options = {"n_threads": 1, "checkpoint": 1, "inference_batch_size": 3, "no_cuda": False}
     workspace.configure(changed(**options))
     assert "Nothing to be done" in workspace.run("-n")
 
@@ -252,38 +258,36 @@ def test_a_new_video_in_the_list_extracts_its_shard_only(workspace: Workspace):
     ]
 
 
-@pytest.mark.parametrize(
-    ("module", "again", "not_again"),
-    [
-        ("frames/extract", {"extract_shard"}, {"list_split", "shard_videos"}),
-        (
-            "evaluation/evaluate",
-            {"evaluate_subset"},
-            {"train_model", "infer_subset", "extract_shard"},
-        ),
-        (
-            "models/families/resnet",
-            {"train_model", "infer_subset"},
-            {"extract_shard", "annotate_split"},
-        ),
-    ],
-)
-def test_a_change_of_library_code_reruns_its_step(
-    done: Workspace, tmp_path: Path, module: str, again: set[str], not_again: set[str]
-):
+CHANGES = {
+    "frames/extract": ({"extract_shard"}, {"list_split", "shard_videos"}),
+    "evaluation/evaluate": (
+        {"evaluate_subset"},
+        {"train_model", "infer_subset", "extract_shard"},
+    ),
+    "models/families/resnet": (
+        {"train_model", "infer_subset"},
+        {"extract_shard", "annotate_split"},
+    ),
+}
+
+
+def test_a_change_of_library_code_reruns_its_step(done: Workspace, tmp_path: Path):
     root = tmp_path / "root"
     for name in ("Snakefile", "rules", "workflow", "profiles", "src", "environment.yml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, root / name if root.exists() or root.mkdir() is None else root)
     workspace = done.copy(tmp_path / "copy", root=root)
+    sources = {root / f"src/r3d/{module}.py": jobs for module, jobs in CHANGES.items()}
+    for source in sources:
+        source.write_text(source.read_text() + "\n# a remark\n")
     assert "Nothing to be done" in workspace.run("-n")
-    source = root / f"src/r3d/{module}.py"
-    source.write_text(source.read_text() + "\n# a remark\n")
-    assert "Nothing to be done" in workspace.run("-n")
-    source.write_text(source.read_text() + "\n_CHANGED = 1\n")
-    jobs = set(workspace.jobs("-n"))
-    assert again <= jobs
-    assert not not_again & jobs
+    for source, (again, not_again) in sources.items():
+        before = source.read_text()
+        source.write_text(before + "\n_CHANGED = 1\n")
+        jobs = set(workspace.jobs("-n"))
+        source.write_text(before)
+        assert again <= jobs, source
+        assert not not_again & jobs, source
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -295,17 +299,21 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-def kill(process: subprocess.Popen[str], number: signal.Signals, folder: Path) -> None:
-    """Stop a workflow, with Ctrl-C as a terminal does, and wait until its jobs are gone."""
+def kill(process: subprocess.Popen[str], number: signal.Signals, folder: Path) -> str:
+    """Stop a workflow, with Ctrl-C as a terminal does, and wait until its jobs are gone.
+
+    Returns what it said.
+    """
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    process.communicate(timeout=60)
+    said = process.communicate(timeout=60)[0]
     deadline = time.monotonic() + 60
     while any(str(folder).encode() in line for line in command_lines()):
         assert time.monotonic() < deadline, "jobs outlive the workflow"
         time.sleep(0.05)
+    return said
 
 
 def command_lines() -> list[bytes]:
@@ -334,6 +342,9 @@ def test_killed_during_extraction(done: Workspace, tmp_path: Path):
     assert len(images) == len(list((workspace.folder / "data/jpg").glob("*/*/*.jpg"))) == 32 * 12
 
 
+TABLE = ("evaluate", "results/summary.tsv")
+"""All that accuracies take, and no figures, galleries and report."""
+
 RETRAINED = {**changed(learning_rate=0.005, n_epochs=10), "experiments": {"base": {}}}
 
 
@@ -342,21 +353,28 @@ def retrained(done: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Work
     """The finished workspace, trained anew with other options."""
     workspace = done.copy(tmp_path_factory.mktemp("retrained") / "copy")
     workspace.configure(RETRAINED)
-    workspace.run()
+    workspace.run(*TABLE)
     return workspace
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_killed_during_training(workspace: Workspace, retrained: Workspace, number: signal.Signals):
     """Killed while it trains anew with other options: nothing old is taken for new."""
     workspace.configure(RETRAINED)
-    process = workspace.start()
+    process = workspace.start(*TABLE)
     checkpoints = workspace.folder / "results/checkpoints/base/01"
     before = len(list(checkpoints.glob("*/latest.pth")))
     wait_for(lambda: len(list(checkpoints.glob("*/latest.pth"))) > before, process)
-    kill(process, number, workspace.folder)
+    said = kill(process, number, workspace.folder)
+    if number != signal.SIGKILL:
+        saved, go_on = said.splitlines()[-2:]
+        assert re.fullmatch(r"train_model base/01: stopped .*; the state is saved", saved)
+        assert re.match(r"stopped; \d+ of \d+ jobs are done, ", go_on)
+        assert go_on.endswith(f"--configfile {workspace.folder / 'config.yaml'}")
+        assert "FAILED" not in said
+        assert "Traceback" not in said
     assert not (workspace.folder / "results/experiments/base/01/model.pth").exists()
-    workspace.run()
+    workspace.run(*TABLE)
     assert workspace.summary() == retrained.summary()
     for name in ("train.log", "val.json"):
         run = "results/experiments/base/01"
@@ -480,7 +498,7 @@ def test_real_clips_to_an_accuracy_table(shared: Path, tmp_path: Path):
     options |= {"multistep_milestones": [16], "resnet_widen_factor": 0.125, "train_crop": "center"}
     config = {"datasets": {"real": dataset}, "experiments": {"real": options}}
     workspace = Workspace(tmp_path, config)
-    workspace.run()
+    workspace.run(*TABLE)
     summary = pd.read_csv(tmp_path / "results/summary.tsv", sep="\t")
     assert summary[["listed", "found"]].values.tolist() == [[8, 8]]
     assert summary["top1"].item() > 0.5  # chance is 0.25

@@ -186,6 +186,9 @@ class _Server:
             yield connection
         except BaseException:
             connection.close()
+            with self._lock:  # whatever ended this one may be about to end the others
+                while self._idle:
+                    self._idle.pop().close()
             raise
         with self._lock:
             self._idle.append(connection)

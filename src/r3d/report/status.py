@@ -15,11 +15,11 @@ from r3d.errors import InputError
 from r3d.frames.shards import shard_name
 from r3d.report.plots import plot_curves
 from r3d.tables import read_columns
+from r3d.workflow.joblogs import STATE_SAVED, ending
 
 _RUNNING_SECONDS = 900
 """A training that has logged nothing for so long is not called running."""
-_ERROR = "error: "
-_TAIL_BYTES = 8192
+_LAST_LINES = 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TrainingStatus:
     logs: its run folder; None if it has not begun.
     epochs: finished ones, and a part for the steps of the next.
     seconds_left: by the pace of its epochs; None if it is finished, or has finished none.
-    running: whether it has logged something of late.
+    running: whether it has logged something of late, and not that it ended.
     """
 
     name: str
@@ -50,6 +50,7 @@ class TrainingStatus:
     seconds_left: float | None
     running: bool
     finished: bool
+    failed: bool
 
 
 def stages(config: Config) -> list[Stage]:
@@ -100,15 +101,13 @@ def trainings(config: Config) -> list[TrainingStatus]:
     ]
 
 
-def failures(config: Config) -> Iterator[tuple[Path, str]]:
-    """The logs of jobs that ended with an error, the latest first, and the last line of each."""
+def failures(config: Config) -> Iterator[tuple[Path, list[str]]]:
+    """The logs of jobs that ended with an error, the latest first, and the last lines of each."""
     logs = [path for path in Path(config.results, "logs").rglob("*.log") if path.is_file()]
     for path in sorted(logs, key=lambda path: -path.stat().st_mtime):
-        lines = _tail(path)
-        if lines and _ERROR in lines[-1]:
-            yield path, lines[-1].partition(_ERROR)[2]
-        elif any(line.startswith("Traceback (most recent call last)") for line in lines):
-            yield path, lines[-1]
+        end = ending(path)
+        if end.failed:
+            yield path, [line.removeprefix("error: ") for line in end.lines[-_LAST_LINES:]]
 
 
 def draw_curves(config: Config, folder: Path) -> list[Path]:
@@ -134,9 +133,12 @@ def status_text(config: Config, *, most_failures: int = 5) -> str:
         lines += [f"  {training.name:<{width}}  {_told(training)}" for training in found]
     failed = list(failures(config))
     if failed:
-        lines += ["", f"failed ({len(failed)} logs end with an error)"]
-        for path, line in failed[:most_failures]:
-            lines += [f"  {path}", f"    {line}"]
+        logs = "1 log ends" if len(failed) == 1 else f"{len(failed)} logs end"
+        lines += ["", f"failed ({logs} with an error)"]
+        for path, said in failed[:most_failures]:
+            lines += [f"  {path}", *(f"    {line}" for line in said)]
+        if len(failed) > most_failures:
+            lines.append(f"  and {len(failed) - most_failures} earlier ones")
     return "\n".join(lines)
 
 
@@ -146,7 +148,8 @@ def _told(training: TrainingStatus) -> str:
     elif training.logs is None:
         return "not begun"
     else:
-        state = "running" if training.running else "stopped"
+        ended = "failed" if training.failed else "stopped"
+        state = "running" if training.running else ended
     parts = [f"{state}, epoch {training.epochs:.1f} of {training.n_epochs}"]
     if training.loss is not None:
         parts.append(f"loss {training.loss:.3f}, accuracy {training.accuracy:.3f}")
@@ -174,7 +177,7 @@ def _training(results: Path, name: str, run: str, n_epochs: int) -> TrainingStat
     logs = max(states.rglob("train_batch.log"), key=lambda path: path.stat().st_mtime, default=None)
     title = f"{name}/{run}"
     if logs is None:
-        return TrainingStatus(title, None, 0, n_epochs, None, None, None, False, finished)
+        return TrainingStatus(title, None, 0, n_epochs, None, None, None, False, finished, False)
     folder = logs.parent
     epochs = _numbers(folder / "train.log", ("epoch", "loss", "acc"))
     batches = _numbers(logs, ("epoch", "batch", "loss", "acc"))
@@ -184,7 +187,10 @@ def _training(results: Path, name: str, run: str, n_epochs: int) -> TrainingStat
     if per_epoch and len(begun):
         done += min(0.99, float(begun["batch"].iloc[-1]) / per_epoch)
     latest = begun if len(begun) else epochs
-    running = not finished and time.time() - logs.stat().st_mtime < _RUNNING_SECONDS
+    end = ending(results / f"logs/train_model/{name}_{split}.log")
+    ended = end.failed or any(STATE_SAVED in line for line in end.lines)
+    silent = time.time() - logs.stat().st_mtime >= _RUNNING_SECONDS
+    running = not (finished or ended or silent)
     return TrainingStatus(
         *(title, folder, done, n_epochs),
         loss=float(latest["loss"].iloc[-1]) if len(latest) else None,
@@ -192,6 +198,7 @@ def _training(results: Path, name: str, run: str, n_epochs: int) -> TrainingStat
         seconds_left=_seconds_left(folder / "speed.log", n_epochs - done),
         running=running,
         finished=finished,
+        failed=end.failed and not finished,
     )
 
 
@@ -208,11 +215,3 @@ def _numbers(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     except InputError:
         return pd.DataFrame(columns=list(columns), dtype=float)
     return table.apply(pd.to_numeric, errors="coerce").dropna()
-
-
-def _tail(path: Path) -> list[str]:
-    """The last lines of a file, blank ones left out."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        text = file.read().decode("utf-8", errors="replace")
-    return [line.rstrip() for line in text.splitlines() if line.strip()]

@@ -7,15 +7,21 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Timer
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 from r3d.errors import InputError, Stopped, shown
 from r3d.obstacles import obstacle, obstacle_line
 
+TERMINAL = "R3D_TERMINAL"
+"""The variable that says of which file, by `file_identity`, Snakemake prints a line a job to."""
+
+_SHELLS = {"sh", "bash", "dash", "zsh"}
 _PR_SET_PDEATHSIG = 1
 _AGAIN_SECONDS = 0.05
+_LOG_FORMAT = "%(asctime)s %(message)s"
 _LINE = 4000  # characters: a file may hold labels and numbers of any length
 
 
@@ -87,7 +93,8 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
     """Run the block as a job of a workflow: messages go to a log file and standard error.
 
     Bad input ends the process with status 1 and its one line; the traceback of a bug goes to the
-    log, too.
+    log, too. Where standard error is the terminal in which Snakemake prints a line a job, the log
+    has all of it, and what libraries print.
 
     Args:
         append: whether the process is one of several that write to the log.
@@ -99,7 +106,7 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
             Path(log).parent.mkdir(parents=True, exist_ok=True)
             if not append:
                 Path(log).unlink(missing_ok=True)
-            show_messages(_LogFile(log, encoding="utf-8", errors="backslashreplace"))
+            _write_log(Path(log))
             _die_with_parent()
             yield
     except Exception:
@@ -107,6 +114,8 @@ def job(log: str | Path, *, append: bool = False) -> Iterator[None]:
         sys.exit(1)
     finally:
         end_at_interrupts()  # what follows is the end of Python
+        if sys.__stderr__ is not None:
+            sys.stderr = sys.__stderr__  # a full log is no reason for another status
         logging.shutdown()
 
 
@@ -139,11 +148,51 @@ def end_at_interrupts() -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def raise_interrupts() -> None:
-    """Let Ctrl-C be a KeyboardInterrupt again, after `end_at_interrupts`."""
+_stopped: list[int] = []
+
+
+def stopped_by_signal() -> bool:
+    """Whether a signal has come that `raise_interrupts` waits for."""
+    return bool(_stopped)
+
+
+def raise_interrupts(*, on_sigterm: bool) -> None:
+    """Let Ctrl-C be a KeyboardInterrupt again, after `end_at_interrupts`; the second ends at once.
+
+    Jobs that outlive their workflow end with it, and a training saves its state (`job`).
+
+    Args:
+        on_sigterm: whether SIGTERM is the same, for this process and the jobs on this machine.
+            Snakemake itself would wait until they have come to their end.
+    """
+
+    def stop(number: int, _: object) -> None:
+        _stopped.append(number)
+        for each in (signal.SIGINT, signal.SIGTERM) if on_sigterm else (signal.SIGINT,):
+            signal.signal(each, signal.SIG_DFL)
+        if number == signal.SIGTERM:  # a terminal sends Ctrl-C to all by itself
+            _pass_on(number)
+        raise KeyboardInterrupt
+
     with suppress(ValueError):
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, stop)
+        if on_sigterm and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, stop)
+
+
+def _pass_on(number: int) -> None:
+    """Send a signal to the processes that this one has started, through shells."""
+    import psutil
+
+    started = psutil.Process().children()
+    while started:
+        process = started.pop()
+        with suppress(psutil.Error):
+            if process.name() in _SHELLS:
+                started += process.children()
+            else:
+                process.send_signal(number)
 
 
 def export_package() -> None:
@@ -151,18 +200,69 @@ def export_package() -> None:
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
 
 
+def file_identity(descriptor: int) -> str | None:
+    """What tells the file behind a descriptor from others, be it a terminal, a pipe or a file."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return f"{status.st_dev}:{status.st_ino}:{status.st_rdev}"
+
+
 class _LogFile(logging.FileHandler):
     """A log that a full disk leaves short: the step itself says what could not be written."""
+
+    terminal: int | None = None
+    """Where messages go that the log cannot take, if nothing else shows them."""
+
+    def _open(self) -> TextIOWrapper:
+        return cast(TextIOWrapper, _WithoutBars(super()._open()))
 
     def handleError(self, record: logging.LogRecord) -> None:
         if obstacle(sys.exc_info()[1]) is None:
             super().handleError(record)
+        elif self.terminal is not None:
+            with suppress(OSError):
+                os.write(self.terminal, f"{record.getMessage()}\n".encode(errors="replace"))
+
+
+class _WithoutBars:
+    """A text stream that progress bars are kept from: they begin anew by a carriage return."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._in_bar = False
+
+    def write(self, text: str) -> int:
+        self._in_bar = text.startswith("\r") or (self._in_bar and text == "\n")
+        return len(text) if self._in_bar else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _write_log(log: Path) -> None:
+    """Send messages to a log and standard error, or all of standard error to the log."""
+    handler = _LogFile(log, encoding="utf-8", errors="backslashreplace")
+    stream = cast(TextIOWrapper, handler.stream)
+    own = file_identity(2)
+    # Of several processes of a job, the first has done so for all.
+    shared = own is not None and own == file_identity(stream.fileno())
+    if not shared and (own is None or own != os.environ.get(TERMINAL)):
+        show_messages(handler)
+        return
+    if not shared:
+        handler.terminal = os.dup(2)
+        os.dup2(stream.fileno(), 2)
+    sys.stderr = stream
+    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def show_messages(*handlers: logging.Handler) -> None:
     """Show messages from level INFO on as lines on standard error, and give them to `handlers`."""
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler.setFormatter(logging.Formatter(_LOG_FORMAT))
     terminal = logging.StreamHandler()
     terminal.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[terminal, *handlers], force=True)

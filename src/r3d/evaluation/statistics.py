@@ -6,7 +6,7 @@ more often than chance. So where groups are known, they are what is drawn anew, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     """
 
     values: Numbers
-    groups: npt.NDArray[np.object_]
+    groups: npt.NDArray[Any]
 
 
 def wilson_interval(correct: int, n: int) -> Interval:

@@ -351,3 +351,15 @@ def test_the_target_of_the_workflow(tmp_path: Path, videos: Videos) -> None:
     assert done.returncode == 0, done.stderr  # that the videos look alike is a warning
     assert json.loads((tmp_path / "results/doctor.json").read_text())["exit_status"] == 1
     assert not (tmp_path / "results/datasets").exists()
+
+
+def test_folds_that_cannot_be_made_are_said_with_a_remedy(tmp_path: Path) -> None:
+    dataset = own(tmp_path, ROWS)
+    report = examine(config_of({"cv": {"dataset": "own", "folds": 3}}, own=dataset))
+    finding = only(report, "folds")
+    assert finding.where == "experiment cv"
+    assert "class 'a' has them in 2" in finding.text
+    assert finding.remedy.startswith("set folds to 2,")
+    assert not found(
+        examine(config_of({"cv": {"dataset": "own", "folds": 2}}, own=dataset)), "folds"
+    )

@@ -123,3 +123,21 @@ def test_curves_of_what_has_finished_an_epoch(config: Config, tmp_path: Path):
     (picture,) = draw_curves(config, tmp_path / "status")
     assert picture.name == "one_all.svg"
     assert picture.read_text().startswith("<?xml")
+
+
+def test_each_run_of_folds_and_seeds_has_a_line(tmp_path: Path):
+    raw = yaml.safe_load(
+        f"""
+        results: {tmp_path}/results
+        datasets:
+          own: {{format: csv, lists: l.csv, videos: v, frames: f, shards: 3}}
+        experiments: {{cv: {{dataset: own, folds: 2, seeds: 2, n_epochs: 10}}}}
+        """
+    )
+    config = load_config(raw)
+    train(config, "cv", 4, 5).parent.rename(tmp_path / "results/checkpoints/cv/fold2of2-seed2")
+    names = [f"cv/fold{fold}of2{seed}" for fold in (1, 2) for seed in ("", "-seed2")]
+    assert [training.name for training in trainings(config)] == names
+    assert [training.running for training in trainings(config)] == [False, False, False, True]
+    totals = {stage.name: stage.total for stage in stages(config)}
+    assert (totals["lists"], totals["annotations"], totals["results"]) == (3, 2, 4)

@@ -9,7 +9,7 @@ The distributions are those of `scipy.special`: `scipy.stats` takes longer to im
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ class Part(NamedTuple):
     """
 
     values: Numbers
-    groups: npt.NDArray[np.object_]
+    groups: npt.NDArray[Any]
 
 
 def wilson_interval(correct: int, n: int) -> Interval:

@@ -5,6 +5,7 @@ from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from r3d.evaluation.statistics import (
     Flags,
@@ -30,6 +31,7 @@ def experiments_of(runs: Sequence[Run], shown: Sequence[Shown]) -> list[dict[str
     Args:
         shown: the runs with their own intervals, in the same order.
     """
+    groups = _group_numbers(runs, shown)
     members: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
         members.setdefault(run.files.experiment, []).append(number)
@@ -41,7 +43,7 @@ def experiments_of(runs: Sequence[Run], shown: Sequence[Shown]) -> list[dict[str
             "listed": int(np.mean([shown[number]["listed"] for number in numbers])),
             "found": int(np.mean([shown[number]["found"] for number in numbers])),
             "top": {
-                k: _mean(runs, shown, numbers, int(k))
+                k: _mean(runs, shown, groups, numbers, int(k))
                 for k in shown[numbers[0]]["top"]
                 if all(k in shown[number]["top"] for number in numbers)
             },
@@ -67,19 +69,21 @@ def pairs_of(
     """
     by_set = [_by_set(shown, experiment["runs"]) for experiment in experiments]
     correct = [run.correct(1) for run in runs]
+    groups, once = _group_numbers(runs, shown), _JudgedOnce(runs, shown)
     for one, other in combinations(range(len(experiments)), 2):
         common = [number for number in by_set[one] if number in by_set[other]]
         if not common:
             continue
         here, there = ([by_set[side][number] for number in common] for side in (one, other))
         parts = [
-            Part(_mean_of(correct, a) - _mean_of(correct, b), runs[a[0]].group_names)
-            for a, b in zip(here, there, strict=True)
+            Part(_mean_of(correct, a) - _mean_of(correct, b), groups[number])
+            for number, a, b in zip(common, here, there, strict=True)
         ]
         interval: Interval = difference_interval(parts)
         p_trainings = trainings_test(
             _accuracies(correct, here), _accuracies(correct, there), _test_share(runs, here)
         )
+        single = all(len(own) == 1 for own in (*here, *there)) and once(common)
         beyond_chance = interval.low > 0 or interval.high < 0
         yield {
             "experiments": [one, other],
@@ -87,14 +91,18 @@ def pairs_of(
             "splits": len(common),
             "difference": float(np.mean([part.values.mean() for part in parts])),
             "interval": interval,
-            **_one_by_one(runs, correct, here, there),
+            **(_one_by_one(correct, here, there) if single else {"p": None, "alone": None}),
             "p_trainings": p_trainings,
             "holds": beyond_chance and (p_trainings is None or p_trainings < _ALPHA),
         }
 
 
 def _mean(
-    runs: Sequence[Run], shown: Sequence[Shown], numbers: Sequence[int], k: int
+    runs: Sequence[Run],
+    shown: Sequence[Shown],
+    groups: Mapping[int, Any],
+    numbers: Sequence[int],
+    k: int,
 ) -> dict[str, Any]:
     """Mean and spread of a top-k accuracy, with the intervals over videos and over trainings."""
     values = [shown[number]["top"][str(k)]["value"] for number in numbers]
@@ -102,8 +110,9 @@ def _mean(
         interval, trainings = shown[numbers[0]]["top"][str(k)]["interval"], None
     else:
         correct = {number: runs[number].correct(k) for number in numbers}
-        of_splits = list(_by_set(shown, numbers).values())
-        parts = [Part(_mean_of(correct, own), runs[own[0]].group_names) for own in of_splits]
+        by_set = _by_set(shown, numbers)
+        parts = [Part(_mean_of(correct, own), groups[number]) for number, own in by_set.items()]
+        of_splits = list(by_set.values())
         interval = mean_accuracy_interval(parts)
         trainings = trainings_interval(
             _accuracies(correct, of_splits), _test_share(runs, of_splits)
@@ -152,16 +161,36 @@ def _test_share(runs: Sequence[Run], of_splits: Sequence[Sequence[int]]) -> floa
     return sum(len(run.videos) for run in first) / n_training if n_training else 0.0
 
 
+def _group_numbers(runs: Sequence[Run], shown: Sequence[Shown]) -> dict[int, Any]:
+    """For each set of videos the groups as numbers, the same for a group in all sets."""
+    if not runs:
+        return {}
+    of_set = {of_run["set"]: run.group_names for run, of_run in zip(runs, shown, strict=True)}
+    numbers = pd.factorize(np.concatenate(list(of_set.values())))[0]
+    ends = np.cumsum([len(names) for names in of_set.values()])[:-1]
+    return dict(zip(of_set, np.split(numbers, ends), strict=True))
+
+
+class _JudgedOnce:
+    """Tells whether no video is in two of some sets; each answer is found once."""
+
+    def __init__(self, runs: Sequence[Run], shown: Sequence[Shown]) -> None:
+        pairs = zip(runs, shown, strict=True)
+        self._ids = {of_run["set"]: run.videos["id"].tolist() for run, of_run in pairs}
+        self._known: dict[tuple[int, ...], bool] = {}
+
+    def __call__(self, sets: Sequence[int]) -> bool:
+        key = tuple(sets)
+        if key not in self._known:
+            ids = list(chain(*(self._ids[number] for number in key)))
+            self._known[key] = len(set(ids)) == len(ids)
+        return self._known[key]
+
+
 def _one_by_one(
-    runs: Sequence[Run],
-    correct: Sequence[Flags],
-    here: Sequence[Sequence[int]],
-    there: Sequence[Sequence[int]],
+    correct: Sequence[Flags], here: Sequence[Sequence[int]], there: Sequence[Sequence[int]]
 ) -> dict[str, Any]:
-    """McNemar's test, where each video is judged once by either experiment; else nothing."""
-    ids = [video for own in here for video in runs[own[0]].videos["id"]]
-    if any(len(own) > 1 for own in (*here, *there)) or len(set(ids)) < len(ids):
-        return {"p": None, "alone": None}
+    """McNemar's test of videos that are each judged once by either experiment."""
     one = np.concatenate([correct[own[0]] for own in here])
     other = np.concatenate([correct[own[0]] for own in there])
     alone = [int((one & ~other).sum()), int((other & ~one).sum())]

@@ -187,7 +187,7 @@ def _training(results: Path, name: str, run: str, n_epochs: int) -> TrainingStat
     if per_epoch and len(begun):
         done += min(0.99, float(begun["batch"].iloc[-1]) / per_epoch)
     latest = begun if len(begun) else epochs
-    end = ending(results / f"logs/train_model/{name}_{split}.log")
+    end = ending(results / f"logs/train_model/{name}_{run}.log")
     ended = end.failed or any(STATE_SAVED in line for line in end.lines)
     silent = time.time() - logs.stat().st_mtime >= _RUNNING_SECONDS
     running = not (finished or ended or silent)

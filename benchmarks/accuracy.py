@@ -10,18 +10,14 @@ from pathlib import Path
 import numpy as np
 import recipe
 import torch
+from embedded import embedded
 from sidebyside import n_cores, parse, publish, table
 
-from r3d.annotations.writing import write_annotation
 from r3d.config.loading import read_config
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.evaluation.evaluate import evaluate
-from r3d.frames.extract import FrameOptions, extract_shard
-from r3d.frames.ledger import write_ledger
-from r3d.frames.shards import write_shards
+from r3d.frames.extract import FrameOptions
 from r3d.inference.infer import infer
-from r3d.lists import read_list, save_list
-from r3d.motion import render_motion
 from r3d.training.train import train
 
 DEMO = Path(__file__).parents[1] / "config/config.yaml"
@@ -31,12 +27,15 @@ RUN = RunOptions(n_threads=1, no_cuda=True)
 def main() -> None:
     """Train and test with both paths from each seed."""
     options = parse(__doc__, seeds=3)
-    experiment = read_config(DEMO).experiments["scratch"]
+    demo = read_config(DEMO)
+    experiment, dataset = demo.experiments["scratch"], demo.datasets["motion"]
+    assert dataset.render is not None
     chosen = experiment.options(TrainingOptions)
     found: dict[str, list[float]] = {recipe.NAME: [], "r3d": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        annotation = _motion(folder)
+        frames = FrameOptions(**dataset.frame_options)
+        annotation = embedded(folder, frames, **dataset.render.model_dump())
         for seed in range(1, options.seeds + 1):
             training = TrainingOptions(**{**chosen, "manual_seed": seed})
             found[recipe.NAME].append(_plain(folder, annotation, training))
@@ -48,29 +47,6 @@ def main() -> None:
     ]
     seeds = [f"seed {seed}" for seed in range(1, options.seeds + 1)]
     publish("accuracy", table(["top-1 accuracy", *seeds, "mean"], rows), packages=("torch",))
-
-
-def _motion(folder: Path) -> Path:
-    """The embedded data set of the demo and its frames: the annotation of the first split."""
-    dataset = read_config(DEMO).datasets["motion"]
-    assert dataset.render is not None
-    settings = dataset.render.model_dump()
-    render_motion(folder / "videos", folder / "lists", threads=n_cores(), **settings)
-    listed, labels = folder / "list.tsv", folder / "labels.txt"
-    save_list(read_list("ucf101", folder / "lists", "01"), listed, labels)
-    (shard,) = write_shards([listed], folder / "shards", 1)
-    manifest, ledger = folder / "manifest.tsv", folder / "ledger.tsv"
-    extract_shard(
-        *(shard, folder / "videos", folder / "frames", manifest),
-        FrameOptions(**dataset.frame_options),
-        threads=n_cores(),
-        progress=False,
-    )
-    refused = folder / "refused.tsv"
-    write_ledger([manifest], {"01": listed}, ledger, max_failure_rate=0, refused=refused)
-    annotation = folder / "annotation.json"
-    write_annotation(listed, labels, ledger, annotation, file_type="jpg")
-    return annotation
 
 
 def _ours(

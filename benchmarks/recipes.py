@@ -1,0 +1,181 @@
+"""What of a recipe of today helps: small networks on the embedded data, made harder, by seeds.
+
+Sixteen classes of motion with noise and clutter, few videos to train on. Each row is a training
+with one thing changed, from each of some seeds; what differs from the first row has an interval
+over seeds and videos. A second table has classes of unequal size, sampled more and less evenly.
+
+What is trained is kept in a folder, if one is given: then a run that was stopped goes on.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from embedded import embedded
+from sidebyside import parse, publish, table
+
+from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.frames.extract import FrameOptions
+from r3d.inference.infer import infer
+from r3d.training.train import train
+
+DATA = {"videos_per_class": 40, "n_frames": 20, "n_classes": 16, "noise": 0.1, "clutter": 2}
+# Of the 30 of each class that the split has to train on.
+N_VIDEOS = 15
+MOST, LEAST = 30, 3
+
+EPOCHS = 24
+# As the defaults of the package, but for the size of all.
+BASE: dict[str, Any] = {
+    **{"model_depth": 10, "resnet_widen_factor": 0.25, "sample_size": 48, "sample_duration": 16},
+    **{"batch_size": 16, "learning_rate": 0.05, "no_hflip": True, "no_val": True},
+    **{"n_epochs": EPOCHS, "multistep_milestones": [12, 18, 22]},
+}
+COSINE = {"lr_scheduler": "cosine", "warmup_epochs": 2}
+WIDE = {"train_crop_min_scale": 0.08, "train_crop_min_ratio": 0.5}
+MODERN = {
+    **COSINE,
+    **{"dropout": 0.5, "stochastic_depth": 0.1, "label_smoothing": 0.1, "ema_decay": 0.98},
+    **{"nesterov": True, "weight_decay": 4e-5},
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "the defaults": {},
+    "cosine and warm-up": COSINE,
+    "wider crops (from 8 %, ratios 1/2 to 2)": WIDE,
+    "no crops (the centre)": {"train_crop": "center"},
+    "dropout 0.5": {"dropout": 0.5},
+    "stochastic depth 0.1": {"stochastic_depth": 0.1},
+    "label smoothing 0.1": {"label_smoothing": 0.1},
+    "averaged weights (0.98)": {"ema_decay": 0.98},
+    "weight decay 4e-5": {"weight_decay": 4e-5},
+    "mixup 0.2": {"mixup_alpha": 0.2},
+    "modern.yaml, but for crops": MODERN,
+    "modern.yaml": {**MODERN, **WIDE},
+}
+BALANCES = {"class_balance 0": 0.0, "class_balance 0.5": 0.5, "class_balance 1": 1.0}
+
+Correct = npt.NDArray[np.bool_]
+
+
+def main() -> None:
+    """Train all variants from all seeds, and write two tables."""
+    options = parse(__doc__, seeds=3, folder="")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(options.folder or name)
+        annotation = folder / "annotation.json"
+        if not annotation.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            embedded(folder, FrameOptions(short_side=0), **DATA)
+        seeds = range(1, options.seeds + 1)
+        few = [N_VIDEOS] * DATA["n_classes"]
+        found = {
+            name: [_correct(folder, few, {**BASE, **changes}, seed) for seed in seeds]
+            for name, changes in VARIANTS.items()
+        }
+        skewed = np.geomspace(MOST, LEAST, DATA["n_classes"]).round().astype(int).tolist()
+        balanced = {
+            name: [
+                _correct(folder, skewed, {**BASE, **COSINE, "class_balance": balance}, seed)
+                for seed in seeds
+            ]
+            for name, balance in BALANCES.items()
+        }
+    text = (
+        f"{N_VIDEOS} videos a class to train on, top-1 in percent on 10 others of each.\n\n"
+        f"{_differences(found)}\n\n"
+        f"From {MOST} to {LEAST} videos a class ({sum(skewed)} in all), mean accuracy of the "
+        f"classes in percent.\n\n{_differences(balanced)}"
+    )
+    publish("recipes", text, packages=("torch",))
+
+
+def _correct(folder: Path, sizes: list[int], options: Mapping[str, Any], seed: int) -> Correct:
+    """Train on so many videos of each class; which of the validation videos are right."""
+    training = TrainingOptions(**{**options, "manual_seed": seed})
+    key = json.dumps([sizes, training.model_dump(exclude_defaults=True)], sort_keys=True)
+    store = folder / "results.json"
+    known = json.loads(store.read_text()) if store.is_file() else {}
+    if key not in known:
+        known[key] = _trained(folder, sizes, training)
+        store.write_text(json.dumps(known))
+    return np.array(known[key], bool)
+
+
+def _trained(folder: Path, sizes: list[int], training: TrainingOptions) -> list[bool]:
+    whole = json.loads((folder / "annotation.json").read_text())
+    left = dict(zip(whole["labels"], sizes, strict=True))
+    database = {}
+    for name, video in whole["database"].items():
+        label = video["annotations"]["label"]
+        if video["subset"] == "training":
+            left[label] -= 1
+        if video["subset"] == "validation" or left[label] >= 0:
+            database[name] = video
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        annotation = work / "annotation.json"
+        annotation.write_text(json.dumps({**whole, "database": database}))
+        run = RunOptions(n_threads=0, no_cuda=True, checkpoint=10**6)
+        train(
+            training,
+            annotation=annotation,
+            frames=folder / "frames",
+            checkpoints=work / "checkpoints",
+            model=work / "model.pth",
+            train_log=work / "train.log",
+            val_log=work / "val.log",
+            run=run,
+            n_cores=1,
+        )
+        shared = training.model_dump(include=set(InferenceOptions.model_fields))
+        infer(
+            InferenceOptions(**shared, inference_clips=2, output_topk=1),
+            annotation=annotation,
+            subset="val",
+            frames=folder / "frames",
+            model=work / "model.pth",
+            output=work / "val.json",
+            run=run,
+            n_cores=1,
+        )
+        results = json.loads((work / "val.json").read_text())["results"]
+    tested = {n: v for n, v in database.items() if v["subset"] == "validation"}
+    return [
+        results[name][0]["label"] == video["annotations"]["label"]
+        for name, video in sorted(tested.items())
+    ]
+
+
+def _differences(found: Mapping[str, list[Correct]]) -> str:
+    """A row a variant: each seed's accuracy, the mean, and how far it is from the first row's."""
+    first = np.array(next(iter(found.values())), float)
+    rows = []
+    for name, correct in found.items():
+        values = np.array(correct, float)
+        row: list[object] = [name, *(f"{100 * value:.1f}" for value in values.mean(1))]
+        row.append(f"{100 * values.mean():.1f}")
+        difference = values - first
+        row.append(_interval(difference) if difference.any() else "")
+        rows.append(row)
+    seeds = [f"seed {seed}" for seed in range(1, len(first) + 1)]
+    return table(["", *seeds, "mean", "difference (95 % interval)"], rows)
+
+
+def _interval(differences: npt.NDArray[np.float64], draws: int = 2000) -> str:
+    """The mean of (seeds, videos), and its interval by drawing seeds and videos anew."""
+    rng = np.random.default_rng(0)
+    n_seeds, n_videos = differences.shape
+    means = [
+        differences[rng.integers(n_seeds, size=n_seeds)][:, rng.integers(n_videos, size=n_videos)]
+        for _ in range(draws)
+    ]
+    low, high = np.percentile([100 * drawn.mean() for drawn in means], [2.5, 97.5])
+    return f"{100 * differences.mean():+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+if __name__ == "__main__":
+    main()

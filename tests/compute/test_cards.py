@@ -1,6 +1,7 @@
 """GPUs shared out among the jobs of a machine: made-up cards, real processes."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ take_cards(int(sys.argv[1]), "resources.gpus")
 print("has", os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules, flush=True)
 sys.stdin.read()
 """
-SECONDS = 60  # at most, on a busy machine
+SECONDS = 90  # at most, on a busy machine
 
 
 class Job:
@@ -31,12 +32,13 @@ class Job:
     def __init__(self, n: int = 1, command: list[str] | None = None) -> None:
         command = command or [sys.executable, "-u", "-c", JOB, str(n)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
 
     def line(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        assert select.select([self.process.stdout], [], [], SECONDS)[0], "it waits too long"
+        return self.process.stdout.readline().decode().strip()
 
     def cards(self) -> list[str]:
         """What it has, once it has it."""
@@ -96,7 +98,7 @@ def test_each_of_several_jobs_has_a_card_of_its_own_and_the_next_waits(start, ma
     given = {job.cards()[0]: job for job in jobs}
     assert given.keys() == set(names)
     waiting = start()
-    assert waiting.line() == "waiting for 1 of the 3 GPUs that are here: other jobs have them"
+    assert waiting.line().startswith("waiting for 1 of the 3 GPUs that are here: other jobs have")
     given[names[1]].end()  # killed: nothing of it tidies up
     assert waiting.cards() == [names[1]]
 
@@ -181,12 +183,13 @@ def test_a_job_of_slurm_has_the_cards_of_its_own_whoever_has_the_same_numbers(
 def test_what_a_job_starts_has_its_cards_and_forked_workers_do_not_keep_them(start, machine):
     names = machine(1)
     code = f"""
-import os, subprocess, sys, time
+import os, subprocess, sys
 from r3d.compute.cards import take_cards
 take_cards()
-if os.fork() == 0:  # as a process that loads clips, which sees a moment later that it is alone
-    os.close(0), os.close(1), os.close(2)
-    time.sleep(30)
+if os.fork() == 0:  # as a process that loads clips, which may not notice at once that it is alone
+    os.close(1), os.close(2)
+    os.read(0, 1)
+    os._exit(0)
 subprocess.run([sys.executable, "-u", "-c", {JOB!r}, "1"], stdin=sys.stdin)
 """
     job = start(command=[sys.executable, "-u", "-c", code])

@@ -155,7 +155,8 @@ def _wait_for(cards: list[Card], n: int) -> list[Card]:
             return [card for card in cards if card in taken]
         if not said:
             _log.info(
-                "waiting for %d of the %d GPUs that are here: other jobs have them",
+                "waiting for %d of the %d GPUs that are here: other jobs have them; no_cuda takes "
+                "the CPU",
                 *(n - len(taken), len(cards)),
             )
             said = True

@@ -207,7 +207,7 @@ def memory_format(
 ) -> torch.memory_format:
     """The layout of clips and weights; `auto` is channels last but for bf16 on a CPU in training.
 
-    There, with several threads, channels last makes a NaN of a gradient now and then.
+    There channels last is guarded (`may_spoil_gradients`), and taken where it is asked for.
 
     Args:
         dtype: what convolutions compute in.
@@ -217,6 +217,13 @@ def memory_format(
         unsafe = training and device.type == "cpu" and dtype == torch.bfloat16
         layout = "contiguous" if unsafe else "channels_last"
     return torch.channels_last_3d if layout == "channels_last" else torch.contiguous_format
+
+
+def may_spoil_gradients(
+    device: torch.device, dtype: torch.dtype, layout: torch.memory_format
+) -> bool:
+    """Whether a gradient was seen to be NaN now and then in training so, on several threads."""
+    return device.type == "cpu" and dtype == torch.bfloat16 and layout == torch.channels_last_3d
 
 
 def compiled(network: nn.Module, device: torch.device) -> nn.Module:

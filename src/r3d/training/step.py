@@ -11,10 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from r3d.clips.loader import ClipBatch
 from r3d.clips.modelinput import model_input
-from r3d.compute.device import autocast, compiled
+from r3d.compute.device import autocast, compiled, may_spoil_gradients
 from r3d.compute.distributed import World
 from r3d.config.options import RunOptions
 from r3d.models.base import BatchNorm3d
+from r3d.training.guard import GradientGuard
 from r3d.training.mixing import class_probabilities, mix_clips
 from r3d.training.schedule import Grid
 from r3d.training.state import TrainState
@@ -43,6 +44,9 @@ class TrainStep:
         norms = [module for module in state.network.modules() if isinstance(module, BatchNorm3d)]
         self.norms = [(norm, norm.momentum) for norm in norms]
         self.grid: Grid | None = None  # that of the last step, if the schedule has several
+        self.guard: GradientGuard | None = None
+        if may_spoil_gradients(device, state.dtype, state.memory_format):
+            self.guard = GradientGuard(state.network, says=world.is_main)
 
     def __call__(
         self, batch: ClipBatch, *, number: int, n_clips: int, grid: Grid | None = None
@@ -69,7 +73,34 @@ class TrainStep:
                 cutmix_alpha=options.cutmix_alpha,
                 rng=np.random.default_rng(seed),
             )
-        state.optimizer.zero_grad(set_to_none=True)
+
+        def gradients(layout: torch.memory_format) -> Tensor:
+            state.optimizer.zero_grad(set_to_none=True)
+            return self._gradients(
+                clips.contiguous(memory_format=layout),
+                targets,
+                labels,
+                number=number,
+                n_clips=n_clips,
+            )
+
+        if self.guard is None:
+            sums = gradients(state.memory_format)
+        else:
+            sums = self.guard(gradients, f"epoch {state.progress.epoch + 1}, step {number}")
+        if options.clip_grad_norm:
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), options.clip_grad_norm)
+        with self._rate_times(1 if grid is None else grid.rate):
+            state.optimizer.step()
+        if state.average is not None:
+            state.average.update_parameters(state.network)
+        return sums
+
+    def _gradients(
+        self, clips: Tensor, targets: Tensor, labels: Tensor, *, number: int, n_clips: int
+    ) -> Tensor:
+        """Add up the gradients of a batch, computed in parts; the sums of `batch_sums`."""
+        options, state = self.options, self.state
         # Batch norm has no statistics of a single clip.
         n_parts = min(options.accumulate_steps, max(1, len(clips) // 2))
         # Dealt out like a batch to processes: so many parts give the same batch-norm statistics,
@@ -89,12 +120,6 @@ class TrainStep:
                 # Processes average their gradients; the loss is the mean over the whole batch.
                 (loss * (self.world.size / n_clips)).backward()
             sums += batch_sums(loss.detach(), scores.detach(), label)
-        if options.clip_grad_norm:
-            torch.nn.utils.clip_grad_norm_(state.network.parameters(), options.clip_grad_norm)
-        with self._rate_times(1 if grid is None else grid.rate):
-            state.optimizer.step()
-        if state.average is not None:
-            state.average.update_parameters(state.network)
         return sums
 
     def _drawn(self, number: int, part: int) -> AbstractContextManager[None]:

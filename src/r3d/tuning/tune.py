@@ -208,25 +208,9 @@ class _Tuner:
         device, layout = self._subject.device, options.memory_format
         return choose_dtype(options.precision, device, layout, training=True)
 
-    def _is_safe(self, options: Experiment) -> bool:
-        """Whether the loss stays finite, as far as is known.
-
-        In bf16, channels last, on several threads of a CPU, some versions of torch make a NaN of a
-        gradient now and then, which no short measurement rules out.
-        """
-        device = self._subject.device
-        return not (
-            device.type == "cpu"
-            and self._dtype(options) == torch.bfloat16
-            and self._memory_format(options) == torch.channels_last_3d
-        )
-
     def _compare_steps(self, option: str, others: list[Any]) -> None:
         """Compare the present value of an option of the training step with others."""
         present = getattr(self._options(), option)
-        others = [value for value in others if self._is_safe(self._options(**{option: value}))]
-        if not others:
-            return
         comparison = self._compare(
             option,
             f"training step by {option}",

@@ -157,7 +157,7 @@ def test_processes_share_batches_and_an_epoch_is_gone_on_with():
     schedule = MultigridSchedule(options, 50)
 
     def batches(epoch: int, start: int = 0, **world: int) -> list[list[Any]]:
-        order = ShapedBatches(schedule, 50, seed=1, **world)
+        order = ShapedBatches(schedule, EpochSampler(50, seed=1), **world)
         order.set_epoch(epoch, start=start)
         return list(order)
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -297,16 +298,13 @@ class Training:
 
         local_batch_size = self.options.batch_size // world.size
         pin_memory = device.type == "cuda"
-        place: dict[str, int] = {
-            "seed": self.options.manual_seed,
-            "rank": world.rank,
-            "world_size": world.size,
-        }
+        make_order = partial(EpochSampler, self.n_clips, seed=self.options.manual_seed)
+        place = {"rank": world.rank, "world_size": world.size}
         self.order: EpochSampler | ShapedBatches
         if isinstance(self.schedule, MultigridSchedule):
-            self.order = ShapedBatches(self.schedule, self.n_clips, **place)
+            self.order = ShapedBatches(self.schedule, make_order(), **place)
         else:
-            self.order = EpochSampler(self.n_clips, **place)
+            self.order = make_order(**place)
         self.training_batches = make_loader(
             training_clips,
             self.order,

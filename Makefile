@@ -36,7 +36,7 @@ test-slurm: setup  ## run the workflow on a SLURM of two nodes, which root insta
 	sh tests/slurm/install.sh
 	pytest -m slurm tests/slurm
 
-BENCHMARKS := extraction loading training inference pipeline accuracy workflow growth
+BENCHMARKS := extraction loading training inference pipeline accuracy multigrid workflow growth
 
 bench: setup  ## measure against the plain recipe, and write docs/benchmarks.md
 	for name in $(BENCHMARKS); do python benchmarks/$$name.py || exit 1; done

@@ -11,6 +11,8 @@ import pytest
 import torch
 from synthetic import LABELS, TINY, write_frames
 from test_train import assert_equal, command, fit, run_folder, wait_for_steps
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import ClipShape, TrainingClips
@@ -19,7 +21,7 @@ from r3d.compute.distributed import World
 from r3d.config.options import RunOptions, TrainingOptions
 from r3d.errors import InputError
 from r3d.frames.stores import open_store
-from r3d.models.base import BatchNorm3d
+from r3d.models.base import BatchNorm3d, Conv3d
 from r3d.models.building import build_model
 from r3d.training.runfolder import fingerprint
 from r3d.training.schedule import Grid, MultigridSchedule, ShapedBatches, make_schedule
@@ -306,6 +308,38 @@ def test_networks_take_the_smallest_clips(model: str, depth: int):
     for shape in (ClipShape(8, 2, 4), ClipShape(10, 4, 2), ClipShape(16, 8, 1)):
         clips = torch.zeros(2, 3, shape.duration, shape.size, shape.size)
         assert network(clips).shape == (2, 3)
+
+
+def test_no_step_keeps_more_for_its_gradients_than_a_plain_one(monkeypatch):
+    """On a GPU; on CPUs convolutions of few frames also keep the zeros around them."""
+    monkeypatch.setattr(Conv3d, "forward", nn.Conv3d.forward)
+    options = TrainingOptions(model_depth=10, resnet_widen_factor=0.25, sample_size=64)
+    network = build_model(n_classes=2, **options.network())
+    weights = {parameter.data_ptr() for parameter in network.parameters()}
+
+    def kept(grid: Grid) -> int:
+        storages: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        for norm in network.modules():
+            if isinstance(norm, BatchNorm3d):
+                norm.n_parts = grid.n_batches
+        size, duration, _ = grid.shape
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            scores = network(torch.zeros(2 * grid.n_batches, 3, duration, size, size))
+        assert scores.requires_grad
+        return sum(storages.values())
+
+    chosen = options.model_copy(update={"multigrid": "both", "n_epochs": 4, "batch_size": 2})
+    grids = list(dict.fromkeys(grid for _, grid in steps(chosen, 200)))
+    assert len(grids) == 10
+    plain = kept(Grid(ClipShape(64, 16, 1)))
+    assert all(kept(grid) <= 1.1 * plain for grid in grids)
 
 
 def test_a_state_of_other_batches_is_refused(data: Path, tmp_path: Path):

@@ -93,7 +93,7 @@ class EpochSampler:
         class_balance: float = 0,
     ) -> None:
         self._classes, self._class_balance = classes, class_balance
-        self.n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
+        self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
         self.set_epoch(epoch, start=start)
 
     def set_epoch(self, epoch: int, *, start: int = 0) -> None:
@@ -101,18 +101,17 @@ class EpochSampler:
         self._epoch, self._start = epoch, start
 
     def __len__(self) -> int:
-        return len(range(self._start + self._rank, self.n, self._world_size))
+        return len(range(self._start + self._rank, self._n, self._world_size))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self._epoch
-        for number in self.order(epoch)[self._start + self._rank :: self._world_size]:
+        for number in self._order()[self._start + self._rank :: self._world_size]:
             yield epoch, int(number)
 
-    def order(self, epoch: int) -> np.ndarray:
-        """The numbers of the videos of an epoch, of all processes, (n,)."""
-        rng = np.random.default_rng((self._seed, epoch))
+    def _order(self) -> np.ndarray:
+        rng = np.random.default_rng((self._seed, self._epoch))
         if self._classes is None or self._class_balance == 0:
-            return rng.permutation(self.n)
+            return rng.permutation(self._n)
         return balanced_numbers(self._classes, self._class_balance, rng)
 
 

@@ -28,10 +28,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import isqrt
-
-import numpy as np
 
 from r3d.clips.datasets import ClipShape
 from r3d.clips.loader import EpochSampler
@@ -203,19 +201,24 @@ class MultigridSchedule(Schedule):
 class ShapedBatches:
     """The keys of batches for `TrainingClips`: one process's share of each step of a schedule.
 
-    The videos are gone through again and again, each time in the order that `EpochSampler` has for
-    the number of the pass, whichever epoch that is in: a key is (pass, video, shape).
+    The videos are gone through again and again, whichever epochs that is in: a key is (pass, video,
+    shape), in the order that a plain epoch of that number has.
+
+    Args:
+        order: of the passes, all of it.
     """
 
     def __init__(
         self,
         schedule: MultigridSchedule,
-        videos: EpochSampler,
+        order: EpochSampler,
         *,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._schedule, self._videos = schedule, videos
+        self._schedule, self._order = schedule, order
+        order.set_epoch(0)
+        self._n_videos = len(order)
         self._rank, self._world_size = rank, world_size
         self.set_epoch(0)
 
@@ -225,20 +228,21 @@ class ShapedBatches:
 
     def __iter__(self) -> Iterator[list[tuple[int, int, ClipShape]]]:
         schedule, epoch, start = self._schedule, self._epoch, self._start
-        first = schedule.n_clips_before(epoch)
-        number, order = -1, np.empty(0, np.int64)
+        keys = self._keys(schedule.n_clips_before(epoch) + start)
         for step in range(1, schedule.n_steps(epoch) + 1):
-            begin, end = (first + schedule.seen(epoch, done) for done in (step - 1, step))
-            if begin < first + start:
+            if schedule.seen(epoch, step) <= start:
                 continue
             shape = schedule.grid(epoch, step).shape
-            keys = []
-            for place in range(begin + self._rank, end, self._world_size):
-                passed, position = divmod(place, self._videos.n)
-                if passed != number:
-                    number, order = passed, self._videos.order(passed)
-                keys.append((number, int(order[position]), shape))
-            yield keys
+            batch = list(islice(keys, schedule.n_clips(epoch, step)))
+            yield [(*key, shape) for key in batch[self._rank :: self._world_size]]
+
+    def _keys(self, place: int) -> Iterator[tuple[int, int]]:
+        """The clips from a place on in all passes, one after the other."""
+        number, start = divmod(place, self._n_videos)
+        while True:
+            self._order.set_epoch(number, start=start)
+            yield from self._order
+            number, start = number + 1, 0
 
 
 def _full_shape(options: TrainingOptions) -> ClipShape:

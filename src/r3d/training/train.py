@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -306,19 +307,19 @@ class Training:
 
         local_batch_size = self.options.batch_size // world.size
         pin_memory = device.type == "cuda"
-        sampler = EpochSampler(
+        make_order = partial(
+            EpochSampler,
             self.n_clips,
             seed=self.options.manual_seed,
-            rank=world.rank,
-            world_size=world.size,
             classes=training_clips.classes,
             class_balance=self.options.class_balance,
         )
-        self.order: EpochSampler | ShapedBatches = sampler
+        place: dict[str, Any] = {"rank": world.rank, "world_size": world.size}
+        self.order: EpochSampler | ShapedBatches
         if isinstance(self.schedule, MultigridSchedule):
-            self.order = ShapedBatches(
-                self.schedule, sampler, rank=world.rank, world_size=world.size
-            )
+            self.order = ShapedBatches(self.schedule, make_order(), **place)
+        else:
+            self.order = make_order(**place)
         self.training_batches = make_loader(
             training_clips,
             self.order,

@@ -129,7 +129,7 @@ def _accuracy(folder: Path, depth: int) -> str:
     """Top-1 on the embedded data by each engine, of one training, and how scores differ."""
     annotation = accuracy._motion(folder)
     experiment = read_config(accuracy.DEMO).experiments["scratch"]
-    changes = {"model_depth": depth, "resnet_widen_factor": 0.5}
+    changes = {"model_depth": depth}
     training = TrainingOptions(**{**experiment.options(TrainingOptions), **changes})
     applied = {**experiment.options(InferenceOptions), **changes, "output_topk": 0}
     files = {"annotation": annotation, "frames": folder / "frames", "file_type": "jpg"}
@@ -163,7 +163,9 @@ def _accuracy(folder: Path, depth: int) -> str:
         difference = np.abs(scores - exact)
         rows.append([name, f"{top1:.3f}", f"{difference.mean():.4f}", f"{difference.max():.4f}"])
     columns = ["", "top-1", "scores differ by, mean", "largest"]
-    title = f"r3d{depth} of half the width, trained on the embedded data: {len(results)} videos"
+    title = (
+        f"r3d{depth} of a quarter of the width, trained on the embedded data; {len(results)} videos"
+    )
     return f"{title}\n\n{table(columns, rows)}"
 
 

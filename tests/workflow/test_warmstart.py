@@ -52,7 +52,7 @@ def test_it_is_seen_under_its_own_name(servers: WarmStart, tmp_path: Path):
     while str(tmp_path / "step.py") not in psutil.Process(process.pid).cmdline():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.terminate()
+    os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == -signal.SIGTERM
 
 
@@ -84,7 +84,7 @@ time.sleep(60)
     time.sleep(0.5)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         server.send_signal(number)
-    process.terminate()
+    os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 7
     assert run(servers, tmp_path, "").wait() == 0
     assert server.is_running()

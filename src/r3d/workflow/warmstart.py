@@ -28,7 +28,7 @@ from threading import Lock
 _WITH_TORCH = re.compile(r"from r3d\.(clips|compute|inference|models|training)\b")
 # As long as the command line of a script may get: that of the server gives it the room.
 _ROOM = 400
-_HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
+_HELD = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -118,17 +118,6 @@ class WarmProcess:
             self.returncode = int(line) if line else -signal.SIGKILL
             self._lines.close()
         return self.returncode
-
-    def kill(self) -> None:
-        self._send(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        self._send(signal.SIGTERM)
-
-    def _send(self, number: signal.Signals) -> None:
-        if self.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
 
 
 def _serve(connection: socket.socket) -> str | None:

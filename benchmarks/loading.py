@@ -81,7 +81,15 @@ def main() -> None:
         }
         stores = {name: open_store(folder / name / "frames", name) for name in types}
         packed = PackedStore(stores["jpg"], samples["jpg"].keys.tolist(), folder / "packed")
+        small = extract_all(
+            folder / "videos", folder, "hdf5", threads=n_cores(), validation=0, short_side=128
+        )
         clips = {name: TrainingClips(samples[name], stores[name], OPTIONS) for name in types}
+        clips["hdf5, short_side 128"] = TrainingClips(
+            read_annotation(small, subset="training"),
+            open_store(folder / "hdf5128/frames", "hdf5"),
+            OPTIONS,
+        )
         clips["packed"] = TrainingClips(samples["jpg"], packed, OPTIONS)
         whole = TrainingClips(samples["jpg"], stores["jpg"], OPTIONS)
         whole.reduce = False
@@ -98,7 +106,13 @@ def main() -> None:
         rates = compare(variants, rounds=options.rounds, clock=time.thread_time)
         text = rates_table(rates, "clips", baselines=[recipe.NAME])
         agreement = _agreement(sorted(frames.glob("*/*/")))
-    publish("loading", f"{text}\n\n{agreement}", packages=("torch", "simplejpeg", "pillow", "h5py"))
+        sizes = [_size(folder / name / "frames") for name in ("hdf5", "hdf5128")]
+    disk = f"With short_side 128 the frames take {sizes[1] / sizes[0]:.2f} of the disk."
+    publish(
+        "loading",
+        f"{text}\n\n{disk} {agreement}",
+        packages=("torch", "simplejpeg", "pillow", "h5py"),
+    )
 
 
 def _plain(dataset: "torch.utils.data.Dataset", n_batches: int) -> Callable[[], float]:
@@ -152,6 +166,10 @@ def _agreement(folders: Sequence[Path]) -> str:
         f"frame that differs most. That for training decoded {len(reduced)} of them at half their "
         f"size: these differ by {np.mean(reduced):.2f} and {np.max(reduced):.2f}."
     )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _rendered(jpeg: bytes, view: View, *, reduce: bool = False) -> np.ndarray:

@@ -70,16 +70,17 @@ def extract_all(
     *,
     threads: int,
     validation: float,
+    short_side: int = 240,
 ) -> Path:
     """Frames of a folder of class folders, by the steps of the workflow: the annotation JSON."""
-    made = folder / file_type
+    made = folder / (file_type if short_side == 240 else f"{file_type}{short_side}")
     table, labels = made / "list.tsv", made / "labels.txt"
     split = SplitOptions(validation_fraction=validation)
     made.mkdir(parents=True, exist_ok=True)
     save_list(read_list("folders", videos, "all", split), table, labels)
     (shard,) = write_shards([table], made / "shards", 1)
     manifest, ledger = made / "manifest.tsv", made / "ledger.tsv"
-    options = FrameOptions(file_type=file_type)
+    options = FrameOptions(file_type=file_type, short_side=short_side)
     extract_shard(
         shard, videos, made / "frames", manifest, options, threads=threads, progress=False
     )

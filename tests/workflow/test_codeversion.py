@@ -1,5 +1,6 @@
 """The code version changes with code that a step uses, and with nothing else."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         for name, text in edits.items():
             (tmp_path / f"{name.replace('__', '/')}.py").write_text(text)
         codeversion.code_version.cache_clear()
+        codeversion._all_sources.cache_clear()
         codeversion._code_and_imports.cache_clear()
         return codeversion.code_version(module)
 
@@ -64,3 +66,16 @@ def test_stays_when_the_code_stays(version, edit):
 def test_unknown_module_is_refused(version):
     with pytest.raises(ValueError, match="nonsense"):
         version("nonsense")
+
+
+def test_is_noted_down_until_a_source_changes(version, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    first = version("step")
+    with monkeypatch.context() as patched:
+        patched.setattr(codeversion, "_version", lambda _: "parsed again")
+        assert version("step") == first
+        assert version("step", other="X = 3\n") == "parsed again"
+    (notes,) = tmp_path.rglob("codeversion*.json")
+    for broken in ("", "{}", "[]", '{"sources": 1, "versions": 2}'):
+        notes.write_text(broken)
+        assert version("step", other=SOURCES["other.py"]) == first

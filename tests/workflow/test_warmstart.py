@@ -52,7 +52,7 @@ def test_it_is_seen_under_its_own_name(servers: WarmStart, tmp_path: Path):
     while str(tmp_path / "step.py") not in psutil.Process(process.pid).cmdline():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.terminate()
+    os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == -signal.SIGTERM
 
 
@@ -72,6 +72,21 @@ def test_how_it_ends_is_told(
     assert ("Traceback" in capfd.readouterr().err) == (status == 1)
 
 
+def test_what_comes_at_the_end_of_python_comes(
+    servers: WarmStart, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    text = """
+import atexit, sys, threading, time
+atexit.register(print, "third")
+threading.Thread(target=lambda: (time.sleep(0.2), print("second"))).start()
+print("first")
+sys.exit("what went wrong")
+"""
+    assert run(servers, tmp_path, text).wait() == 1
+    said = capfd.readouterr()
+    assert (said.out.split(), said.err) == (["first", "second", "third"], "what went wrong\n")
+
+
 def test_what_ends_all_processes_leaves_the_server_to_tell(servers: WarmStart, tmp_path: Path):
     text = """
 import signal, sys, time
@@ -84,7 +99,7 @@ time.sleep(60)
     time.sleep(0.5)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         server.send_signal(number)
-    process.terminate()
+    os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 7
     assert run(servers, tmp_path, "").wait() == 0
     assert server.is_running()

@@ -314,12 +314,13 @@ class Training:
             classes=training_clips.classes,
             class_balance=self.options.class_balance,
         )
-        place: dict[str, Any] = {"rank": world.rank, "world_size": world.size}
         self.order: EpochSampler | ShapedBatches
         if isinstance(self.schedule, MultigridSchedule):
-            self.order = ShapedBatches(self.schedule, make_order(), **place)
+            self.order = ShapedBatches(
+                self.schedule, make_order(), rank=world.rank, world_size=world.size
+            )
         else:
-            self.order = make_order(**place)
+            self.order = make_order(rank=world.rank, world_size=world.size)
         self.training_batches = make_loader(
             training_clips,
             self.order,

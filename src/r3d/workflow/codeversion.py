@@ -6,8 +6,14 @@ step. Which modules belong to a step is not kept by hand: it is what the step's 
 
 import ast
 import hashlib
+import json
+import sys
+from contextlib import suppress
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
+
+from r3d.files import atomic_path
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -22,6 +28,14 @@ def code_version(module: str) -> str:
     >>> code_version("training.train")
     'a41f09c3'
     """
+    known = _known(_all_sources())
+    if module not in known:
+        known[module] = _version(module)
+        _remember(_all_sources(), known)
+    return known[module]
+
+
+def _version(module: str) -> str:
     found = set(_sources(f"r3d.{module}"))
     if not found:
         raise ValueError(f"r3d.{module} is no module")
@@ -35,6 +49,41 @@ def code_version(module: str) -> str:
         digest.update(path.relative_to(PACKAGE).as_posix().encode())
         digest.update(_code_and_imports(path)[0].encode())
     return digest.hexdigest()[:8]
+
+
+@cache
+def _all_sources() -> str:
+    """What changes with any source file of the package."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _notes() -> Path:
+    """Where versions are noted down, beside what Python compiles: parsing takes half a second."""
+    return Path(cache_from_source(PACKAGE / "codeversion.py")).with_suffix(".json")
+
+
+def _known(sources: str) -> dict[str, str]:
+    """The versions that are noted of these sources."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        noted = json.loads(_notes().read_text(encoding="utf-8"))
+        if noted["sources"] == sources:
+            return {str(module): str(version) for module, version in noted["versions"].items()}
+    return {}
+
+
+def _remember(sources: str, versions: dict[str, str]) -> None:
+    if sys.dont_write_bytecode:
+        return
+    with suppress(OSError):  # not everybody may write there
+        path = _notes()
+        path.parent.mkdir(exist_ok=True)
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps({"sources": sources, "versions": versions}))
 
 
 @cache

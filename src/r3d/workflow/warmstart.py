@@ -11,6 +11,7 @@ them: one for the steps with torch and one for those without, which it would onl
 """
 
 import ast
+import atexit
 import ctypes
 import json
 import os
@@ -20,15 +21,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
+from typing import NoReturn
 
 _WITH_TORCH = re.compile(r"from r3d\.(clips|compute|inference|models|training)\b")
 # As long as the command line of a script may get: that of the server gives it the room.
 _ROOM = 400
-_HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
+_HELD = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -36,7 +38,7 @@ class WarmStart:
     """The servers of this process, which end with it."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._servers: dict[bool, _Server] = {}
 
     def start(self, script: str | Path, environment: dict[str, str]) -> "WarmProcess":
@@ -119,17 +121,6 @@ class WarmProcess:
             self._lines.close()
         return self.returncode
 
-    def kill(self) -> None:
-        self._send(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        self._send(signal.SIGTERM)
-
-    def _send(self, number: signal.Signals) -> None:
-        if self.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
 
 def _serve(connection: socket.socket) -> str | None:
     """Fork for each request until the other end is closed; in a fork, return its script."""
@@ -186,6 +177,32 @@ def _become(script: str, environment: dict[str, str]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGINT})
 
 
+def _run(script: str) -> NoReturn:
+    """Run the script and end as Python does, but for taking all modules apart.
+
+    In a fork that would copy the memory that it shares: of torch, as long as an import of it.
+    """
+    status = 0
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, int | None):
+            status = (end.code or 0) & 0xFF
+        else:
+            print(end.code, file=sys.stderr)
+            status = 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    # As in the forks of multiprocessing.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # nobody may be there to read it
+            stream.flush()
+    os._exit(status)
+
+
 def _show_command(command: bytes) -> None:
     """Put another command line where the system shows that of this process (Linux)."""
     # From the end of the name, which may hold anything: fields 48 and 49 of the line.
@@ -199,4 +216,4 @@ if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as requests:
         found = _serve(requests)
     if found is not None:
-        runpy.run_path(found, run_name="__main__")
+        _run(found)

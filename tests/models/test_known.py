@@ -217,6 +217,8 @@ def test_folders_and_what_stands_for_them(tmp_path: Path):
     assert find_file(proposed) == Path("models/torchvision_r3d_18.pth")
     assert "no extent in time" in str(no_such_model("mc3_18"))
     assert find_file("x" * 300) is None
+    write_hollow(tmp_path / "model.pth")
+    assert find_file("") is None
 
 
 @pytest.mark.parametrize("kept", ["bare", "in a training's file"])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from r3d.models.building import create_model
     from r3d.training.train import train
 
-    __version__: str
+__version__: str
 
 _MODULES = {
     "Annotation": "annotations.reading",

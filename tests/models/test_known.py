@@ -159,7 +159,8 @@ def test_another_network_under_a_released_name_is_not_called_so():
 
 def test_files_of_2018():
     plain = known_as("models/resnet-34-kinetics.pth", model_depth=34, n_classes=400)
-    assert plain.assumed == {**OPTIONS_2018, "sample_size": 112, "sample_duration": 16}
+    clips = {"sample_size": 112, "sample_duration": 16, "sample_t_stride": 1}
+    assert plain.assumed == {**OPTIONS_2018, **clips}
     assert plain.labels is not None
     assert (plain.labels[0], plain.labels[-1], len(plain.labels)) == ("abseiling", "zumba", 400)
     long = known_as("resnext-101-64f-kinetics.pth", model="resnext", model_depth=101, n_classes=400)
@@ -216,6 +217,8 @@ def test_folders_and_what_stands_for_them(tmp_path: Path):
     assert find_file(proposed) == Path("models/torchvision_r3d_18.pth")
     assert "no extent in time" in str(no_such_model("mc3_18"))
     assert find_file("x" * 300) is None
+    write_hollow(tmp_path / "model.pth")
+    assert find_file("") is None
 
 
 @pytest.mark.parametrize("kept", ["bare", "in a training's file"])

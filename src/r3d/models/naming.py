@@ -38,6 +38,8 @@ def find_file(name: str | os.PathLike[str]) -> Path | None:
     text, file = os.fspath(name), Path(name)
     if text.startswith(PREFIX):
         return torchvision_file(text)
+    if not text:  # which is the working folder to a path
+        return None
     for weights in (weights_file(file), file / MODEL):
         if _is_file(weights) or torchvision_network(weights):
             return _readable(weights)
@@ -52,7 +54,7 @@ def no_such_model(name: str | os.PathLike[str], also: str = "") -> InputError:
         also: what else is accepted.
     """
     text, file = os.fspath(name), Path(name)
-    if _is_folder(file):
+    if text and _is_folder(file):
         return InputError(
             f"model {text}: a folder without {MODEL} or {WEIGHTS}; {_files_to_give(file)}"
         )

@@ -41,7 +41,11 @@ rule make_report:
             for file in files_of_run(name, run).values()
         ],
         ledgers=[LEDGER.format(dataset=name) for name in datasets_of_runs()],
-        lists=[table for name in datasets_of_runs() for table in list_tables(name)],
+        lists=[
+            LISTS.format(dataset=name, split=split)
+            for name in datasets_of_runs()
+            for split in CONFIG.splits_in_use(name)
+        ],
         annotations=annotations_of_runs(),
     output:
         report(

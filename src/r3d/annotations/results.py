@@ -11,6 +11,7 @@ neither labels nor clips.
 import math
 import reprlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,8 @@ def read_result(path: Path, annotated: list[str] | None, *, largest_k: int) -> R
 
     Args:
         annotated: the classes of the annotation, in whose order they are given if they are the
-            same, or if the file does not state its own; None for a file that does.
+            same, or if the file does not state its own. Without them those are the classes that
+            occur.
         largest_k: how many of each video are needed.
 
     Raises:
@@ -48,16 +50,12 @@ def read_result(path: Path, annotated: list[str] | None, *, largest_k: int) -> R
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("results"), dict):
         raise InputError(f"{path}: no result JSON; expected an object with 'results'")
-    if "labels" in data or annotated is None:
-        stated = classes_of(data, path)
-        labels = annotated if annotated and sorted(stated) == sorted(annotated) else stated
-    else:
-        labels = annotated
+    labels = _classes(data, annotated, path)
     known = set(labels)
     ranking = {}
     for video, entry in data["results"].items():
         try:
-            clips = [clip["result"] for clip in entry] if _has_segments(entry) else [entry]
+            clips = _clips_of(entry)
             scores = [
                 {_text(item["label"]): _score(item["score"]) for item in clip} for clip in clips
             ]
@@ -83,10 +81,28 @@ def read_result(path: Path, annotated: list[str] | None, *, largest_k: int) -> R
                 f"{len(labels)} classes of the {'model' if 'labels' in data else 'annotation'}"
             )
         ranking[video] = sorted(total.items(), key=lambda item: -item[1])
-    return Result(labels, ranking, _clips(data.get("clips"), path))
+    return Result(labels, ranking, _counts(data.get("clips"), path))
 
 
-def _clips(counts: Any, path: Path) -> ClipCounts | None:
+def _classes(data: dict[str, Any], annotated: list[str] | None, path: Path) -> list[str]:
+    if "labels" in data:
+        stated = classes_of(data, path)
+        return annotated if annotated and sorted(stated) == sorted(annotated) else stated
+    if annotated is not None:
+        return annotated
+    found: dict[str, None] = {}
+    with suppress(*UNREADABLE):  # which is said where the entry is read
+        for entry in data["results"].values():
+            found |= dict.fromkeys(item["label"] for clip in _clips_of(entry) for item in clip)
+    return list(found)
+
+
+def _clips_of(entry: Any) -> list[Any]:
+    """The classes and scores of each clip of a video, or of the video as if it were one."""
+    return [clip["result"] for clip in entry] if _has_segments(entry) else [entry]
+
+
+def _counts(counts: Any, path: Path) -> ClipCounts | None:
     if counts is None:
         return None
     try:

@@ -78,11 +78,7 @@ def accuracy_interval(correct: Flags, groups: npt.ArrayLike | None = None) -> In
     if index is None:
         return wilson_interval(int(correct.sum()), len(correct))
     interval = _bootstrap(correct.astype(float), index, lowest=0.0)
-    if interval.low < interval.high:
-        return interval
-    # Groups that are all the same, such as all right: so many independent videos say as much.
-    n_groups = int(index.max()) + 1
-    return wilson_interval(round(float(correct.mean()) * n_groups), n_groups)
+    return _of_some_width(interval, float(correct.mean()), int(index.max()) + 1)
 
 
 def mean_accuracy_interval(parts: Sequence[Part]) -> Interval:
@@ -95,10 +91,8 @@ def mean_accuracy_interval(parts: Sequence[Part]) -> Interval:
         parts: for each split its videos.
     """
     interval, n_groups = _bootstrap_parts(parts, lowest=0.0)
-    if interval.low < interval.high or n_groups < 2:
-        return interval
     mean = float(np.mean([part.values.mean() for part in parts]))
-    return wilson_interval(round(mean * n_groups), n_groups)
+    return _of_some_width(interval, mean, n_groups)
 
 
 def difference_interval(parts: Sequence[Part]) -> Interval:
@@ -145,7 +139,7 @@ def mean_class_intervals(
         n_drawn[n_drawn == 0] = np.nan
         for found, part in zip(means, right, strict=True):
             found += np.nanmean((times @ part) / n_drawn, axis=1).tolist()
-    return [_percentiles(np.array(found)) for found in means]
+    return [_of_some_width(_percentiles(np.array(found)), found[0], n_groups) for found in means]
 
 
 def mcnemar(one: Flags, other: Flags) -> float:
@@ -313,6 +307,16 @@ def _bootstrap_parts(parts: Sequence[Part], lowest: float) -> tuple[Interval, in
     sums, sizes = times @ kinds[:, ::2], times @ kinds[:, 1::2]
     sizes[sizes == 0] = np.nan
     return _percentiles(np.nanmean(sums / sizes, axis=1)), n_groups
+
+
+def _of_some_width(interval: Interval, mean: float, n_groups: int) -> Interval:
+    """A bootstrap's interval, unless its groups are all the same, such as all right.
+
+    Then so many independent videos say as much.
+    """
+    if interval.low < interval.high:
+        return interval
+    return wilson_interval(round(mean * n_groups), n_groups)
 
 
 def _percentiles(means: Numbers) -> Interval:

@@ -117,7 +117,10 @@ class Account:
         elif kind == "job_error":
             self._fail(record)
         elif kind in ("", "error"):
-            self._message(record, str(record.msg or ""))
+            text = str(record.msg or "")
+            if not kind:  # of what a plugin has caught; the complete log has the traceback
+                text = text.partition("\nTraceback (most recent call last)")[0]
+            self._message(record, text)
         # What other events tell is in these, or nobody's concern.
 
     def end(self) -> None:

@@ -1,6 +1,5 @@
 """Extraction of a shard: every video a row, nothing half done, nothing done twice."""
 
-import json
 import os
 import shutil
 import signal
@@ -9,14 +8,11 @@ import sys
 import textwrap
 import time
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import h5py
-import numpy as np
-import pandas as pd
 import pytest
+from shardbench import Bench, make_like_the_reference, rewrite_record
+from storing import LAYOUTS
 
 from r3d.errors import InputError
 from r3d.frames import decoding
@@ -25,98 +21,11 @@ from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.layouts import FileType
 from r3d.frames.ledger import MANIFEST_COLUMNS
 from r3d.frames.stores import open_store
-from r3d.tables import read_columns
-
-SHARD_COLUMNS = ["id", "label", "key", "path", "start", "end"]
-LAYOUTS: list[FileType] = ["jpg", "hdf5"]
 
 ODD_NAMES = [
     *("v_%05d_100%", "two  spaces ", 'it\'s "quoted"', "#hash;$(x)&~@!+[1](2)", "-dash", "é😀"),
     *("back\\slash", "a:b", "file", "null"),
 ]
-
-
-@pytest.fixture(scope="session")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with small videos: clip.avi and clip.mp4 of 20 frames, sound.mp4, long.mp4."""
-    folder = tmp_path_factory.mktemp("clips")
-    command = [ffmpeg_binary(), "-loglevel", "error"]
-    noise = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=2,noise=alls=9:allf=t"]
-    tone = ["-f", "lavfi", "-i", "sine=d=1"]
-    subprocess.run([*command, *noise, str(folder / "clip.avi")], check=True)
-    subprocess.run([*command, *noise, str(folder / "clip.mp4")], check=True)
-    subprocess.run([*command, *tone, str(folder / "sound.mp4")], check=True)
-    longer = [noise[0], noise[1], noise[2], noise[3].replace("duration=2", "duration=30")]
-    subprocess.run([*command, *longer, str(folder / "long.mp4")], check=True)
-    return folder
-
-
-class Bench:
-    """A shard, its videos and its frames in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.videos = folder / "videos"
-        self.frames = folder / "frames"
-        self.manifest = folder / "manifest.tsv"
-        self.videos.mkdir()
-        self.rows: list[tuple[str, ...]] = []
-
-    def add(self, name: str, path: str, start: str = "", end: str = "") -> None:
-        self.rows.append((name, "a b", f"a b/{name}", path, start, end))
-
-    def add_video(self, name: str, source: Path) -> Path:
-        path = self.videos / f"{name}{source.suffix}"
-        shutil.copy(source, path)
-        self.add(name, path.name)
-        return path
-
-    def write_shard(self) -> Path:
-        path = self.folder / "000.tsv"
-        pd.DataFrame(self.rows, columns=SHARD_COLUMNS).to_csv(path, sep="\t", index=False)
-        return path
-
-    def run(
-        self, options: FrameOptions | None = None, threads: int = 2, verify: bool = False
-    ) -> pd.DataFrame:
-        shard = self.write_shard()
-        options = options or FrameOptions(short_side=0)
-        arguments = (shard, self.videos, self.frames, self.manifest, options)
-        extract_shard(*arguments, threads=threads, verify=verify, progress=False)
-        table = read_columns(self.manifest, MANIFEST_COLUMNS)
-        assert table["id"].tolist() == [row[0] for row in self.rows]
-        return table.set_index("id")
-
-    def contents(self) -> dict[str, bytes]:
-        """All bytes of the store; of an hdf5 file its frames and record."""
-        found: dict[str, bytes] = {}
-        for path in sorted(self.frames.rglob("*")):
-            name = str(path.relative_to(self.frames))
-            if path.suffix == ".hdf5":
-                with h5py.File(path, locking=False) as file:
-                    found[name] = b"".join(frame.tobytes() for frame in file["video"])
-                    found[f"{name} record"] = file.attrs["record"].encode()
-            elif path.is_file():
-                found[name] = path.read_bytes()
-        return found
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
-@pytest.fixture
-def no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it to have every later start of ffmpeg fail."""
-
-    def forbid() -> None:
-        path = tmp_path / "no ffmpeg"
-        path.write_text("#!/bin/sh\necho ffmpeg was started >&2\nexit 1\n")
-        path.chmod(0o755)
-        monkeypatch.setenv("R3D_FFMPEG", str(path))
-
-    return forbid
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -244,122 +153,6 @@ def test_options_and_segments(bench: Bench, clips: Path) -> None:
     assert bench.run(FrameOptions(fps=99)).loc["whole", "fps"] == "10"
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_second_run_only_reads(
-    bench: Bench, clips: Path, layout: FileType, no_ffmpeg: Callable[[], None]
-) -> None:
-    for name in ("a", "b"):
-        bench.add_video(name, clips / "clip.mp4")
-    options = FrameOptions(file_type=layout)
-    first = bench.run(options)
-    manifest, contents = bench.manifest.read_bytes(), bench.contents()
-    no_ffmpeg()
-    assert bench.run(options).equals(first)
-    assert bench.manifest.read_bytes() == manifest
-    assert bench.contents() == contents
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_changed_video_is_extracted_anew(bench: Bench, clips: Path, layout: FileType) -> None:
-    bench.add_video("a", clips / "long.mp4")
-    bench.add_video("b", clips / "clip.mp4")
-    options = FrameOptions(file_type=layout, short_side=0)
-    assert bench.run(options)["frames"].tolist() == ["300", "20"]
-    before = bench.contents()
-    shutil.copy(clips / "clip.mp4", bench.videos / "a.mp4")
-    assert bench.run(options)["frames"].tolist() == ["20", "20"]
-    after = bench.contents()
-    if layout == "jpg":
-        assert len(list((bench.frames / "a b/a").glob("image_*.jpg"))) == 20
-    unchanged = [name for name in after if name.startswith("a b/b")]
-    assert all(before[name] == after[name] for name in unchanged)
-
-
-def test_changed_options_extract_anew(bench: Bench, clips: Path) -> None:
-    bench.add_video("a", clips / "clip.mp4")
-    assert bench.run(FrameOptions(short_side=24)).loc["a", "width"] == "32"
-    assert bench.run(FrameOptions(short_side=12)).loc["a", "width"] == "16"
-    # How long it may take is not what the frames are made from.
-    before = bench.contents()
-    bench.run(FrameOptions(short_side=12, timeout_seconds=99))
-    assert bench.contents() == before
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_frames_are_kept_when_the_video_is_gone(
-    bench: Bench, clips: Path, layout: FileType
-) -> None:
-    video = bench.add_video("a", clips / "clip.mp4")
-    options = FrameOptions(file_type=layout, short_side=24)
-    first = bench.run(options)
-    video.unlink()
-    assert bench.run(options).equals(first)
-    other = bench.run(FrameOptions(file_type=layout, short_side=12)).loc["a"]
-    assert tuple(other[["status", "frames", "width"]]) == ("ok", "20", "32")
-    assert other["reason"] == "made with other options, and cannot be made anew: no file a.mp4"
-
-
-def make_like_the_reference(bench: Bench, name: str, layout: FileType, *options: str) -> None:
-    """Frames without a record, made by the plain recipe."""
-    folder = bench.folder / "jpg"
-    folder.mkdir(exist_ok=True)
-    video = next(bench.videos.glob(f"{name}.*"))
-    command = [ffmpeg_binary(), "-loglevel", "error", "-i", str(video), *options]
-    subprocess.run([*command, "image_%05d.jpg"], cwd=folder, check=True)
-    target = open_store(bench.frames, layout).path(f"a b/{name}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if layout == "jpg":
-        folder.rename(target)
-        return
-    jpegs = [path.read_bytes() for path in sorted(folder.iterdir())]
-    with h5py.File(target, "w") as file:
-        vector = file.create_dataset("video", (len(jpegs),), dtype=h5py.vlen_dtype(np.uint8))
-        for i, jpeg in enumerate(jpegs):
-            vector[i] = np.frombuffer(jpeg, np.uint8)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("keep", [True, False])
-def test_frames_of_the_reference_are_adopted(
-    bench: Bench, clips: Path, no_ffmpeg: Callable[[], None], layout: FileType, keep: bool
-) -> None:
-    video = bench.add_video("a", clips / "clip.avi")
-    make_like_the_reference(bench, "a", layout)
-    no_ffmpeg()
-    if not keep:
-        video.unlink()
-    for _ in range(2):
-        row = bench.run(FrameOptions(file_type=layout, short_side=48)).loc["a"]
-        assert tuple(row[["status", "reason", "frames"]]) == ("ok", "", "20")
-        assert row["fps"] == ("10" if keep else "")  # nothing says it without the video
-
-
-@pytest.mark.parametrize(
-    "options", [("-vf", "scale=-1:24"), ("-frames:v", "9"), ("-r", "25")], ids=["size", "n", "fps"]
-)
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_frames_that_do_not_fit_are_made_anew(
-    bench: Bench, clips: Path, layout: FileType, options: tuple[str, ...]
-) -> None:
-    bench.add_video("a", clips / "clip.avi")
-    make_like_the_reference(bench, "a", layout, *options)
-    row = bench.run(FrameOptions(file_type=layout, short_side=48)).loc["a"]
-    assert tuple(row[["status", "frames", "width"]]) == ("ok", "20", "64")
-
-
-def test_a_gap_in_the_frames_is_mended_or_named(bench: Bench, clips: Path) -> None:
-    for name in ("a", "b"):
-        bench.add_video(name, clips / "clip.avi")
-        make_like_the_reference(bench, name, "jpg")
-        (bench.frames / f"a b/{name}/image_00007.jpg").unlink()
-    (bench.videos / "b.avi").unlink()
-    table = bench.run()
-    assert tuple(table.loc["a", ["status", "frames"]]) == ("ok", "20")
-    assert tuple(table.loc["b", ["status", "reason", "frames"]]) == (
-        *("corrupt", "image_00007.jpg is missing; the video: no file b.avi", "0"),
-    )
-
-
 def test_a_hanging_video_is_a_row(
     bench: Bench, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,51 +214,6 @@ def test_what_a_killed_ffmpeg_once_left_is_made_anew(bench: Bench, clips: Path) 
     record = rewrite_record(bench, "a", reason="4 frames: ffmpeg ended with status -9", frames=4)
     assert record["status"] == "ok"
     assert tuple(bench.run().loc["a", ["reason", "frames"]]) == ("", "20")
-
-
-def rewrite_record(bench: Bench, name: str, **changes: object) -> dict[str, Any]:
-    """Change what is remembered of the frames of a video; return what was before."""
-    (path,) = (path for path in (bench.frames / "a b" / name).iterdir() if path.suffix != ".jpg")
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | changes))
-    return record
-
-
-@pytest.fixture(scope="session")
-def hd_clip(clips: Path) -> Path:
-    """A clip that states the colours of BT.709."""
-    path = clips / "hd.mp4"
-    command = [ffmpeg_binary(), "-loglevel", "error", "-i", str(clips / "clip.mp4")]
-    command += ["-vf", "scale=out_color_matrix=bt709", "-colorspace", "bt709", str(path)]
-    subprocess.run(command, check=True)
-    return path
-
-
-def test_the_store_says_whose_colours_it_has(bench: Bench, clips: Path, hd_clip: Path) -> None:
-    bench.add_video("hd", hd_clip)
-    bench.add_video("sd", clips / "clip.mp4")
-    bench.run()
-    store = open_store(bench.frames, "jpg")
-    made = [record.made_from for record in map(store.record, ("a b/hd", "a b/sd")) if record]
-    assert [each and each["colour"] for each in made] == ["converted", "same"]
-    before = bench.contents()
-    bench.run(FrameOptions(short_side=0, colour="as_reference"))
-    after = bench.contents()
-    changed = {name.rpartition("/")[0] for name in before if before[name] != after[name]}
-    assert changed == {"a b/hd"}  # the other one is the same either way
-
-
-def test_frames_of_before_the_choice_of_colours_are_kept(
-    bench: Bench, hd_clip: Path, no_ffmpeg: Callable[[], None]
-) -> None:
-    bench.add_video("hd", hd_clip)
-    bench.run(FrameOptions(short_side=0, colour="as_reference"))
-    made_from = rewrite_record(bench, "hd")["made_from"]
-    rewrite_record(bench, "hd", made_from={k: v for k, v in made_from.items() if k != "colour"})
-    no_ffmpeg()
-    for colour in ("converted", "as_reference"):
-        row = bench.run(FrameOptions(short_side=0, colour=colour)).loc["hd"]
-        assert tuple(row[["status", "reason", "frames"]]) == ("ok", "", "20")
 
 
 PROGRAM = """
@@ -628,67 +376,6 @@ def test_labelled_test_videos_may_lie_in_the_folder_of_their_label(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_damaged_frames_are_made_again(bench: Bench, clips: Path, layout: FileType) -> None:
-    """Those that a reader has met, and with `verify` those that nobody has."""
-    for name in ("met", "unseen", "whole"):
-        bench.add_video(name, clips / "clip.mp4")
-    options = FrameOptions(file_type=layout, short_side=0)
-    table = bench.run(options)
-    contents = bench.contents()
-    store = open_store(bench.frames, layout)
-    for name in ("met", "unseen"):
-        path = store.path(f"a b/{name}")
-        before = store.read(f"a b/{name}", [7])[0]
-        if layout == "jpg":
-            path /= "image_00007.jpg"
-        data = path.read_bytes()
-        at = data.index(before) + 50
-        path.write_bytes(data[:at] + bytes(40) + data[at + 40 :])
-        os.utime(path, ns=(10**18, 10**18))
-    if layout == "jpg":  # those who read these find it when they decode
-        store.damaged(store.path("a b/met"), "frame 7 does not decode")
-    else:
-        with pytest.raises(InputError, match="frame 7 is damaged"):
-            store.read("a b/met", [7])
-    whole = store.path("a b/whole").stat().st_mtime_ns
-    assert bench.run(options).equals(table)
-    after = bench.contents()
-    assert after.keys() == contents.keys()
-    assert {name for name in after if after[name] != contents[name]} == {
-        name for name in contents if "unseen" in name and ("00007" in name or layout == "hdf5")
-    } - {"a b/unseen.hdf5 record"}
-    assert bench.run(options, verify=True).equals(table)
-    assert bench.contents() == contents
-    assert store.path("a b/whole").stat().st_mtime_ns == whole
-
-
-def test_damaged_frames_of_a_video_that_is_gone_are_a_row(bench: Bench, clips: Path) -> None:
-    bench.add_video("a", clips / "clip.mp4")
-    bench.run()
-    (bench.videos / "a.mp4").unlink()
-    (bench.frames / "a b/a/image_00003.jpg").unlink()
-    assert tuple(bench.run().loc["a", ["status", "reason", "frames"]]) == (
-        *("corrupt", "image_00003.jpg is missing; the video: no file a.mp4", "0"),
-    )
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_complete_frames_are_used_where_nothing_can_be_written(
-    bench: Bench, clips: Path, layout: FileType
-) -> None:
-    """A file in the place of the partial folder stands in for a disk that is read-only."""
-    bench.add_video("a", clips / "clip.mp4")
-    options = FrameOptions(file_type=layout, short_side=0)
-    table = bench.run(options)
-    (bench.frames / ".partial").rmdir()
-    (bench.frames / ".partial").write_text("in the way")
-    assert bench.run(options).equals(table)
-    bench.add_video("b", clips / "clip.mp4")
-    with pytest.raises(InputError, match="frames cannot be written to"):
-        bench.run(options)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_name_that_cannot_be_is_a_row(bench: Bench, clips: Path, layout: FileType) -> None:
     shutil.copy(clips / "clip.mp4", bench.videos)
     for name in ("n" * 251, "n" * 300, "x/" + "/".join(["folder" * 40] * 20), "good"):
@@ -722,21 +409,6 @@ def test_accents_may_be_written_either_way(
     row = bench.run().iloc[0]
     found = unicodedata.normalize(on_disk, f"{label}/{name}")
     assert tuple(row[["status", "frames", "key"]]) == ("ok", "20", found)
-
-
-def test_the_command_verifies_when_told(bench: Bench, clips: Path) -> None:
-    bench.add_video("a", clips / "clip.mp4")
-    bench.run()
-    frame = bench.frames / "a b/a/image_00007.jpg"
-    before = frame.read_bytes()
-    frame.write_bytes(before[::-1])
-    os.utime(frame, ns=(10**18, 10**18))
-    places = (bench.write_shard(), bench.videos, bench.frames, bench.manifest)
-    command = [sys.executable, "-m", "r3d", "frames", *map(str, places), "--short_side", "0"]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    assert frame.read_bytes() != before
-    subprocess.run([*command, "--verify"], check=True, stderr=subprocess.DEVNULL)
-    assert frame.read_bytes() == before
 
 
 def test_a_manifest_is_on_the_disk_before_it_counts(bench: Bench, monkeypatch) -> None:

@@ -40,7 +40,8 @@ def test_what_is_missing_is_named(refusals: list[str]):
     for said in refusals:
         assert "FAILED render_motion data/lists" in said
         assert "1 job failed" in said
-        assert "rule render_motion:" not in said
+        assert "\nrule render_motion:" not in said
+        assert "Traceback" not in said
 
 
 def test_partition_account_and_type_of_gpu(

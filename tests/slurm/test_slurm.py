@@ -29,7 +29,8 @@ def output(workflow: Workflow) -> str:
 
 def test_from_lists_to_the_accuracy_table(output: str, workflow: Workflow):
     assert "Error in rule" not in output
-    summary = pd.read_csv(workflow.folder / "results/summary.tsv", sep="\t")
+    table = workflow.folder / "results/summary.tsv"
+    summary = pd.read_csv(table, sep="\t", dtype={"split": str})
     summary = summary[~summary["split"].isin(["mean", "std"])].set_index(["experiment", "split"])
     assert list(summary["found"]) == list(summary["listed"])
     assert dict(summary["listed"]) == {

@@ -148,7 +148,7 @@ def test_warnings_and_what_is_not_known_are_said():
     said = Said()
     said.tell(None, "Select jobs to execute...")
     said.tell(None, "Creating conda environment environment.yml...")
-    said.tell(None, "a warning", logging.WARNING)
+    said.tell(None, "a warning\nTraceback (most recent call last):\n  x", logging.WARNING)
     said.tell("error", "MissingInputException in rule x", logging.ERROR)
     assert said.lines == [
         "Creating conda environment environment.yml...",

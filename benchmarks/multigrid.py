@@ -75,18 +75,17 @@ def main() -> None:
 
 
 def motions() -> Videos:
-    """The embedded motions, with pieces in front that move as other classes do, and noise."""
+    """The embedded motions, under noise, with a piece in front that may move otherwise."""
     clips = render_clips(36 * len(CLASSES), n_frames=N_FRAMES, size=(WIDTH, HEIGHT))
-    side = HEIGHT // 2
+    side = HEIGHT // 3
     for number, clip in enumerate(clips):
         rng = np.random.default_rng(number)
         shown = clip.astype(np.float32)
-        for _ in range(2):
-            piece = clips[rng.integers(len(clips))]
-            top, left = rng.integers(HEIGHT - side), rng.integers(WIDTH - side)
-            place = np.s_[:, top : top + side, left : left + side]
-            shown[place] = piece[place]
-        shown += rng.normal(0, 80, clip.shape)
+        other = clips[rng.integers(len(clips))]
+        top, left = rng.integers(HEIGHT - side), rng.integers(WIDTH - side)
+        piece = np.s_[:, top : top + side, left : left + side]
+        shown[piece] = other[piece]
+        shown += rng.normal(0, 65, clip.shape)
         yield (
             CLASSES[number % len(CLASSES)],
             "training" if number // len(CLASSES) < 24 else "validation",

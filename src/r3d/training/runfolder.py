@@ -52,8 +52,8 @@ def fingerprint(
     """Twelve hex digits of all that the trained weights depend on.
 
     Options at their defaults do not count, so that a new option does not part a training from its
-    state. The number of epochs counts only where the schedule depends on it: a training can be
-    prolonged.
+    state. The number of epochs counts only where the schedule depends on it: else a training can
+    be prolonged.
 
     Args:
         inputs: files whose bytes count, such as `resume_path`.
@@ -61,10 +61,11 @@ def fingerprint(
     """
     # Which experiment or file the weights come from does not matter, their content does.
     ignored = {"pretrain", "pretrain_path", "resume_path", "final_model"}
-    if options.lr_scheduler != "cosine" and options.multigrid == "none":
-        ignored.add("n_epochs")
-    if options.overwrite_milestones:
-        ignored |= {"multistep_milestones", "overwrite_milestones"}
+    if options.multigrid == "none":  # whose cycles are laid out by them
+        if options.lr_scheduler != "cosine":
+            ignored.add("n_epochs")
+        if options.overwrite_milestones:
+            ignored |= {"multistep_milestones", "overwrite_milestones"}
     values = options.model_dump(exclude=ignored, exclude_defaults=True)
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for path in inputs:

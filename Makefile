@@ -26,8 +26,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup  ## run the embedded default from rendered videos to the accuracy table
 	snakemake --cores $(CORES)
 	snakemake --report results/report.zip
-	@r3d summary results/summary.tsv
-	@printf 'This table is results/summary.tsv; open results/report/index.html for the report; all else is in results/\n'
 
 test: setup  ## run the whole test suite
 	pytest --numprocesses $(CORES) --dist loadfile

@@ -1,7 +1,8 @@
-"""Paths as a person writes them: `~` and `$NAME` stand for folders."""
+"""Paths as a person writes them: `~` and `$NAME` stand for folders; and where a cache is kept."""
 
 import os
 import re
+from pathlib import Path
 
 from r3d.errors import InputError
 
@@ -57,3 +58,13 @@ def expanded(path: str) -> str:
     if unknown:
         raise InputError(f"{path!r}: {unknown[0]}")
     return result
+
+
+def cache_folder(name: str) -> Path:
+    """A folder in the cache of this user, by the XDG specification; what is in it may go any time.
+
+    >>> os.environ["XDG_CACHE_HOME"] = "/cache"
+    >>> cache_folder("headers")
+    PosixPath('/cache/r3d/headers')
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "r3d", name)

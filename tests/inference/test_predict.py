@@ -625,6 +625,10 @@ def test_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert found("a/notes.txt") == ["a/notes.txt"]  # whoever names a file means it
     assert found("none*.mp4") == ["none*.mp4"]
     Path("c/4.avi").unlink()
+    assert find_videos([""]) == (
+        [],
+        ["'': an empty name is no video; accepted: files, folders, patterns, -"],
+    )
     assert find_videos(["c"])[1][0].startswith(
         "c: no video in this folder; a video ends in one of .mp4"
     )

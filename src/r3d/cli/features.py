@@ -14,6 +14,7 @@ from r3d.frames.layouts import FileType
 from r3d.paths import expanded
 
 _OF_MODEL = (
+    *("conv1_t_stride", "no_max_pool"),  # which the weights do not tell
     *("sample_size", "sample_duration", "sample_t_stride"),
     *("mean_dataset", "no_mean_norm", "no_std_norm", "value_scale", "precision"),
     *("inference_stride", "inference_crop", "inference_clips", "inference_no_average"),

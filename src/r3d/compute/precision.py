@@ -10,7 +10,6 @@ import copy
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from r3d.compute.machine import processor
 from r3d.files import atomic_path, hold_lock
+from r3d.paths import cache_folder
 
 CLEARLY_FASTER = 1.2
 """What is less is not worth the rounding."""
@@ -72,9 +72,8 @@ def bf16_speedup(formats: Formats, *, training: bool) -> float:
 
 
 def _entry(about: dict[str, Any]) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
-    return cache / "r3d/precision" / f"{digest}.json"
+    return cache_folder("precision") / f"{digest}.json"
 
 
 def _read(entry: Path, about: dict[str, Any]) -> float | None:

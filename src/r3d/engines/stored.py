@@ -16,14 +16,15 @@ from typing import Any
 from torch import nn
 
 from r3d.models.base import VideoModel
+from r3d.paths import cache_folder
 
 _FORMAT = 1
 _MOST_BYTES = 4 << 30
 
 
 def folder() -> Path:
-    """Where the cache of this user lies, by the XDG specification."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "r3d", "engines")
+    """Where the entries of this user are."""
+    return cache_folder("engines")
 
 
 def network_digest(network: VideoModel, normalisation: dict[str, Any]) -> str:

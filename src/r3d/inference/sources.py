@@ -26,6 +26,9 @@ def find_videos(given: Iterable[str]) -> tuple[list[Path], list[str]]:
         listed = _listed() if text == STANDARD_INPUT else [text]
         if not listed:
             problems.append("standard input: lists no video; accepted: a path a line")
+        if not text:  # an unset variable of a script, which Path would take for this folder
+            problems.append("'': an empty name is no video; accepted: files, folders, patterns, -")
+            continue
         for path in (path for one in listed for path in _matches(one)):
             if _is_folder(path):
                 found = list(_in_folder(path, problems))

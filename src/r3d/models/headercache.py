@@ -13,6 +13,7 @@ from typing import Any
 
 from r3d.files import AnyPath, atomic_path
 from r3d.models.header import Foreign, Shape, read_header
+from r3d.paths import cache_folder
 
 _FORMAT = 1
 _MOST_ENTRIES = 256
@@ -31,7 +32,7 @@ def cached_header(path: AnyPath) -> Any:
     except OSError:
         return read_header(path)  # which says what is wrong
     about = [_FORMAT, str(file), state.st_size, state.st_mtime_ns]
-    entry = _folder() / f"{hashlib.sha256(os.fsencode(file)).hexdigest()[:32]}.json"
+    entry = cache_folder("headers") / f"{hashlib.sha256(os.fsencode(file)).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, TypeError, RecursionError):
         there, content = json.loads(entry.read_bytes(), object_hook=_read)
         if there == about:
@@ -46,11 +47,6 @@ def cached_header(path: AnyPath) -> Any:
         for oldest in entries[:-_MOST_ENTRIES]:
             oldest.unlink(missing_ok=True)
     return content
-
-
-def _folder() -> Path:
-    """Where the cache of this user lies, by the XDG specification."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "r3d", "headers")
 
 
 def _written(value: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from r3d.compute import precision
 from r3d.compute.device import Layout, choose_dtype
+from r3d.engines import choosing
 
 # The same examples in each run, and no limit of time that a busy machine could miss. To look
 # further: pytest --hypothesis-profile=long (docs/testing.md).
@@ -50,7 +52,8 @@ def freed_memory() -> Iterator[None]:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache of r3d in which `precision: auto` is fp32, whatever a measurement here would say.
 
-    Processes that tests start have it, too. What other programs cached stays.
+    Processes that tests start have it, too. What other programs cached stays. For `engine: auto` no
+    work is long, however busy the machine is.
     """
     with pytest.MonkeyPatch.context() as patch:
         before = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -65,6 +68,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
                 choose_dtype("auto", torch.device("cpu"), layout, training=training)
         patch.undo()
         patch.setenv("XDG_CACHE_HOME", str(cache))
+        patch.setattr(choosing, "_LONG_SECONDS", math.inf)
         yield
 
 

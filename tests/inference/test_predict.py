@@ -33,6 +33,7 @@ from r3d.cli.predict import predict_command
 from r3d.clips.datasets import InferenceClipOptions, inference_starts
 from r3d.config.normalisation import input_normalisation
 from r3d.config.options import TrainingOptions
+from r3d.engines.choosing import Choosing
 from r3d.errors import InputError
 from r3d.frames.extract import FrameOptions, extract_shard
 from r3d.frames.ffmpeg import ffmpeg_binary
@@ -244,6 +245,22 @@ def test_batches_hold_clips_of_several_videos_and_are_always_the_same(
     assert sizes[0] == sizes[1]
 
 
+@pytest.mark.parametrize("n_clips", [0, 3], ids=["sliding", "spread"])
+def test_videos_tell_how_many_clips_they_have(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, n_clips: int
+):
+    """For the choice of an engine, before they are decoded."""
+    told: list[int | None] = []
+    monkeypatch.setattr(Choosing, "choose", lambda self, batch, n_rows: told.append(n_rows))
+    options = {"inference_clips": n_clips, "inference_crop": "three"}
+    model = load_model(folder / "model.pth", **options)
+    video = folder / "videos" / "two.avi"
+    found = list(predict(model, [folder / "nothing.avi", video, video], run=RUN))
+    assert found[1].clips == found[2].clips > 1
+    assert told == [3 * 3 * found[1].clips]  # as if the first one were like the others
+    assert found[1].computed.startswith("torch ")
+
+
 def jpegs(n: int) -> Iterator[bytes]:
     for shade in range(n):
         file = io.BytesIO()
@@ -407,7 +424,7 @@ def test_json_and_csv_say_the_same(inside: Path):
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 4 * len(printed["results"])
     first = printed["results"][0]
-    assert set(first) == {"video", "seconds", "clips", "result"}
+    assert set(first) == {"video", "seconds", "clips", "result", "computed"}
     for row, entry in zip(rows[:4], first["result"], strict=True):
         assert float(row["score"]) == entry["score"]
         assert row["label"] == entry["label"].replace("=up", "'=up")

@@ -1,11 +1,11 @@
 """The result JSON, which is the reference's with more in it, as it stands in a file.
 
     {"labels": [...], "results": {<id>: [{"label": ..., "score": ...}, ...]},
-     "clips": {"n": ..., "correct": ...}}
+     "clips": {"n": ..., "correct": ...}, "computed": <engine and precision>}
 
 or in place of the classes of a video its clips one by one, each
 `{"segment": [begin, end], "result": [{"label": ..., "score": ...}, ...]}`. The reference's file has
-neither labels nor clips.
+the results alone.
 """
 
 import math

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import distributed as dist
@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 Layout = Literal["auto", "contiguous", "channels_last"]
 Precision = Literal["auto", "bf16", "fp32"]
+_Chosen = TypeVar("_Chosen")
 
 # By default cuBLAS has several workspaces and takes one that is free, so sums may differ.
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -87,7 +88,7 @@ def choose_dtype(
         training: whether gradients are computed.
     """
     if precision == "auto":
-        precision = _same_everywhere(lambda: _choice(device, layout, training=training))
+        precision = same_everywhere(lambda: _choice(device, layout, training=training))
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
@@ -134,13 +135,13 @@ def _say_once(message: str) -> None:
     _log.info(message)
 
 
-def _same_everywhere(choose: Callable[[], Precision]) -> Precision:
+def same_everywhere(choose: Callable[[], _Chosen]) -> _Chosen:
     """What the first of the processes that work together chooses; each other waits for it."""
     if not (dist.is_available() and dist.is_initialized()):
         return choose()
     chosen = [choose() if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(chosen, 0)
-    return cast(Precision, chosen[0])
+    return cast(_Chosen, chosen[0])
 
 
 @contextlib.contextmanager

@@ -445,8 +445,9 @@ class RunOptions(Section):
     CPUs it changes nothing: they do so anyway."""
     engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
     """What computes a network in inference: openvino and onnxruntime on CPUs only, once they are
-    installed (pip install 'r3d[openvino]'); auto takes openvino where a measurement of long work
-    shows that it is faster and agrees, else torch."""
+    installed (pip install 'r3d[openvino]'); auto takes one of torch and openvino before the
+    first score: openvino where long work makes a measurement worth while that shows it to be faster
+    and to agree, or an earlier one did; else torch."""
     inference_batch_size: CountOrZero = 0
     """Clips of a batch in inference; 0 takes batch_size."""
     checkpoint: Count = 10

@@ -1,8 +1,8 @@
-"""`engine: auto` on a CPU: torch, until it is worth while to see whether OpenVINO is faster.
+"""`engine: auto` on a CPU: torch, or OpenVINO where it is worth while, from the first score on.
 
-To convert a network and to time both takes seconds. So torch begins, and goes on where there is
-little to compute. In long work both compute a few batches in turn; what came out is kept for this
-machine and kind of network in the cache of the user.
+To convert a network and to time both takes seconds. So torch computes where there is little to do.
+For long work both compute some clips in turn; what came out is kept for this machine and kind of
+network in the cache of the user.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from r3d.clips.loader import ClipBatch
+from r3d.compute.device import same_everywhere
 from r3d.compute.machine import processor
 from r3d.config.options import InferenceOptions
 from r3d.engines import on_openvino, stored
@@ -26,12 +27,13 @@ from r3d.models.base import VideoModel
 
 _FORMAT = 1
 _CLEARLY_FASTER = 1.1
-_PATIENCE_SECONDS = 15.0
-"""Of computing by torch, before both are timed."""
+_LONG_SECONDS = 15.0
+"""Work of torch for which it is worth while to time both."""
 _CONVERSION_SECONDS = 5.0
-"""The same where OpenVINO is known to be faster, but has to convert this network."""
+"""What OpenVINO has to win where it is known to be faster, but has to convert this network."""
 _ROUNDS = 3
-_ROWS = 8
+_ROWS = 4
+"""Of the first batch, by which engines are timed and compared."""
 _TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
 """What rounding may change, as a part of the largest output."""
 
@@ -39,12 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 class Choosing:
-    """Torch at first, what is faster later.
+    """Torch, unless `choose` finds that OpenVINO is better.
 
     Args:
         plain: the network on torch.
         network: the same, folded.
-        choice: what is known of networks of this kind on this machine.
     """
 
     def __init__(
@@ -52,94 +53,116 @@ class Choosing:
         plain: OnTorch,
         network: VideoModel,
         normalisation: dict[str, Any],
-        n_frames: int,
-        dtype: torch.dtype,
-        choice: "Choice",
-    ) -> None:
-        self._plain, self._network, self._normalisation = plain, network, normalisation
-        self._n_frames, self._dtype, self._choice = n_frames, dtype, choice
-        self._engine: Engine = plain
-        self._is_open = True
-        self._seconds = 0.0
-        known = choice.speedup() is not None
-        self._patience = _CONVERSION_SECONDS if known else _PATIENCE_SECONDS
-
-    @classmethod
-    def opened(
-        cls,
-        plain: OnTorch,
-        network: VideoModel,
-        normalisation: dict[str, Any],
         options: InferenceOptions,
         dtype: torch.dtype,
-    ) -> Engine:
-        """What computes a network: at once what is known to be faster, if it is ready."""
-        n_frames = options.sample_duration
-        choice = Choice(network, options, dtype)
-        speedup = choice.speedup()
-        if speedup is not None and speedup < _CLEARLY_FASTER:
-            return plain
-        if speedup is not None:
-            digest = stored.network_digest(network, normalisation)
-            ready = on_openvino.open_stored(on_openvino.entry_of(digest, n_frames), dtype)
-            if ready is not None:
-                return ready
-        return cls(plain, network, normalisation, n_frames, dtype, choice)
+    ) -> None:
+        self._plain, self._network, self._normalisation = plain, network, normalisation
+        self._options, self._dtype = options, dtype
+        self._engine: Engine = plain
 
     @property
     def name(self) -> str:
-        """What computes now."""
+        """What computes."""
         return self._engine.name
 
     def __call__(self, batch: ClipBatch) -> Tensor:
-        if not self._is_open:
-            return self._engine(batch)
-        begin = time.perf_counter()
-        outputs = self._plain(batch)
-        self._seconds += time.perf_counter() - begin
-        if self._seconds >= self._patience:
-            self._is_open = False
-            self._choose(batch, outputs)
-        return outputs
+        return self._engine(batch)
 
-    def _choose(self, batch: ClipBatch, outputs: Tensor) -> None:
-        batch = ClipBatch(*(part[:_ROWS] for part in batch))
-        outputs = outputs[:_ROWS]
+    def choose(self, batch: ClipBatch | None, n_rows: int | None) -> None:
+        """Choose what computes, before it does.
+
+        Of processes that work together each has to ask, and the first one chooses for all.
+
+        Args:
+            batch: the first one; None if there is none.
+            n_rows: of all batches, about; None if nobody knows.
+        """
+
+        def first() -> bool:
+            self._engine = self._chosen(batch, n_rows)
+            return self._engine is not self._plain
+
+        self._engine = self._plain
+        if same_everywhere(first) and self._engine is self._plain:
+            self._engine = self._converted()
+
+    def _chosen(self, batch: ClipBatch | None, n_rows: int | None) -> Engine:
+        if not on_openvino.is_installed():
+            return self._plain
+        choice = Choice(self._network, self._options, self._dtype)
+        speedup = choice.speedup()
+        if speedup is not None and speedup < _CLEARLY_FASTER:
+            return self._plain
+        if speedup is not None:
+            digest = stored.network_digest(self._network, self._normalisation)
+            entry = on_openvino.entry_of(digest, self._options.sample_duration)
+            if ready := on_openvino.open_stored(entry, self._dtype):
+                _log.info("engine: auto: %s, known to be faster here", ready.name)
+                return ready
+        if batch is None or n_rows is None:
+            return self._plain
+        worth = _CONVERSION_SECONDS / (1 - 1 / speedup) if speedup else _LONG_SECONDS
+        # What computes for the first time is slow: where that would do, a single clip tells.
+        if any(self._seconds_of(n_rows, batch, by=n) <= worth for n in (1, _ROWS, _ROWS)):
+            return self._plain
+        batch = _some(batch, _ROWS)
+        other = self._agreeing(batch)
+        if other is None:
+            choice.keep(0.0)
+            return self._plain
+        if speedup is None:
+            speedup = _speedup(other, self._plain, batch)
+            choice.keep(speedup)
+        chosen: Engine = other if speedup >= _CLEARLY_FASTER else self._plain
+        _log.info(
+            "engine: auto: %s (openvino is %.2f times as fast as torch here)", chosen.name, speedup
+        )
+        return chosen
+
+    def _seconds_of(self, n_rows: int, batch: ClipBatch, *, by: int) -> float:
+        """How long torch would take for so many rows, by some of a batch."""
+        batch = _some(batch, by)
+        return _seconds(self._plain, batch) / len(batch.clips) * n_rows
+
+    def _converted(self) -> Engine:
+        return on_openvino.open_openvino(
+            self._network, self._normalisation, self._options.sample_duration, self._dtype
+        )
+
+    def _agreeing(self, batch: ClipBatch) -> Engine | None:
+        """The network in OpenVINO, if that computes what torch does."""
         try:
-            other = on_openvino.open_openvino(
-                self._network, self._normalisation, self._n_frames, self._dtype
-            )
+            other = self._converted()
             found = other(batch)
         except RuntimeError as error:  # what OpenVINO raises
             reason = str(error).strip().partition("\n")[0]
             _log.info("engine: auto: torch, for OpenVINO does not compute this network: %s", reason)
-            self._choice.keep(0.0)
-            return
-        difference = float((found - outputs).abs().max() / outputs.abs().max())
+            return None
+        expected = self._plain(batch)
+        difference = float((found - expected).abs().max() / expected.abs().max())
         if not difference <= _TOLERANCES[self._dtype]:  # nor NaN
             _log.info("engine: auto: torch, for what OpenVINO computes differs (%.0e)", difference)
-            self._choice.keep(0.0)
-            return
-        speedup = _speedup(other, self._plain, batch)
-        self._choice.keep(speedup)
-        if speedup >= _CLEARLY_FASTER:
-            self._engine = other
-        _log.info(
-            "engine: auto: %s from here on (openvino is %.2f times as fast as torch here)",
-            *(self._engine.name, speedup),
-        )
+            return None
+        return other
+
+
+def _some(batch: ClipBatch, n: int) -> ClipBatch:
+    """The first rows of a batch."""
+    return ClipBatch(*(part[:n] for part in batch))
+
+
+def _seconds(engine: Engine, batch: ClipBatch) -> float:
+    """How long an engine takes for a batch, by the clock."""
+    begin = time.perf_counter()
+    engine(batch)
+    return time.perf_counter() - begin
 
 
 def _speedup(other: Engine, plain: Engine, batch: ClipBatch) -> float:
     """How many times as fast one engine is as another, by the clock, in turns."""
-    seconds: dict[Engine, float] = {}
-    for _ in range(_ROUNDS):
-        for engine in (other, plain):
-            begin = time.perf_counter()
-            engine(batch)
-            passed = time.perf_counter() - begin
-            seconds[engine] = min(passed, seconds.get(engine, passed))
-    return seconds[plain] / seconds[other]
+    rounds = [(_seconds(plain, batch), _seconds(other, batch)) for _ in range(_ROUNDS)]
+    of_plain, of_other = map(min, zip(*rounds, strict=True))
+    return of_plain / of_other
 
 
 class Choice:

@@ -91,7 +91,6 @@ def open_engine(
     if run.engine == "onnxruntime":
         return open_onnxruntime(network, normalisation, n_frames)
     plain = OnTorch(network, options, device, dtype, run.memory_format)
-    may_choose = run.engine == "auto" and device.type == "cpu" and not run.deterministic
-    if not may_choose or not on_openvino.is_installed():
+    if run.engine != "auto" or device.type != "cpu" or run.deterministic:
         return plain
-    return Choosing.opened(plain, network, normalisation, options, dtype)
+    return Choosing(plain, network, normalisation, options, dtype)

@@ -6,7 +6,7 @@ annotation, frames, checkpoint -> the same, with the clips of a subset and who s
 
 import logging
 import sys
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
@@ -31,6 +31,7 @@ from r3d.compute.distributed import World, join_world
 from r3d.config.networks import given_options
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.engines.base import Engine
+from r3d.engines.choosing import Choosing
 from r3d.engines.opening import Calibration, need_engine, open_engine
 from r3d.files import AnyPath
 from r3d.frames.form import FrameForm, form_of_frames
@@ -83,15 +84,37 @@ class AppliedModel:
     engine: Engine
     device: torch.device
 
-    def outputs(self, batches: Iterable[ClipBatch]) -> Generator[ViewOutput, None, None]:
-        """What the network gives for the views of clips, batch by batch, in their order."""
-        for batch in batches:
-            yield from map(ViewOutput, *_rows(batch), self.engine(batch))
+    def outputs(
+        self, batches: Iterable[ClipBatch], n_rows: Callable[[], int | None]
+    ) -> Generator[ViewOutput, None, None]:
+        """What the network gives for the views of clips, batch by batch, in their order.
 
-    def scores(self, batches: Iterable[ClipBatch]) -> Generator[ViewScore, None, None]:
-        """What the network says of the views of clips, batch by batch, in their order."""
-        for batch in batches:
-            yield from map(ViewScore, *_rows(batch), self.engine(batch).softmax(1))
+        All of it is computed by one engine. Of processes that work together each has to ask.
+
+        Args:
+            n_rows: tells how many views there will be, about, once the first batch is there; None
+                if nobody knows.
+        """
+        for batch, outputs in self._computed(batches, n_rows):
+            yield from map(ViewOutput, *_rows(batch), outputs)
+
+    def scores(
+        self, batches: Iterable[ClipBatch], n_rows: Callable[[], int | None]
+    ) -> Generator[ViewScore, None, None]:
+        """What the network says of the views of clips, as `outputs` gives it."""
+        for batch, outputs in self._computed(batches, n_rows):
+            yield from map(ViewScore, *_rows(batch), outputs.softmax(1))
+
+    def _computed(
+        self, batches: Iterable[ClipBatch], n_rows: Callable[[], int | None]
+    ) -> Iterator[tuple[ClipBatch, Tensor]]:
+        rest = iter(batches)
+        batch = next(rest, None)
+        if isinstance(self.engine, Choosing):
+            self.engine.choose(batch, n_rows())
+        while batch is not None:
+            yield batch, self.engine(batch)
+            batch = next(rest, None)
 
 
 def _rows(batch: ClipBatch) -> tuple[list[int], list[tuple[int, int]]]:
@@ -146,6 +169,11 @@ class Application:
             n_workers=worker_count(self.run),
             pin_memory=self.model.device.type == "cuda",
         )
+
+    def n_rows(self) -> int:
+        """How many rows the batches of this process's share have together."""
+        n_views = 3 if self.loaded.options.inference_crop == "three" else 1
+        return n_views * len(self.clips.shard(self.world.rank, self.world.size))
 
     def by_video(self, views: Iterable[_View]) -> Iterator[tuple[int, Iterator[_View]]]:
         """The views of each video; how far it is shows on standard error."""

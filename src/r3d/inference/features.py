@@ -89,7 +89,7 @@ def features(
         n_cores=n_cores,
         gives="features",
     ) as applied:
-        views = applied.model.outputs(applied.batches())
+        views = applied.model.outputs(applied.batches(), applied.n_rows)
         rows = (
             row
             for video, of_video in applied.by_video(views)

@@ -43,7 +43,7 @@ def infer(
     """Write the result JSON of a network on a subset of an annotation.
 
         {"labels": [...], "results": {<id>: [{"label": ..., "score": ...}, ...]},
-         "clips": {"n": ..., "correct": ...}}
+         "clips": {"n": ..., "correct": ...}, "computed": <engine and precision>}
 
     with the classes of the network, be they those of the annotation or others, and the
     `output_topk` best ones of each video, scored by the softmax averaged over its clips; with
@@ -96,7 +96,7 @@ def infer(
         labels, options, world = applied.labels, applied.loaded.options, applied.world
         k = options.output_topk if 0 < options.output_topk < len(labels) else len(labels)
         counter = ClipCounter(applied.samples, labels)
-        rows = applied.model.scores(applied.batches())
+        rows = applied.model.scores(applied.batches(), applied.n_rows)
         results = (
             (
                 name := str(applied.samples.ids[video]),
@@ -118,7 +118,10 @@ def infer(
             output,
             labels,
             chain(lines, world.receive_lines()),
-            lambda: counter.totals(world, applied.model.device),
+            lambda: {
+                "clips": counter.totals(world, applied.model.device),
+                "computed": applied.model.engine.name,
+            },
         )
         _log.info(
             "%s: the %d most likely of %d classes of %d videos, computed by %s",
@@ -177,9 +180,9 @@ def best_classes(scores: Tensor, labels: list[str], k: int) -> list[dict[str, An
 
 
 def _write_results(
-    output: AnyPath, labels: list[str], results: Iterable[str], clips: Callable[[], dict[str, int]]
+    output: AnyPath, labels: list[str], results: Iterable[str], more: Callable[[], dict[str, Any]]
 ) -> int:
-    """Write the results as they come, one line a video, and then `clips`; how many there are."""
+    """Write the results as they come, one line a video, and then more; how many there are."""
     n_results = 0
     with atomic_path(output) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(f'{{"labels": {json.dumps(labels)},\n"results": {{')
@@ -188,5 +191,8 @@ def _write_results(
             file.write(separator + result)
             separator = ",\n"
             n_results += 1
-        file.write(f'\n}},\n"clips": {json.dumps(clips())}}}\n')
+        file.write("\n}")
+        for name, value in more().items():
+            file.write(f",\n{json.dumps(name)}: {json.dumps(value)}")
+        file.write("}\n")
     return n_results

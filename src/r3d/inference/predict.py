@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Prediction:
         clips: how many clips the scores are averaged over.
         seconds: how much of the video the model was asked about.
         timeline: the scores over time, where they were asked for.
+        computed: by which engine, and in which precision.
         note: what is odd about the video; "" if nothing is.
         error: why there is no result; "" if there is one.
     """
@@ -52,6 +53,7 @@ class Prediction:
     clips: int = 0
     seconds: float = 0.0
     timeline: Timeline | None = None
+    computed: str = ""
     note: str = ""
     error: str = ""
 
@@ -111,15 +113,17 @@ def predict(
     remedy = f"lower inference_batch_size (it is {batch_size}) or sample_size"
     bar = tqdm(unit=" clips", disable=not progress)
     with enough_memory(remedy), bar, clips as batches:
-        for row in apply_model(model.network, options, run, device).scores(batches):
+        applied = apply_model(model.network, options, run, device)
+        for row in applied.scores(batches, clips.n_rows):
             answers.add(row)
             for answer in answers.complete():
                 bar.set_description_str(
                     f"{answers.n_complete} of {len(files)} videos", refresh=False
                 )
-                yield answer
+                yield replace(answer, computed=applied.engine.name)
             bar.update()
-        yield from answers.complete()
+        for answer in answers.complete():
+            yield replace(answer, computed=applied.engine.name)
 
 
 def batch_rows(run: RunOptions, device: torch.device) -> int:

@@ -51,6 +51,7 @@ def record(prediction: Prediction) -> dict[str, Any]:
         "seconds": round(prediction.seconds, 3),
         "clips": prediction.clips,
         "result": prediction.result,
+        "computed": prediction.computed,
     }
     if prediction.timeline is not None:
         result["timeline"] = prediction.timeline.results(len(prediction.result))

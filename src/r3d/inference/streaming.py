@@ -8,7 +8,7 @@ except for the frames from which evenly spaced clips are chosen in the end: thos
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -36,6 +36,8 @@ _SPOOLED_BYTES = 32 << 20
 """JPEGs of a video that are kept in memory, not on the disk."""
 _TIMEOUT_SECONDS, _SECONDS_A_FRAME = 600.0, 0.5
 _POLL_SECONDS = 0.2
+_MOST_FRAMES = 1e9
+"""Which a video is taken to have, whatever it says of itself."""
 
 
 class Begun(NamedTuple):
@@ -69,9 +71,13 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class _Try:
-    """What follows is of a new try at a rate; what came before is void."""
+    """What follows is of a new try at a rate; what came before is void.
+
+    rows: how many rows are to be expected, by what the video says of itself; None if it does not.
+    """
 
     rate: float
+    rows: int | None
 
 
 _Event = _Try | Clip | Decoded | BaseException
@@ -219,7 +225,7 @@ class VideoClips:
 
     def __init__(
         self,
-        videos: Iterable[Path],
+        videos: Sequence[Path],
         selection: Selection,
         options: InferenceClipOptions,
         *,
@@ -229,7 +235,8 @@ class VideoClips:
         ended: Callable[[Ended], object],
     ) -> None:
         self._videos, self._selection, self._options = iter(videos), selection, options
-        self._n_threads = n_threads
+        self._n_videos, self._n_threads = len(videos), n_threads
+        self._rows_a_video: int | None = None
         self._begun, self._ended = begun, ended
         self._n_views = 3 if options.inference_crop == "three" else 1
         self._clips_a_batch = max(1, batch_size // self._n_views)
@@ -237,6 +244,13 @@ class VideoClips:
         self._n_ahead = max(2, _AHEAD_BYTES // (clip_bytes * n_threads))
         self._cancelled = Event()
         self._under_way: deque[Queue[_Event]] = deque()
+
+    def n_rows(self) -> int | None:
+        """How many rows the batches have together, about; None if nobody knows.
+
+        As if all videos were as long as the one that began last.
+        """
+        return self._rows_a_video and self._rows_a_video * self._n_videos
 
     def __enter__(self) -> Self:
         self._pool = ThreadPoolExecutor(self._n_threads, "decoding", initializer=prepare_thread)
@@ -272,6 +286,7 @@ class VideoClips:
                 elif isinstance(event, _Try):
                     tries += 1
                     rows = 0
+                    self._rows_a_video = event.rows
                     self._begun(Begun(tries, video, event.rate))
                 else:
                     break
@@ -297,6 +312,16 @@ class VideoClips:
             self._pool.submit(self._decode, path, events)
             self._under_way.append(events)
 
+    def _rows_of(self, plan: Plan) -> int | None:
+        if plan.seconds is None:
+            return None
+        options = self._options
+        n_frames = max(1, round(min(plan.seconds * float(plan.fps), _MOST_FRAMES)))
+        starts = inference_starts(options)(
+            0, n_frames, size=options.sample_duration, t_stride=options.sample_t_stride
+        )
+        return self._n_views * len(starts)
+
     def _decode(self, path: Path, events: "Queue[_Event]") -> None:
         def put(event: _Event) -> None:
             while not self._cancelled.is_set():
@@ -307,7 +332,7 @@ class VideoClips:
             raise CancelledError
 
         def cutter(plan: Plan) -> AbstractContextManager[ClipCutter]:
-            put(_Try(float(plan.fps)))
+            put(_Try(float(plan.fps), self._rows_of(plan)))
             return closing(
                 ClipCutter(
                     self._options, lambda views, segment: put(Clip(views, -1, False, 0, segment))

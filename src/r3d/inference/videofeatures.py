@@ -97,7 +97,7 @@ def video_features(
     bar = tqdm(total=len(files), unit="video", disable=not progress)
     remedy = f"lower inference_batch_size (it is {batch_size}) or sample_size"
     with enough_memory(remedy), bar, FeatureFile(output) as out, clips as batches:
-        views = apply_model(network, options, run, device).outputs(batches)
+        views = apply_model(network, options, run, device).outputs(batches, clips.n_rows)
         for number, of_try in groupby(views, key=lambda view: view.video):
             begun = tries.pop(number)
             source = Source(

@@ -13,8 +13,10 @@ times more of them in a batch, so that a step costs what it did:
         side          that of the part            1/2           1/sqrt(2)
 
 A shorter clip takes its frames further apart and shows the same span of time. The learning rate
-grows with the batch of the long cycle, not with that of the short one. After the last drop, or in
-the last quarter where that is not in the second half, the clips are those of the plain schedule.
+grows with the root of the batch of the long cycle, not with that of the short one. (Published is in
+proportion to the batch; in short trainings that was the worse, see docs/benchmarks.md.) After the
+last drop, or in the last quarter where that is not in the second half, the clips are those of the
+plain schedule.
 
 One and a half times the clips are seen over the whole training. They are had in less than half the
 steps, and the epochs are shortened alike: everything that is said in epochs, such as milestones,
@@ -29,7 +31,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
-from math import isqrt
+from math import isqrt, sqrt
 
 from r3d.clips.datasets import ClipShape
 from r3d.clips.loader import EpochSampler
@@ -57,7 +59,7 @@ class Grid:
 
     shape: ClipShape
     n_batches: int = 1
-    rate: int = 1
+    rate: float = 1
     is_base: bool = True
 
 
@@ -279,7 +281,7 @@ def _grids(options: TrainingOptions, divisor: int, small: bool) -> tuple[Grid, .
     if options.multigrid in ("short", "both"):
         sides = [base, (full // 2, 4), (smaller, 2)]
     duration, t_stride = options.sample_duration // divisor, options.sample_t_stride * divisor
-    rate = divisor * base[1]
+    rate = sqrt(divisor * base[1])
     return tuple(
         Grid(ClipShape(side, duration, t_stride), divisor * more, rate, (side, more) == base)
         for side, more in sides

@@ -191,7 +191,7 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
          ["tuned.pretrain", "does not train on split '02'", "'fold5of5'"]),
         (lambda raw: raw["experiments"].update(
             base={"folds": 5}, tuned={"pretrain": "base", "dataset": "hmdb"}),
-         ["tuned.pretrain", "several splits", "start from one without folds"]),
+         ["tuned.pretrain", "several splits", "say which, as pretrain: base/fold1of5"]),
         (lambda raw: raw["experiments"].update(
             base={"seeds": [2, 3]}, tuned={"pretrain": "base"}),
          ["tuned.pretrain: 'base' does not train with seed 1", "2, 3: give seeds"]),
@@ -273,6 +273,17 @@ def test_a_wrong_config_is_one_line_that_says_what_to_mend(edit, parts: list[str
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def test_what_leads_into_a_circle_of_starts_is_refused_with_it() -> None:
+    starts = {"a": "b", "b": "a", "c": "a", "d": "c", "e": "e"}
+    experiments = {name: {"pretrain": start} for name, start in starts.items()}
+    with pytest.raises(InputError) as caught:
+        load_config({**MINIMAL, "experiments": experiments})
+    assert str(caught.value).split("\n") == [
+        "config: experiments.a.pretrain: the chain a <- b <- a never starts",
+        "config: experiments.e.pretrain: the chain e <- e never starts",
+    ]
 
 
 def numbers(section: type[Section]) -> list[str]:

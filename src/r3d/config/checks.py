@@ -36,7 +36,8 @@ def misfits(config: Config) -> Iterator[str]:
             yield from told(section, _check_experiment(config, section, experiment))
     for problem, chain in _cycles(config):
         wrong.update(f"experiments.{name}" for name in chain)
-        yield problem
+        if problem:
+            yield problem
     for name, experiment in config.experiments.items():
         start = experiment.source
         if start and wrong.isdisjoint({f"experiments.{name}", f"experiments.{start}"}):
@@ -184,16 +185,19 @@ def _check_start_of_runs(config: Config, name: str, start: str) -> Iterator[str]
 
 
 def _cycles(config: Config) -> Iterator[tuple[str, list[str]]]:
-    """Each circle of experiments that start from one another, and its members."""
+    """Each experiment whose start leads into a circle, and what it goes through to get there.
+
+    With what is to be said of the circle, which is nothing where it is said before.
+    """
     seen: set[str] = set()
     for name in config.experiments:
         chain = [name]
         while (before := config.experiments[chain[-1]].source) in config.experiments:
             assert before is not None
             if before in chain:
-                if seen.isdisjoint(chain):
-                    circle = " <- ".join([*chain, before])
-                    yield f"experiments.{name}.pretrain: the chain {circle} never starts", chain
+                circle = " <- ".join([*chain, before])
+                text = f"experiments.{name}.pretrain: the chain {circle} never starts"
+                yield text if seen.isdisjoint(chain) else "", chain
                 seen.update(chain)
                 break
             chain.append(before)

@@ -130,15 +130,20 @@ def test_runs_are_splits_or_folds_times_seeds():
     raw = edited(set_at("experiments.base", {"folds": 3, "seeds": [1, 7]}))
     raw["experiments"] |= {
         "tuned": {"pretrain": "base", "ft_begin_module": "fc", "manual_seed": 7},
-        "control": {"pretrain": "base", "no_train": True, "frozen": True, "seeds": 5},
+        "control": {"pretrain": "base", "no_train": True, "frozen": True},
         "counted": {"splits": ["02"], "seeds": 2, "manual_seed": 3},
         "plain": {},
     }
+    applied = {"pretrain": "base", "no_train": True, "frozen": True}
+    raw["experiments"] |= {"chosen": {**applied, "seeds": [7]}, "first": {**applied, "seeds": 1}}
     config = load_config(raw)
     folds = ("fold1of3", "fold2of3", "fold3of3")
     assert config.experiment_splits("tuned") == config.experiment_splits("control") == folds
     assert config.runs("base")[:3] == ("fold1of3", "fold1of3-seed7", "fold2of3")
     assert config.runs("control") == config.runs("base")  # of whose models it is
+    assert config.runs("chosen") == tuple(f"{fold}-seed7" for fold in folds)
+    assert config.model("chosen", "fold1of3-seed7") == config.model("base", "fold1of3-seed7")
+    assert config.runs("first") == folds
     assert config.runs("counted") == ("02", "02-seed4")
     # Without these keys an experiment is what it was before there were any.
     assert config.runs("plain") == ("01", "02", "03")
@@ -150,6 +155,19 @@ def test_runs_are_splits_or_folds_times_seeds():
     assert config.model("control", "fold3of3-seed7") == config.model("base", "fold3of3-seed7")
     assert config.splits_in_use("ucf") == ("01", "02", "03", *folds)
     assert config.splits_in_use("hmdb") == ("1", "2", "3")
+
+
+def test_seeds_of_the_defaults_are_taken_back_where_one_model_is_applied():
+    raw = edited(set_at("defaults.seeds", [1, 2]))
+    applied = {"no_train": True, "seeds": None}
+    raw["experiments"] |= {
+        "tuned": {},
+        "file": {"pretrain_path": "m.pth", **applied},
+        "control": {"pretrain": "base", "no_train": True, "frozen": True},
+    }
+    config = load_config(raw)
+    assert config.runs("file") == ("01", "02", "03")
+    assert config.runs("control") == config.runs("base")
 
 
 def test_a_model_of_a_run_is_named_by_it(tmp_path: Path):
@@ -195,6 +213,15 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
         (lambda raw: raw["experiments"].update(
             base={"seeds": [2, 3]}, tuned={"pretrain": "base"}),
          ["tuned.pretrain: 'base' does not train with seed 1", "2, 3: give seeds"]),
+        (lambda raw: raw["experiments"].update(
+            base={"seeds": [2, 3]}, tuned={"pretrain": "base", "no_train": True, "seeds": [2, 4]}),
+         ["tuned.pretrain: 'base' does not train with seed 4", "2, 3: give seeds among"]),
+        (set_at("experiments.tuned", {"pretrain": "base", "no_train": True, "seeds": 3}),
+         ["tuned.pretrain: 'base' does not train with seed 2; it trains with 1: give seeds"]),
+        (set_at("experiments.tuned", {"pretrain_path": "m.pth", "no_train": True, "seeds": 3}),
+         ["tuned.seeds: 3 does not go", "pretrain_path, which is one model; leave it out"]),
+        (set_at("experiments.tuned", {"pretrain": "base/01", "no_train": True, "seeds": [1]}),
+         ["tuned.seeds: [1] does not go with no_train and pretrain: base/01", "seeds: null"]),
         (set_at("experiments.base.seeds", 0), ["base.seeds: 0 is refused", "[1, 2, 3], or how"]),
         (set_at("experiments.base.seeds", []), ["base.seeds: [] is refused", "distinct"]),
         (set_at("experiments.base.seeds", [1, 1]), ["base.seeds: [1, 1] is refused", "distinct"]),

@@ -162,11 +162,12 @@ def _check_start_of_runs(config: Config, name: str, start: str) -> Iterator[str]
     """Refuse runs for which the experiment that another one starts from has none, or several."""
     where, experiment = f"experiments.{name}", config.experiments[name]
     seeds = config.seeds(start)
+    among = "seeds" if experiment.no_train else "seeds (or manual_seed)"
     missing_seeds = [seed for seed in config.seeds(name) if seed not in seeds]
-    if len(seeds) > 1 and missing_seeds:
+    if missing_seeds and (len(seeds) > 1 or experiment.no_train):
         yield (
             f"{where}.pretrain: {start!r} does not train with seed {missing_seeds[0]}; it trains "
-            f"with {', '.join(map(str, seeds))}: give seeds (or manual_seed) among them"
+            f"with {', '.join(map(str, seeds))}: give {among} among them"
         )
     available = config.experiment_splits(start)
     if config.experiments[start].dataset == experiment.dataset:

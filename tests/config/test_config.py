@@ -302,6 +302,50 @@ def test_a_wrong_config_is_one_line_that_says_what_to_mend(edit, parts: list[str
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("base", "tuned", "mended"),
+    [
+        ({"folds": 3}, {"pretrain": "base/fold1of3", "folds": 3}, {}),
+        ({"folds": 3}, {"pretrain": "base/fold1of3"}, {}),
+        ({"folds": 3}, {"pretrain": "base/fold2of3", "no_train": True}, {}),
+        ({"folds": 3, "seeds": 2}, {"pretrain": "base/fold2of3-seed2", "splits": ["02"]}, {}),
+        ({}, {"pretrain": "base/01", "folds": 3}, {"splits": ["01", "02", "03"]}),
+        ({"splits": ["02"]}, {"pretrain": "base/02", "folds": 3}, {"splits": ["02"]}),
+    ],
+)
+def test_no_fold_is_validated_on_what_its_start_is_trained_on(
+    base: dict, tuned: dict, mended: dict
+):
+    raw = {**MINIMAL, "experiments": {"base": base, "tuned": tuned}}
+    with pytest.raises(
+        InputError, match=r"tuned\.pretrain: .* give pretrain: base, with"
+    ) as caught:
+        load_config(raw)
+    told = str(caught.value)
+    assert "\n" not in told
+    assert all(f"{key}: {value}" in told for key, value in mended.items())
+    kept = {key: value for key, value in tuned.items() if key not in ("folds", "splits")}
+    raw["experiments"]["tuned"] = {**kept, "pretrain": "base", **mended}  # as it says
+    config = load_config(raw)
+    assert config.experiment_splits("tuned") == config.experiment_splits("base")
+
+
+def test_a_fold_may_be_started_from_where_nothing_of_it_is_validated_on():
+    raw = {**MINIMAL, "experiments": {
+        "base": {"folds": 3},
+        "other": {"dataset": "hmdb", "pretrain": "base/fold1of3"},
+        "tested": {"pretrain": "base/fold1of3", "no_train": True, "inference_subset": "test"},
+    }}  # fmt: skip
+    assert load_config(raw).runs("tested") == ("01", "02", "03")
+    raw["experiments"]["through"] = {"pretrain": "tested"}
+    with pytest.raises(InputError, match=r"through\.pretrain: 'tested' .* 'fold1of3'; give pretr"):
+        load_config(raw)
+    raw["experiments"]["through"] = {"pretrain": "base"}
+    assert load_config(raw).experiment_splits("through") == load_config(raw).experiment_splits(
+        "base"
+    )
+
+
 def test_what_leads_into_a_circle_of_starts_is_refused_with_it() -> None:
     starts = {"a": "b", "b": "a", "c": "a", "d": "c", "e": "e"}
     experiments = {name: {"pretrain": start} for name, start in starts.items()}
@@ -629,7 +673,7 @@ def test_a_start_may_be_an_experiment_with_its_split():
     assert config.start("other", "1") == Path("results/experiments/base/03/model.pth")
     with pytest.raises(InputError, match=r"several splits .*: say which, as pretrain: base/01"):
         load_config(edited(set_at("experiments.tuned", {"pretrain": "base", "dataset": "hmdb"})))
-    with pytest.raises(InputError, match=r"'base/4' names a split .*; accepted: base/01, base/02"):
+    with pytest.raises(InputError, match=r"'base/4' names a run .*; accepted: base/01, base/02"):
         load_config(edited(set_at("experiments.tuned.pretrain", "base/4")))
     with pytest.raises(InputError, match=r"'bse/01' is not one of the experiments"):
         load_config(edited(set_at("experiments.tuned.pretrain", "bse/01")))

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from r3d.config.config import NAME_PATTERN, Config, Experiment, MergedDataset
+from r3d.config.config import NAME_PATTERN, Config, Experiment, MergedDataset, split_of
 from r3d.config.options import ModelOptions
-from r3d.lists.folds import FORMATS_WITH_FOLDS
+from r3d.lists.folds import FORMATS_WITH_FOLDS, fold_of
 
 
 def misfits(config: Config) -> Iterator[str]:
@@ -41,7 +41,10 @@ def misfits(config: Config) -> Iterator[str]:
     for name, experiment in config.experiments.items():
         start = experiment.source
         if start and wrong.isdisjoint({f"experiments.{name}", f"experiments.{start}"}):
-            yield from _check_start(config, name, start)
+            yield from told(f"experiments.{name}", _check_start(config, name, start))
+    if not wrong:
+        for name in config.experiments:
+            yield from _check_leaks(config, name)
 
 
 def _check_merged(config: Config, name: str, parts: list[str]) -> Iterator[str]:
@@ -183,6 +186,36 @@ def _check_start_of_runs(config: Config, name: str, start: str) -> Iterator[str]
             f"{where}.pretrain: {start!r} trains on another data set and on several splits "
             f"({', '.join(map(repr, available))}): say which, as pretrain: {start}/{available[0]}"
         )
+
+
+def _check_leaks(config: Config, name: str) -> Iterator[str]:
+    """Refuse a start from a model that is trained on what the experiment validates on.
+
+    Of folds this is certain: each is trained on by all others, and by a split of the list. What
+    official splits share, `r3d doctor` says.
+    """
+    experiment = config.experiments[name]
+    if experiment.no_train and experiment.inference_subset != "val":
+        return
+    for run in config.runs(name):
+        start, start_run = name, run
+        while (source := config.experiments[start].source) is not None:
+            start, start_run = source, config.pretrain_run(start, start_run)
+            if not config.experiments[start].no_train:
+                break
+        split, other = split_of(run), split_of(start_run)
+        same = start != name and config.experiments[start].dataset == experiment.dataset
+        if not same or split == other or not (fold_of(split) or fold_of(other)):
+            continue
+        own = "folds and splits of its own, as pretrain then brings the folds of its runs"
+        if fold_of(other) is None:
+            own = f"folds, and with splits: {list(config.experiment_splits(start))}"
+        yield (
+            f"experiments.{name}.pretrain: {experiment.pretrain!r} is trained on videos that run "
+            f"{run!r} validates on, as its split is {other!r}; give pretrain: {start}, without "
+            f"{own}"
+        )
+        return
 
 
 def _cycles(config: Config) -> Iterator[tuple[str, list[str]]]:

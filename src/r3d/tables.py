@@ -9,6 +9,7 @@ digits, "_", "-" and "." after it stay as they are, which is no formula that doe
 import csv
 import re
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -55,15 +56,21 @@ def _has_return(texts: Iterable[str]) -> bool:
     return "\r" in "".join(texts)
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_columns(path: Path, columns: Sequence[str], *, growing: bool = False) -> pd.DataFrame:
     """The named columns of a table, in that order, as texts ("NA" and "" too).
+
+    Args:
+        growing: leave out a last row without a line end, as it is being written.
 
     Raises:
         InputError: if the file is no table or lacks a column.
     """
     try:
+        content = path.read_bytes()
+        if growing:
+            content = content[: content.rfind(b"\n") + 1]
         table = pd.read_csv(
-            path,
+            BytesIO(content) if growing else path,
             sep="\t",
             dtype=str,
             keep_default_na=False,
@@ -80,7 +87,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             f"expected {', '.join(columns)}"
         )
     table = table[list(columns)]
-    if b"'" in path.read_bytes():
+    if b"'" in content:
         for i in range(len(columns)):
             table.isetitem(i, as_meant(table.iloc[:, i]))
     return table

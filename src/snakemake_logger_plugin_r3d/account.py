@@ -6,9 +6,10 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from r3d.workflow.joblogs import STATE_SAVED, ending
 from r3d.workflow.jobs import stopped_by_signal
@@ -94,6 +95,8 @@ class Account:
         self._told: dict[str, tuple[int, float]] = {}
         self._failures: Counter[str] = Counter()
         self._failed: set[int] = set()
+        self._told_of_groups: set[int] = set()  # failed jobs that are reported once more, alone
+        self._unexplained = ""  # that something failed, which is to be said of it by itself
         self._tails: set[tuple[str, ...]] = set()
         self._stopping = False
         self._stopped: list[str] = []
@@ -115,9 +118,14 @@ class Account:
         elif kind == "progress":
             self._count(record)
         elif kind == "job_error":
-            self._fail(record)
+            if int(vars(record)["jobid"]) in self._told_of_groups:
+                self._told_of_groups.remove(int(vars(record)["jobid"]))
+            else:
+                self._fail(vars(record), record.created)
+        elif kind == "group_error":
+            self._fail_group(vars(record), record.created)
         elif kind in ("", "error"):
-            text = str(record.msg or "")
+            text = record.getMessage() if record.msg else ""
             if not kind:  # of what a plugin has caught; the complete log has the traceback
                 text = text.partition("\nTraceback (most recent call last)")[0]
             self._message(record, text)
@@ -140,6 +148,10 @@ class Account:
                 f"{_number(n_failed, 'job')} failed{more}, {self._done} of {self._total} are done. "
                 f"Mend what is said above, then go on with: {again}"
             )
+            if self._complete_log:
+                self._say(f"all that Snakemake said: {self._complete_log}")
+        elif self._unexplained:
+            self._say(self._unexplained)
             if self._complete_log:
                 self._say(f"all that Snakemake said: {self._complete_log}")
 
@@ -223,8 +235,20 @@ class Account:
         total = str(self._total)
         return f"[{self._done:>{len(total)}}/{total}]"
 
-    def _fail(self, record: logging.LogRecord) -> None:
-        fields = vars(record)
+    def _fail_group(self, fields: Mapping[str, Any], now: float) -> None:
+        """Tell of jobs that a cluster runs as one: of those whose logs tell why, or else of all."""
+        jobs = list(fields.get("job_error_info") or ())
+        of_group = list(fields.get("aux_logs") or ())
+        self._told_of_groups.update(int(job["jobid"]) for job in jobs)
+        to_blame = [
+            job for job in jobs if any(ending(Path(log)).failed for log in job.get("log") or ())
+        ]
+        for job in to_blame or jobs:
+            self._fail({**job, "log": [*(job.get("log") or ()), *of_group]}, now)
+        for job in jobs:
+            self._running.pop(int(job["jobid"]), None)
+
+    def _fail(self, fields: Mapping[str, Any], now: float) -> None:
         number = int(fields["jobid"])
         job = self._running.pop(number, None)
         rule = str(fields["rule_name"])
@@ -241,7 +265,7 @@ class Account:
         self._failures[rule] += 1
         if self._failures[rule] > _SHOWN_FAILURES:
             return
-        after = f" after {_duration(record.created - job.start)}" if job else ""
+        after = f" after {_duration(now - job.start)}" if job else ""
         # A job of a cluster may have come to its end without a word in its own log.
         lines = next((end.lines for end in ends if end.lines), [])
         log = next((log for log, end in zip(logs, ends, strict=True) if end.lines), None)
@@ -273,7 +297,9 @@ class Account:
             self._say("stopping when the jobs that run have ended; Ctrl-C stops them, too")
         elif self._stopping and record.levelno >= logging.ERROR:
             pass
-        elif not (_JOB_FAILED in text or _SCRIPT_FAILED.match(text) or _NOISE.match(text)):
+        elif _JOB_FAILED in text or _SCRIPT_FAILED.match(text):
+            self._unexplained = self._unexplained or text
+        elif not _NOISE.match(text):
             self._say(text)
 
     def _end_stopped(self, again: str) -> None:

@@ -130,15 +130,20 @@ def test_runs_are_splits_or_folds_times_seeds():
     raw = edited(set_at("experiments.base", {"folds": 3, "seeds": [1, 7]}))
     raw["experiments"] |= {
         "tuned": {"pretrain": "base", "ft_begin_module": "fc", "manual_seed": 7},
-        "control": {"pretrain": "base", "no_train": True, "frozen": True, "seeds": 5},
+        "control": {"pretrain": "base", "no_train": True, "frozen": True},
         "counted": {"splits": ["02"], "seeds": 2, "manual_seed": 3},
         "plain": {},
     }
+    applied = {"pretrain": "base", "no_train": True, "frozen": True}
+    raw["experiments"] |= {"chosen": {**applied, "seeds": [7]}, "first": {**applied, "seeds": 1}}
     config = load_config(raw)
     folds = ("fold1of3", "fold2of3", "fold3of3")
     assert config.experiment_splits("tuned") == config.experiment_splits("control") == folds
     assert config.runs("base")[:3] == ("fold1of3", "fold1of3-seed7", "fold2of3")
     assert config.runs("control") == config.runs("base")  # of whose models it is
+    assert config.runs("chosen") == tuple(f"{fold}-seed7" for fold in folds)
+    assert config.model("chosen", "fold1of3-seed7") == config.model("base", "fold1of3-seed7")
+    assert config.runs("first") == folds
     assert config.runs("counted") == ("02", "02-seed4")
     # Without these keys an experiment is what it was before there were any.
     assert config.runs("plain") == ("01", "02", "03")
@@ -150,6 +155,19 @@ def test_runs_are_splits_or_folds_times_seeds():
     assert config.model("control", "fold3of3-seed7") == config.model("base", "fold3of3-seed7")
     assert config.splits_in_use("ucf") == ("01", "02", "03", *folds)
     assert config.splits_in_use("hmdb") == ("1", "2", "3")
+
+
+def test_seeds_of_the_defaults_are_taken_back_where_one_model_is_applied():
+    raw = edited(set_at("defaults.seeds", [1, 2]))
+    applied = {"no_train": True, "seeds": None}
+    raw["experiments"] |= {
+        "tuned": {},
+        "file": {"pretrain_path": "m.pth", **applied},
+        "control": {"pretrain": "base", "no_train": True, "frozen": True},
+    }
+    config = load_config(raw)
+    assert config.runs("file") == ("01", "02", "03")
+    assert config.runs("control") == config.runs("base")
 
 
 def test_a_model_of_a_run_is_named_by_it(tmp_path: Path):
@@ -191,10 +209,19 @@ def test_pretraining_on_another_data_set_takes_its_only_split():
          ["tuned.pretrain", "does not train on split '02'", "'fold5of5'"]),
         (lambda raw: raw["experiments"].update(
             base={"folds": 5}, tuned={"pretrain": "base", "dataset": "hmdb"}),
-         ["tuned.pretrain", "several splits", "start from one without folds"]),
+         ["tuned.pretrain", "several splits", "say which, as pretrain: base/fold1of5"]),
         (lambda raw: raw["experiments"].update(
             base={"seeds": [2, 3]}, tuned={"pretrain": "base"}),
          ["tuned.pretrain: 'base' does not train with seed 1", "2, 3: give seeds"]),
+        (lambda raw: raw["experiments"].update(
+            base={"seeds": [2, 3]}, tuned={"pretrain": "base", "no_train": True, "seeds": [2, 4]}),
+         ["tuned.pretrain: 'base' does not train with seed 4", "2, 3: give seeds among"]),
+        (set_at("experiments.tuned", {"pretrain": "base", "no_train": True, "seeds": 3}),
+         ["tuned.pretrain: 'base' does not train with seed 2; it trains with 1: give seeds"]),
+        (set_at("experiments.tuned", {"pretrain_path": "m.pth", "no_train": True, "seeds": 3}),
+         ["tuned.seeds: 3 does not go", "pretrain_path, which is one model; leave it out"]),
+        (set_at("experiments.tuned", {"pretrain": "base/01", "no_train": True, "seeds": [1]}),
+         ["tuned.seeds: [1] does not go with no_train and pretrain: base/01", "seeds: null"]),
         (set_at("experiments.base.seeds", 0), ["base.seeds: 0 is refused", "[1, 2, 3], or how"]),
         (set_at("experiments.base.seeds", []), ["base.seeds: [] is refused", "distinct"]),
         (set_at("experiments.base.seeds", [1, 1]), ["base.seeds: [1, 1] is refused", "distinct"]),
@@ -273,6 +300,61 @@ def test_a_wrong_config_is_one_line_that_says_what_to_mend(edit, parts: list[str
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "mended"),
+    [
+        ({"folds": 3}, {"pretrain": "base/fold1of3", "folds": 3}, {}),
+        ({"folds": 3}, {"pretrain": "base/fold1of3"}, {}),
+        ({"folds": 3}, {"pretrain": "base/fold2of3", "no_train": True}, {}),
+        ({"folds": 3, "seeds": 2}, {"pretrain": "base/fold2of3-seed2", "splits": ["02"]}, {}),
+        ({}, {"pretrain": "base/01", "folds": 3}, {"splits": ["01", "02", "03"]}),
+        ({"splits": ["02"]}, {"pretrain": "base/02", "folds": 3}, {"splits": ["02"]}),
+    ],
+)
+def test_no_fold_is_validated_on_what_its_start_is_trained_on(
+    base: dict, tuned: dict, mended: dict
+):
+    raw = {**MINIMAL, "experiments": {"base": base, "tuned": tuned}}
+    with pytest.raises(
+        InputError, match=r"tuned\.pretrain: .* give pretrain: base, with"
+    ) as caught:
+        load_config(raw)
+    told = str(caught.value)
+    assert "\n" not in told
+    assert all(f"{key}: {value}" in told for key, value in mended.items())
+    kept = {key: value for key, value in tuned.items() if key not in ("folds", "splits")}
+    raw["experiments"]["tuned"] = {**kept, "pretrain": "base", **mended}  # as it says
+    config = load_config(raw)
+    assert config.experiment_splits("tuned") == config.experiment_splits("base")
+
+
+def test_a_fold_may_be_started_from_where_nothing_of_it_is_validated_on():
+    raw = {**MINIMAL, "experiments": {
+        "base": {"folds": 3},
+        "other": {"dataset": "hmdb", "pretrain": "base/fold1of3"},
+        "tested": {"pretrain": "base/fold1of3", "no_train": True, "inference_subset": "test"},
+    }}  # fmt: skip
+    assert load_config(raw).runs("tested") == ("01", "02", "03")
+    raw["experiments"]["through"] = {"pretrain": "tested"}
+    with pytest.raises(InputError, match=r"through\.pretrain: 'tested' .* 'fold1of3'; give pretr"):
+        load_config(raw)
+    raw["experiments"]["through"] = {"pretrain": "base"}
+    assert load_config(raw).experiment_splits("through") == load_config(raw).experiment_splits(
+        "base"
+    )
+
+
+def test_what_leads_into_a_circle_of_starts_is_refused_with_it() -> None:
+    starts = {"a": "b", "b": "a", "c": "a", "d": "c", "e": "e"}
+    experiments = {name: {"pretrain": start} for name, start in starts.items()}
+    with pytest.raises(InputError) as caught:
+        load_config({**MINIMAL, "experiments": experiments})
+    assert str(caught.value).split("\n") == [
+        "config: experiments.a.pretrain: the chain a <- b <- a never starts",
+        "config: experiments.e.pretrain: the chain e <- e never starts",
+    ]
 
 
 def numbers(section: type[Section]) -> list[str]:
@@ -591,7 +673,7 @@ def test_a_start_may_be_an_experiment_with_its_split():
     assert config.start("other", "1") == Path("results/experiments/base/03/model.pth")
     with pytest.raises(InputError, match=r"several splits .*: say which, as pretrain: base/01"):
         load_config(edited(set_at("experiments.tuned", {"pretrain": "base", "dataset": "hmdb"})))
-    with pytest.raises(InputError, match=r"'base/4' names a split .*; accepted: base/01, base/02"):
+    with pytest.raises(InputError, match=r"'base/4' names a run .*; accepted: base/01, base/02"):
         load_config(edited(set_at("experiments.tuned.pretrain", "base/4")))
     with pytest.raises(InputError, match=r"'bse/01' is not one of the experiments"):
         load_config(edited(set_at("experiments.tuned.pretrain", "bse/01")))

@@ -48,6 +48,24 @@ def test_classes_are_divided_evenly_whatever_the_order(tmp_path: Path) -> None:
     assert [found[f"d/d{i}.mp4"] for i in range(5)] == [2, 1, 4, 5, 3]
 
 
+@pytest.mark.parametrize("sizes", [(10, 1, 1, 1, 1), (6, 6, 1, 1, 1, 1), (9, 3, 3, 2, 1, 1, 1)])
+def test_no_fold_is_without_a_class_of_enough_groups(
+    tmp_path: Path, sizes: tuple[int, ...]
+) -> None:
+    rows = [
+        (f"{label}/{label}film{film}_{clip}.mp4", label)
+        for label in ("rare", "b")
+        for film, n in enumerate(sizes if label == "rare" else [3] * 12)
+        for clip in range(n)
+    ]
+    for seed in range(8):
+        for some in (rows, [row for row in rows if row[1] == "rare"]):
+            found = folds_of(tmp_path, some, 5, split_seed=seed, group_pattern=r"(\w+film\d+)_")
+            assert {fold for path, fold in found.items() if path.startswith("rare")} == {
+                *range(1, 6)
+            }
+
+
 def test_another_video_moves_few_others(tmp_path: Path) -> None:
     rows = [(f"{label}/{label}{i}.mp4", label) for label in "abc" for i in range(40)]
     before = folds_of(tmp_path, rows, 5)
@@ -152,4 +170,4 @@ def test_groups_of_many_classes_that_leave_nothing_are_refused(tmp_path: Path) -
 def test_names_of_folds() -> None:
     assert [fold.name for fold in all_folds(3)] == ["fold1of3", "fold2of3", "fold3of3"]
     assert fold_of("fold2of3") == Fold(2, 3)
-    assert fold_of("01") is fold_of("all") is fold_of("fold0of3") is None
+    assert fold_of("01") is fold_of("all") is fold_of("fold0of3") is fold_of("fold7of5") is None

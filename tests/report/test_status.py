@@ -125,6 +125,45 @@ def test_curves_of_what_has_finished_an_epoch(config: Config, tmp_path: Path):
     assert picture.read_text().startswith("<?xml")
 
 
+@pytest.mark.parametrize("half", ["3", "3\t0.6", "3\t0.6\t0.5", "3\t0.6\t0.5\t0."])
+def test_curves_while_an_epoch_is_being_logged(config: Config, tmp_path: Path, half: str):
+    folder = train(config, "one", 2, 0)
+    (whole,) = draw_curves(config, tmp_path / "whole")
+    for name in ("train.log", "val.log"):
+        with (folder / name).open("a") as file:
+            file.write(half)
+    (picture,) = draw_curves(config, tmp_path / "half")
+    assert picture.read_bytes() == whole.read_bytes()
+    write(folder / "train.log", f"epoch\tloss\tacc\tlr\n{half}")
+    assert draw_curves(config, tmp_path / "none") == []
+
+
+def test_files_that_are_removed_meanwhile_are_left_out(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    logs = Path(config.results, "logs")
+    for name in ("gone", "kept"):
+        write(logs / f"{name}.log", "2026-01-01 00:00:00,000 error: no\n")
+    gone = [logs / "gone.log", train(config, "one", 1, 3) / "train_batch.log"]
+    stat = Path.stat
+
+    def after_a_job_removed_it(path: Path, **options: Any) -> os.stat_result:
+        if path in gone:
+            path.unlink(missing_ok=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", after_a_job_removed_it)
+    assert [path.name for path, _ in failures(config)] == ["kept.log"]
+    assert not trainings(config)[0].running
+
+
+def test_a_finished_training_whose_states_are_removed_is_finished(config: Config):
+    write(Path(config.results, "experiments/one/all/model.pth"), "")
+    lines = status_text(config).splitlines()
+    assert "  one/all  finished" in lines
+    assert "  two/all  not begun" in lines
+
+
 def test_each_run_of_folds_and_seeds_has_a_line(tmp_path: Path):
     raw = yaml.safe_load(
         f"""

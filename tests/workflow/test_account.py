@@ -133,6 +133,64 @@ def test_what_failed_is_said_once_with_the_end_of_its_log(tmp_path: Path):
     assert "go on with: snakemake " in said.lines[-1]
 
 
+@pytest.mark.parametrize("again", [True, False], ids=["and by themselves", "once"])
+def test_of_a_failed_group_is_told_what_failed_in_it(tmp_path: Path, again: bool):
+    said = Said()
+    said.plan(annotate_split=1, train_model=1, infer_subset=1)
+    logs = [
+        log(tmp_path / "fine.log", "all done"),
+        log(tmp_path / "wrong.log", "begun", "error: no frames; make them"),
+        tmp_path / "none.log",
+    ]
+    rules = ["annotate_split", "train_model", "infer_subset"]
+    jobs = [
+        {"jobid": number, "rule_name": rule, "log": [str(path)], "rule_msg": None}
+        for number, (rule, path) in enumerate(zip(rules, logs, strict=True))
+    ]
+    for number, rule in enumerate(rules):
+        said.start(number, rule)
+    said.tell("group_error", "Error in group", logging.ERROR, aux_logs=[], job_error_info=jobs)
+    if again:  # as Snakemake does
+        for number, (rule, path) in enumerate(zip(rules, logs, strict=True)):
+            said.fail(number, rule, path)
+    said.tell(None, "At least one job did not complete successfully.", logging.ERROR)
+    said.account.end()
+    assert sum(line.startswith("FAILED") for line in said.lines) == 1
+    assert said.lines[1].startswith(f"FAILED train_model scratch/01 after 0 s; its log, {logs[1]}")
+    assert "    error: no frames; make them" in said.lines
+    assert said.lines[-1].startswith("1 job failed, 0 of 3 are done")
+
+
+def test_a_group_whose_jobs_said_nothing_is_told_with_the_log_of_the_cluster(tmp_path: Path):
+    said = Said()
+    said.start(1, "train_model")
+    said.start(2, "train_model")
+    cluster = tmp_path / "slurm.log"
+    cluster.write_text("slurmstepd: error: Detected 1 oom_kill event\n")
+    jobs = [{"jobid": number, "rule_name": "train_model", "log": []} for number in (1, 2)]
+    said.tell("group_error", aux_logs=[str(cluster)], job_error_info=jobs)
+    said.account.end()
+    text = "\n".join(said.lines)
+    assert text.count("Detected 1 oom_kill event") == 1
+    assert text.count("FAILED train_model") == 2
+    assert said.lines[-1].startswith("2 jobs failed")
+
+
+def test_a_failure_that_no_job_tells_of_is_said():
+    said = Said()
+    said.tell(None, "At least one job did not complete successfully.", logging.ERROR)
+    assert said.lines == []
+    said.account.end()
+    assert said.lines == ["At least one job did not complete successfully."]
+
+
+def test_a_message_has_what_it_is_formatted_with():
+    said = Said()
+    record = logging.LogRecord("x", logging.WARNING, "", 0, "%d of %s", (3, "them"), None)
+    said.account.take(record)
+    assert said.lines == ["3 of them"]
+
+
 def test_many_failures_are_counted(tmp_path: Path):
     said = Said()
     said.plan(extract_shard=300)

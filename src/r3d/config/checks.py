@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from r3d.config.config import NAME_PATTERN, Config, Experiment, MergedDataset
+from r3d.config.config import NAME_PATTERN, Config, Experiment, MergedDataset, split_of
 from r3d.config.options import ModelOptions
-from r3d.lists.folds import FORMATS_WITH_FOLDS
+from r3d.lists.folds import FORMATS_WITH_FOLDS, fold_of
 
 
 def misfits(config: Config) -> Iterator[str]:
@@ -36,11 +36,15 @@ def misfits(config: Config) -> Iterator[str]:
             yield from told(section, _check_experiment(config, section, experiment))
     for problem, chain in _cycles(config):
         wrong.update(f"experiments.{name}" for name in chain)
-        yield problem
+        if problem:
+            yield problem
     for name, experiment in config.experiments.items():
         start = experiment.source
         if start and wrong.isdisjoint({f"experiments.{name}", f"experiments.{start}"}):
-            yield from _check_start(config, name, start)
+            yield from told(f"experiments.{name}", _check_start(config, name, start))
+    if not wrong:
+        for name in config.experiments:
+            yield from _check_leaks(config, name)
 
 
 def _check_merged(config: Config, name: str, parts: list[str]) -> Iterator[str]:
@@ -161,11 +165,12 @@ def _check_start_of_runs(config: Config, name: str, start: str) -> Iterator[str]
     """Refuse runs for which the experiment that another one starts from has none, or several."""
     where, experiment = f"experiments.{name}", config.experiments[name]
     seeds = config.seeds(start)
+    among = "seeds" if experiment.no_train else "seeds (or manual_seed)"
     missing_seeds = [seed for seed in config.seeds(name) if seed not in seeds]
-    if len(seeds) > 1 and missing_seeds:
+    if missing_seeds and (len(seeds) > 1 or experiment.no_train):
         yield (
             f"{where}.pretrain: {start!r} does not train with seed {missing_seeds[0]}; it trains "
-            f"with {', '.join(map(str, seeds))}: give seeds (or manual_seed) among them"
+            f"with {', '.join(map(str, seeds))}: give {among} among them"
         )
     available = config.experiment_splits(start)
     if config.experiments[start].dataset == experiment.dataset:
@@ -183,17 +188,50 @@ def _check_start_of_runs(config: Config, name: str, start: str) -> Iterator[str]
         )
 
 
+def _check_leaks(config: Config, name: str) -> Iterator[str]:
+    """Refuse a start from a model that is trained on what the experiment validates on.
+
+    Of folds this is certain: each is trained on by all others, and by a split of the list. What
+    official splits share, `r3d doctor` says.
+    """
+    experiment = config.experiments[name]
+    if experiment.no_train and experiment.inference_subset != "val":
+        return
+    for run in config.runs(name):
+        start, start_run = name, run
+        while (source := config.experiments[start].source) is not None:
+            start, start_run = source, config.pretrain_run(start, start_run)
+            if not config.experiments[start].no_train:
+                break
+        split, other = split_of(run), split_of(start_run)
+        same = start != name and config.experiments[start].dataset == experiment.dataset
+        if not same or split == other or not (fold_of(split) or fold_of(other)):
+            continue
+        own = "folds and splits of its own, as pretrain then brings the folds of its runs"
+        if fold_of(other) is None:
+            own = f"folds, and with splits: {list(config.experiment_splits(start))}"
+        yield (
+            f"experiments.{name}.pretrain: {experiment.pretrain!r} is trained on videos that run "
+            f"{run!r} validates on, as its split is {other!r}; give pretrain: {start}, without "
+            f"{own}"
+        )
+        return
+
+
 def _cycles(config: Config) -> Iterator[tuple[str, list[str]]]:
-    """Each circle of experiments that start from one another, and its members."""
+    """Each experiment whose start leads into a circle, and what it goes through to get there.
+
+    With what is to be said of the circle, which is nothing where it is said before.
+    """
     seen: set[str] = set()
     for name in config.experiments:
         chain = [name]
         while (before := config.experiments[chain[-1]].source) in config.experiments:
             assert before is not None
             if before in chain:
-                if seen.isdisjoint(chain):
-                    circle = " <- ".join([*chain, before])
-                    yield f"experiments.{name}.pretrain: the chain {circle} never starts", chain
+                circle = " <- ".join([*chain, before])
+                text = f"experiments.{name}.pretrain: the chain {circle} never starts"
+                yield text if seen.isdisjoint(chain) else "", chain
                 seen.update(chain)
                 break
             chain.append(before)

@@ -199,7 +199,8 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
     the same data set has its folds."""
     seeds: Seeds = None
     """Train each split or fold once with each of these seeds, as [1, 2, 3]; or how many, from
-    manual_seed on. With no_train the seeds are those of the models that are applied."""
+    manual_seed on. With no_train they choose among the seeds of the experiment of pretrain; all of
+    them if not given."""
     inference_subset: Literal["train", "val", "test"] = "val"
     """Subset to apply the trained model to."""
     no_train: bool = False
@@ -210,6 +211,13 @@ class Experiment(TrainingOptions, InferenceOptions, RunOptions):
     def problems(self) -> Iterator[str]:
         if self.no_train and not (self.pretrain or self.pretrain_path):
             yield ("no_train: true needs pretrain (an experiment) or pretrain_path (a file)")
+        one_model = self.source_run or (self.pretrain_path and not self.pretrain)
+        if self.no_train and one_model and self.seeds not in (None, 1):
+            which = f"pretrain: {self.pretrain}" if self.pretrain else "pretrain_path"
+            yield (
+                f"seeds: {self.seeds} does not go with no_train and {which}, which is one model; "
+                "leave it out, or set seeds: null where defaults give it"
+            )
         if self.folds and self.splits:
             yield (
                 f"folds: {self.folds} and splits: {self.splits} exclude each other: folds are made "
@@ -297,15 +305,15 @@ class Config(Section):
     def seeds(self, name: str) -> tuple[int, ...]:
         """The seeds that an experiment trains with, or those of the models that it applies."""
         experiment = self.experiments[name]
+        source, run = experiment.source, experiment.source_run
         if experiment.no_train:
-            source = experiment.source
             if source not in self.experiments:
                 return (experiment.manual_seed,)
-            run = experiment.source_run
-            return (self.seed(source, run),) if run else self.seeds(source)
+            if run or experiment.seeds is None:
+                return (self.seed(source, run),) if run else self.seeds(source)
         if isinstance(experiment.seeds, list):
             return tuple(experiment.seeds)
-        first = experiment.manual_seed
+        first = self._manual_seed(name)
         return tuple(range(first, first + (experiment.seeds or 1)))
 
     def runs(self, name: str) -> tuple[str, ...]:

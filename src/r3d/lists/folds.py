@@ -46,7 +46,8 @@ def all_folds(n: int) -> tuple[Fold, ...]:
 def fold_of(split: str) -> Fold | None:
     """The fold that a split is; None of one that a list states."""
     match = _NAME.fullmatch(split)
-    return Fold(int(match[1]), int(match[2])) if match else None
+    fold = Fold(int(match[1]), int(match[2])) if match else None
+    return fold if fold and fold.number <= fold.of else None
 
 
 def fold_subsets(videos: pd.DataFrame, fold: Fold, options: SplitOptions, where: str) -> list[str]:
@@ -56,7 +57,8 @@ def fold_subsets(videos: pd.DataFrame, fold: Fold, options: SplitOptions, where:
     without it what their names tell of their recordings (`r3d.lists.sources`), else of one file.
     The groups are dealt out, large ones first and else in the order of a hash, each to the fold
     that leaves its classes the most evenly divided, and of equally good ones to the one that a hash
-    of its name says. So folds depend on the videos and the seed alone, and a video that is added
+    of its name says, but to one without its class where no more groups of that are left than such
+    folds. So folds depend on the videos and the seed alone, and a video that is added
     moves few others: those whose fold is full by it.
 
     Args:
@@ -106,6 +108,7 @@ def _deal(
 
     totals = Counter(labels)
     held = {label: [0] * n_folds for label in totals}
+    left = n_groups.copy()
     order = sorted(sizes, key=lambda group: (-sum(sizes[group].values()), position(group), group))
     fold_by_group: dict[str, int] = {}
     for group in order:
@@ -118,14 +121,22 @@ def _deal(
                 moves += (abs(missing - n_folds * n) - abs(missing)) / totals[label]
             return moves
 
+        scarce = [label for label in sizes[group] if left[label] <= held[label].count(0)]
+
+        def preference(
+            fold: int, group: str = group, scarce: Sequence[str] = scarce
+        ) -> tuple[int, bytes]:
+            """The lower the better, of folds of equal cost."""
+            return sum(held[label][fold] > 0 for label in scarce), position(f"{fold} {group}")
+
         costs = [cost(fold) for fold in range(n_folds)]
-        least = [fold for fold in range(n_folds) if costs[fold] == min(costs)]
-        best = (
-            min(least, key=lambda fold: position(f"{fold} {group}")) if len(least) > 1 else least[0]
-        )
+        lowest = min(costs)
+        least = [fold for fold in range(n_folds) if costs[fold] == lowest]
+        best = min(least, key=preference) if len(least) > 1 else least[0]
         fold_by_group[group] = best + 1
         for label, n in sizes[group].items():
             held[label][best] += n
+            left[label] -= 1
     _check_divided(held, n_folds, where)
     return fold_by_group
 

@@ -149,8 +149,9 @@ def plot_timeline(
 
 
 def _read_log(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The numbers of a log, which may be being written."""
     try:
-        return read_columns(path, columns).astype(float)
+        return read_columns(path, columns, growing=True).astype(float)
     except ValueError as error:
         raise InputError(f"{path}: expected numbers in {', '.join(columns)}: {error}") from None
 

@@ -3,8 +3,10 @@
 What is there is counted, not whether it is of the present settings: `snakemake -n` tells that.
 """
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +105,7 @@ def trainings(config: Config) -> list[TrainingStatus]:
 
 def failures(config: Config) -> Iterator[tuple[Path, list[str]]]:
     """The logs of jobs that ended with an error, the latest first, and the last lines of each."""
-    logs = [path for path in Path(config.results, "logs").rglob("*.log") if path.is_file()]
-    for path in sorted(logs, key=lambda path: -path.stat().st_mtime):
+    for _, path in _latest_first(Path(config.results, "logs"), ".log"):
         end = ending(path)
         if end.failed:
             yield path, [line.removeprefix("error: ") for line in end.lines[-_LAST_LINES:]]
@@ -143,10 +144,10 @@ def status_text(config: Config, *, most_failures: int = 5) -> str:
 
 
 def _told(training: TrainingStatus) -> str:
+    if training.logs is None:
+        return "finished" if training.finished else "not begun"
     if training.finished:
         state = "finished"
-    elif training.logs is None:
-        return "not begun"
     else:
         ended = "failed" if training.failed else "stopped"
         state = "running" if training.running else ended
@@ -174,10 +175,11 @@ def _duration(seconds: float) -> str:
 def _training(results: Path, name: str, run: str, n_epochs: int) -> TrainingStatus:
     finished = (results / f"experiments/{name}/{run}/model.pth").is_file()
     states = results / f"checkpoints/{name}/{run}"
-    logs = max(states.rglob("train_batch.log"), key=lambda path: path.stat().st_mtime, default=None)
+    found = _latest_first(states, "train_batch.log")
     title = f"{name}/{run}"
-    if logs is None:
+    if not found:
         return TrainingStatus(title, None, 0, n_epochs, None, None, None, False, finished, False)
+    changed, logs = found[0]
     folder = logs.parent
     epochs = _numbers(folder / "train.log", ("epoch", "loss", "acc"))
     batches = _numbers(logs, ("epoch", "batch", "loss", "acc"))
@@ -189,7 +191,7 @@ def _training(results: Path, name: str, run: str, n_epochs: int) -> TrainingStat
     latest = begun if len(begun) else epochs
     end = ending(results / f"logs/train_model/{name}_{run}.log")
     ended = end.failed or any(STATE_SAVED in line for line in end.lines)
-    silent = time.time() - logs.stat().st_mtime >= _RUNNING_SECONDS
+    silent = time.time() - changed >= _RUNNING_SECONDS
     running = not (finished or ended or silent)
     return TrainingStatus(
         *(title, folder, done, n_epochs),
@@ -202,6 +204,21 @@ def _training(results: Path, name: str, run: str, n_epochs: int) -> TrainingStat
     )
 
 
+def _latest_first(folder: Path, end: str) -> list[tuple[float, Path]]:
+    """The files below a folder whose names end so, and when they were changed last.
+
+    Jobs write and remove files and folders meanwhile: what is gone is left out.
+    """
+    files: list[tuple[float, Path]] = []
+    for where, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(end):
+                path = Path(where, name)
+                with suppress(FileNotFoundError):
+                    files.append((path.stat().st_mtime, path))
+    return sorted(files, reverse=True)
+
+
 def _seconds_left(speed: Path, epochs: float) -> float | None:
     """By the pace of the last epochs."""
     seconds = _numbers(speed, ("seconds",))["seconds"][-5:]
@@ -209,9 +226,9 @@ def _seconds_left(speed: Path, epochs: float) -> float | None:
 
 
 def _numbers(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The columns of a log that is being written: its last row may be half a row."""
+    """The columns of a log that is being written; of no rows if there is none."""
     try:
-        table = read_columns(path, columns)
+        table = read_columns(path, columns, growing=True)
     except InputError:
         return pd.DataFrame(columns=list(columns), dtype=float)
     return table.apply(pd.to_numeric, errors="coerce").dropna()

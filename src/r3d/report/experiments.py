@@ -80,9 +80,13 @@ def pairs_of(
             for number, a, b in zip(common, here, there, strict=True)
         ]
         interval: Interval = difference_interval(parts)
-        p_trainings = trainings_test(
-            _accuracies(correct, here), _accuracies(correct, there), _test_share(runs, here)
-        )
+        p_trainings = None
+        # Over splits the pairs differ by what was trained on either side; seeds are no pairs.
+        enough = any if len(common) > 1 else all
+        if enough(_trained_apart(runs, own) for own in (here, there)):
+            p_trainings = trainings_test(
+                _accuracies(correct, here), _accuracies(correct, there), _test_share(runs, here)
+            )
         single = all(len(own) == 1 for own in (*here, *there)) and once(common)
         beyond_chance = interval.low > 0 or interval.high < 0
         yield {
@@ -114,9 +118,11 @@ def _mean(
         parts = [Part(_mean_of(correct, own), groups[number]) for number, own in by_set.items()]
         of_splits = list(by_set.values())
         interval = mean_accuracy_interval(parts)
-        trainings = trainings_interval(
-            _accuracies(correct, of_splits), _test_share(runs, of_splits)
-        )
+        trainings = None
+        if _trained_apart(runs, of_splits):
+            trainings = trainings_interval(
+                _accuracies(correct, of_splits), _test_share(runs, of_splits)
+            )
     return _spread(values) | {"interval": interval, "trainings": trainings}
 
 
@@ -152,6 +158,17 @@ def _accuracies(
     correct: Sequence[Flags] | Mapping[int, Flags], of_splits: Sequence[Sequence[int]]
 ) -> list[list[float]]:
     return [[float(correct[number].mean()) for number in own] for own in of_splits]
+
+
+def _trained_apart(runs: Sequence[Run], of_splits: Sequence[Sequence[int]]) -> bool:
+    """Whether each run has a model of its own, so that they tell how much trainings differ.
+
+    A model from elsewhere, as of a file, a stated run or another data set, is the same for all
+    splits: what differs are the videos alone.
+    """
+    applied = [runs[number].files for number in chain(*of_splits)]
+    models = {files.model or (files.experiment, files.name) for files in applied}
+    return len(models) == len(applied)
 
 
 def _test_share(runs: Sequence[Run], of_splits: Sequence[Sequence[int]]) -> float:

@@ -25,6 +25,7 @@ class RunFiles:
     accuracy, videos, result, confusion: of the subset that the model was applied to.
     train_log, val_log, speed_log: of its training; None where the model is another experiment's.
     gallery: folder of `r3d.inference.gallery`, if there is one.
+    model: names the model that was applied; None of one that the run has for itself.
     """
 
     experiment: str
@@ -39,6 +40,7 @@ class RunFiles:
     speed_log: Path | None = None
     gallery: Path | None = None
     seed: int | None = None
+    model: str | None = None
 
     @property
     def name(self) -> str:

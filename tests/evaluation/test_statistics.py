@@ -176,6 +176,13 @@ def test_whether_trainings_differ_is_a_t_test_over_folds_or_seeds():
     assert trainings_test([[0.5], [0.6]], [[0.4], [0.5]], 0.25) is None  # equal differences
 
 
+def test_what_differs_by_rounding_alone_does_not_differ():
+    assert trainings_test([[0.7], [0.8]], [[0.5], [0.6]], 0.25) is None
+    assert trainings_test([[0.1 + 0.2, 0.3]], [[0.5, 0.5]], 0.25) is None
+    assert trainings_interval([[0.1 + 0.2, 0.3]], 0.25) is None
+    assert trainings_interval([[0.1, 0.2], [0.15, 0.15 + 1e-16]], 0.25) is None
+
+
 def test_folds_that_share_training_videos_do_not_pass_for_independent_trainings():
     """Folds that share most of their training videos, of two experiments that are alike."""
     rng = np.random.default_rng(8)

@@ -1,5 +1,6 @@
 """What the report says of experiments of several runs."""
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,3 +72,29 @@ def test_equal_models_on_one_split_are_no_seeds() -> None:
     assert of_trainings[0] is not None
     assert of_trainings[1] is None
     assert contents["pairs"][0]["p_trainings"] is None
+
+
+def unpacked(text: str) -> list[int]:
+    return np.frombuffer(base64.b64decode(text), "<i2").tolist()
+
+
+def test_models_with_their_classes_in_another_order_say_the_same_names() -> None:
+    one = run_of("a", "01", 0.7)
+    other = replace(one, files=replace(one.files, experiment="b"), labels=["more", *LABELS[::-1]])
+    contents = contents_of([one, other])
+    (videos,) = contents["sets"]
+    assert sorted(videos["labels"]) == sorted([*LABELS, "more"])
+    assert [videos["labels"][k] for k in unpacked(videos["truth"])] == one.videos["label"].tolist()
+    for shown in contents["runs"]:
+        names = [videos["labels"][k] for k in unpacked(shown["predicted"])]
+        assert names == [best[0][0] for best in one.best]
+
+
+def test_videos_that_are_only_called_the_same_are_not_compared() -> None:
+    one = run_of("a", "01", 0.7)
+    labels = one.videos["label"].tolist()
+    other = replace(one, videos=one.videos.assign(label=[*labels[1:], labels[0]]))
+    other = replace(other, files=replace(one.files, experiment="b"))
+    contents = contents_of([one, other])
+    assert len(contents["sets"]) == 2
+    assert contents["pairs"] == []

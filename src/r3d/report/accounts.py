@@ -72,9 +72,9 @@ def dataset_account(name: str, ledger: Path) -> dict[str, Any]:
 
 
 def steps_account(benchmarks: Path) -> list[dict[str, Any]]:
-    """Time and peak memory of each rule, from Snakemake's benchmark files of its jobs."""
+    """Time and peak memory of each rule, from Snakemake's benchmark files."""
     rows = []
-    for rule in sorted(path for path in benchmarks.iterdir() if benchmarks.is_dir()):
+    for rule in sorted(benchmarks.iterdir() if benchmarks.is_dir() else ()):
         files = sorted(rule.rglob("*.tsv")) if rule.is_dir() else [rule]
         seconds, memory = [], []
         for file in files:

@@ -98,3 +98,9 @@ def test_videos_that_are_only_called_the_same_are_not_compared() -> None:
     contents = contents_of([one, other])
     assert len(contents["sets"]) == 2
     assert contents["pairs"] == []
+
+
+def test_numbers_of_videos_are_rounded() -> None:
+    runs = [run_of("a", f"0{k}", 0.5, n=n) for k, n in ((1, 60), (2, 61), (3, 61))]
+    (experiment,) = contents_of(runs)["experiments"]
+    assert (experiment["listed"], experiment["found"]) == (61, 61)

@@ -40,8 +40,8 @@ def experiments_of(runs: Sequence[Run], shown: Sequence[Shown]) -> list[dict[str
             "name": name,
             "runs": numbers,
             "splits": len({shown[number]["set"] for number in numbers}),
-            "listed": int(np.mean([shown[number]["listed"] for number in numbers])),
-            "found": int(np.mean([shown[number]["found"] for number in numbers])),
+            "listed": round(np.mean([shown[number]["listed"] for number in numbers])),
+            "found": round(np.mean([shown[number]["found"] for number in numbers])),
             "top": {
                 k: _mean(runs, shown, groups, numbers, int(k))
                 for k in shown[numbers[0]]["top"]

@@ -80,7 +80,7 @@ def accuracy_interval(correct: Flags, groups: npt.ArrayLike | None = None) -> In
     index = _group_index(groups, len(correct))
     if index is None:
         return wilson_interval(int(correct.sum()), len(correct))
-    interval = _bootstrap(correct.astype(float), index, lowest=0.0)
+    interval = _bootstrap(correct, index)
     return _of_some_width(interval, float(correct.mean()), int(index.max()) + 1)
 
 
@@ -271,18 +271,17 @@ def _group_index(groups: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64] 
     return None if len(found) == n else index.reshape(n)
 
 
-def _bootstrap(values: Numbers, index: npt.NDArray[np.int64], lowest: float) -> Interval:
-    """The percentile interval of the mean over videos, with whole groups drawn anew.
+def _bootstrap(correct: Flags, index: npt.NDArray[np.int64]) -> Interval:
+    """The percentile interval of an accuracy, with whole groups drawn anew.
 
     Groups with the same sum and size are the same to it, so how often each kind is drawn is enough.
     """
-    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
+    sums, sizes = np.bincount(index[correct], minlength=int(index.max()) + 1), np.bincount(index)
     if len(sizes) < 2:
-        return Interval(lowest, 1.0)  # one recording tells nothing of others
-    # Both are whole numbers, a sum never larger than its size.
-    wide = 2 * int(sizes.max()) + 1
-    kinds, numbers = np.unique(sizes * wide + sums.astype(int) + wide // 2, return_counts=True)
-    sizes, sums = kinds // wide, kinds % wide - wide // 2
+        return Interval(0.0, 1.0)  # one recording tells nothing of others
+    wide = int(sizes.max()) + 1  # a sum is never larger than its size
+    kinds, numbers = np.unique(sizes * wide + sums, return_counts=True)
+    sizes, sums = kinds // wide, kinds % wide
     rng = np.random.default_rng(0)
     times = rng.multinomial(int(numbers.sum()), numbers / numbers.sum(), size=_DRAWS)
     return _percentiles((times @ sums) / (times @ sizes))

@@ -201,6 +201,29 @@ def test_folds_that_share_training_videos_do_not_pass_for_independent_trainings(
     assert naive > 2 * found
 
 
+def test_the_mean_over_classes_of_several_splits_is_as_sure_as_their_videos():
+    rng = np.random.default_rng(6)
+    classes, right = np.arange(600) % 3, rng.uniform(size=600) < 0.7
+    splits, names = np.repeat([0, 1, 2], 200), np.arange(600)
+    low, high = mean_class_intervals(right[None], classes, names, splits=splits)[0]
+    # Splits and classes of one size: as of all videos at once.
+    assert (low, high) == pytest.approx(accuracy_interval(right), abs=0.01)
+    # The same videos in all splits say no more than those of one.
+    again = mean_class_intervals(
+        np.tile(right[:200], 3)[None],
+        np.tile(classes[:200], 3),
+        np.tile(names[:200], 3),
+        splits=splits,
+    )[0]
+    once = mean_class_intervals(right[None, :200], classes[:200], names[:200])[0]
+    assert again == pytest.approx(once, abs=1e-9)
+    # A split counts as much as another one of more videos: 0 of 2 and 500 of 500.
+    uneven = np.repeat([0, 1], [2, 500])
+    low, high = mean_class_intervals((uneven == 1)[None], 0 * uneven, splits=uneven)[0]
+    assert low == 0.5
+    assert high == 1.0  # neither of the two was drawn
+
+
 def test_calibration_by_hand():
     scores = np.array([0.0, 0.2, 0.2, 0.55, 0.6, 0.95, 1.0, 1.0])
     correct = np.array([False, True, False, True, False, True, True, True])

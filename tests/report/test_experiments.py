@@ -104,3 +104,14 @@ def test_numbers_of_videos_are_rounded() -> None:
     runs = [run_of("a", f"0{k}", 0.5, n=n) for k, n in ((1, 60), (2, 61), (3, 61))]
     (experiment,) = contents_of(runs)["experiments"]
     assert (experiment["listed"], experiment["found"]) == (61, 61)
+
+
+def test_the_mean_over_classes_of_several_runs_has_an_interval() -> None:
+    runs = [*runs_of("a", [0.8, 0.7, 0.75], [None] * 3), *runs_of("b", [0.5, 0.4], [None] * 2)]
+    contents = contents_of([*runs, run_of("c", "01", 0.6)])
+    for experiment in contents["experiments"]:
+        low, high = experiment["mean_class"]["interval"]
+        assert low < experiment["mean_class"]["value"] < high
+        own = [contents["runs"][k]["mean_class"]["interval"] for k in experiment["runs"]]
+        narrower = high - low < 0.9 * np.mean([interval.high - interval.low for interval in own])
+        assert narrower == (len(own) > 1)

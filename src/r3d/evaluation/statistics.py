@@ -108,29 +108,41 @@ def difference_interval(parts: Sequence[Part]) -> Interval:
 
 
 def mean_class_intervals(
-    correct: Flags, classes: npt.NDArray[np.int64], groups: npt.ArrayLike | None = None
+    correct: Flags | Numbers,
+    classes: npt.NDArray[np.int64],
+    groups: npt.ArrayLike | None = None,
+    *,
+    splits: npt.NDArray[np.int64] | None = None,
 ) -> list[Interval]:
     """The intervals of the mean of the accuracies of the classes, by a bootstrap over groups.
 
-    A class that is not drawn does not count in that draw.
+    A class that is not drawn does not count in that draw, nor does a split of which none is.
 
     Args:
-        correct: (runs, videos) whether each video is right in each of several experiments.
+        correct: (runs, videos) whether each video is right in each of several experiments, or the
+            share of their runs in which it is.
         classes: (videos,) the number of each video's class.
         groups: as in `accuracy_interval`; each video is its own group by default.
+        splits: (videos,) the number of the split that each video is judged in: the mean is that
+            over splits. One by default.
     """
     n = len(classes)
     index = _group_index(groups, n)
     if index is None:
         index = np.arange(n)
     n_groups, n_classes = int(index.max()) + 1, int(classes.max()) + 1
+    if splits is None:
+        splits = np.zeros(n, np.int64)
+    n_splits = int(splits.max()) + 1
+    columns = splits * n_classes + classes
     if n_groups < 2:
         return [Interval(0.0, 1.0)] * len(correct)
 
     from scipy import sparse
 
     def by_group(values: Numbers) -> "sparse.csr_array":
-        return sparse.coo_array((values, (index, classes)), (n_groups, n_classes)).tocsr()
+        shape = (n_groups, n_splits * n_classes)
+        return sparse.coo_array((values, (index, columns)), shape).tocsr()
 
     right = [by_group(flags.astype(float)) for flags in correct]
     listed = by_group(np.ones(n))
@@ -138,10 +150,13 @@ def mean_class_intervals(
     means: list[list[float]] = [[] for _ in right]
     for _ in range(_CLASS_DRAWS // _CLASS_DRAWS_AT_A_TIME):
         times = rng.multinomial(n_groups, even, size=_CLASS_DRAWS_AT_A_TIME).astype(float)
-        n_drawn = times @ listed
-        n_drawn[n_drawn == 0] = np.nan
+        n_drawn = (times @ listed).reshape(-1, n_splits, n_classes)
+        n_seen = (n_drawn > 0).sum(axis=2)
+        n_judged = (n_seen > 0).sum(axis=1)
         for found, part in zip(means, right, strict=True):
-            found += np.nanmean((times @ part) / n_drawn, axis=1).tolist()
+            of_classes = (times @ part).reshape(n_drawn.shape) / np.maximum(n_drawn, 1)
+            of_splits = of_classes.sum(axis=2) / np.maximum(n_seen, 1)
+            found += (of_splits.sum(axis=1) / n_judged).tolist()
     return [_of_some_width(_percentiles(np.array(found)), found[0], n_groups) for found in means]
 
 

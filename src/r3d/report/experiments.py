@@ -14,6 +14,7 @@ from r3d.evaluation.statistics import (
     difference_interval,
     mcnemar,
     mean_accuracy_interval,
+    mean_class_intervals,
     trainings_interval,
     trainings_test,
 )
@@ -35,6 +36,7 @@ def experiments_of(runs: Sequence[Run], shown: Sequence[Shown]) -> list[dict[str
     members: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
         members.setdefault(run.files.experiment, []).append(number)
+    of_classes = _mean_class_intervals(runs, shown, groups, list(members.values()))
     return [
         {
             "name": name,
@@ -48,14 +50,14 @@ def experiments_of(runs: Sequence[Run], shown: Sequence[Shown]) -> list[dict[str
                 if all(k in shown[number]["top"] for number in numbers)
             },
             "mean_class": _spread([shown[number]["mean_class"]["value"] for number in numbers])
-            | {"interval": _only([shown[number]["mean_class"]["interval"] for number in numbers])},
+            | {"interval": interval},
             "clip_accuracy": _of_all([shown[number]["clip_accuracy"] for number in numbers]),
             "found_top1": _of_all([shown[number]["top"]["1"]["found"] for number in numbers]),
             "calibration_error": _of_all(
                 [(shown[number]["calibration"] or {}).get("error") for number in numbers]
             ),
         }
-        for name, numbers in members.items()
+        for (name, numbers), interval in zip(members.items(), of_classes, strict=True)
     ]
 
 
@@ -131,8 +133,37 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {"value": float(np.mean(values)), "deviation": deviation}
 
 
-def _only(values: Sequence[Any]) -> Any:
-    return values[0] if len(values) == 1 else None
+def _mean_class_intervals(
+    runs: Sequence[Run],
+    shown: Sequence[Shown],
+    groups: Mapping[int, Any],
+    experiments: Sequence[Sequence[int]],
+) -> list[Interval]:
+    """Of each experiment; those on the same splits are drawn together."""
+    found: dict[int, Interval] = {}
+    together: dict[tuple[int, ...], list[int]] = {}
+    for place, numbers in enumerate(experiments):
+        if len(numbers) == 1:
+            found[place] = shown[numbers[0]]["mean_class"]["interval"]
+        else:
+            together.setdefault(tuple(sorted(_by_set(shown, numbers))), []).append(place)
+    correct = [run.correct(1) for run in runs]
+    for sets, places in together.items():
+        own = [_by_set(shown, experiments[place]) for place in places]
+        parts = [runs[own[0][number][0]].videos["label"] for number in sets]
+        intervals = mean_class_intervals(
+            np.stack(
+                [
+                    np.concatenate([_mean_of(correct, by_set[number]) for number in sets])
+                    for by_set in own
+                ]
+            ),
+            pd.factorize(np.concatenate(parts))[0].astype(np.int64),
+            np.concatenate([groups[number] for number in sets]),
+            splits=np.repeat(np.arange(len(sets)), [len(part) for part in parts]),
+        )
+        found |= dict(zip(places, intervals, strict=True))
+    return [found[place] for place in range(len(experiments))]
 
 
 def _of_all(values: Sequence[float | None]) -> float | None:

@@ -185,7 +185,7 @@ function overview() {
       ...(trained && k === 1 ? [{ name: "95 % over trainings", value: (row) => row.top[k]?.trainings?.[0], show: (row) => bounds(row.top[k]?.trainings) }] : []),
     ]),
     { name: "mean over classes", value: (row) => row.mean_class.value, show: (row) => spread(row.mean_class) },
-    ...(experiments.every((row) => row.mean_class.interval) ? [{ name: "95 % interval", value: (row) => row.mean_class.interval?.[0], show: (row) => bounds(row.mean_class.interval) }] : []),
+    { name: trained ? "95 % over videos" : "95 % interval", value: (row) => row.mean_class.interval[0], show: (row) => bounds(row.mean_class.interval) },
     clips, shares("top 1 of found", "leaves out videos without a result", (row) => row.found_top1), shares("calibration error", undefined, (row) => row.calibration_error),
     { name: "videos", title: several ? "of a run, on average" : undefined, value: (row) => row.listed }, { name: "found", value: (row) => row.found },
     { name: "groups", title: "recordings that the videos of a run were cut from, where names tell", value: (row) => Math.round(groupsOf(row)) || null },

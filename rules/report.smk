@@ -71,6 +71,7 @@ rule make_report:
                 "split": split_of(run),
                 "seed": CONFIG.seed(name, run),
                 "subset": CONFIG.experiments[name].inference_subset,
+                "model": str(CONFIG.model(name, run)),
                 "files": files_of_run(name, run),
             }
             for name, run in runs(evaluated=True)

@@ -19,11 +19,14 @@ def ran(log: Path, work: dict[str, Any], error: BaseException | None = None) -> 
 
 def test_each_attempt_says_where_it_ran_and_how_it_ended(tmp_path: Path):
     log = tmp_path / "logs/train_model/base_01.log"
-    for error in (Stopped("told to stop"), InputError("a frame is gone"), None):
-        with suppress(Stopped, InputError):
+    crash = RuntimeError("CUDA error")
+    for error in (Stopped("told to stop"), InputError("a frame is gone"), crash, None):
+        with suppress(Stopped, InputError, RuntimeError):
             ran(log, {"learning_rate": 0.1}, error)
     attempts = read_record(record_of(log))
-    assert [attempt["ended"] for attempt in attempts] == ["stopped", "failed", "finished"]
+    assert [attempt["ended"] for attempt in attempts] == [
+        *("stopped", "failed", "failed", "finished")
+    ]
     for attempt in attempts:
         assert attempt["machine"]
         assert "load" not in attempt["machine"]

@@ -176,6 +176,13 @@ def test_whether_trainings_differ_is_a_t_test_over_folds_or_seeds():
     assert trainings_test([[0.5], [0.6]], [[0.4], [0.5]], 0.25) is None  # equal differences
 
 
+def test_what_differs_by_rounding_alone_does_not_differ():
+    assert trainings_test([[0.7], [0.8]], [[0.5], [0.6]], 0.25) is None
+    assert trainings_test([[0.1 + 0.2, 0.3]], [[0.5, 0.5]], 0.25) is None
+    assert trainings_interval([[0.1 + 0.2, 0.3]], 0.25) is None
+    assert trainings_interval([[0.1, 0.2], [0.15, 0.15 + 1e-16]], 0.25) is None
+
+
 def test_folds_that_share_training_videos_do_not_pass_for_independent_trainings():
     """Folds that share most of their training videos, of two experiments that are alike."""
     rng = np.random.default_rng(8)
@@ -192,6 +199,29 @@ def test_folds_that_share_training_videos_do_not_pass_for_independent_trainings(
     # The correction is the best known, not exact: 5 % would be right.
     assert found / 400 < 0.12
     assert naive > 2 * found
+
+
+def test_the_mean_over_classes_of_several_splits_is_as_sure_as_their_videos():
+    rng = np.random.default_rng(6)
+    classes, right = np.arange(600) % 3, rng.uniform(size=600) < 0.7
+    splits, names = np.repeat([0, 1, 2], 200), np.arange(600)
+    low, high = mean_class_intervals(right[None], classes, names, splits=splits)[0]
+    # Splits and classes of one size: as of all videos at once.
+    assert (low, high) == pytest.approx(accuracy_interval(right), abs=0.01)
+    # The same videos in all splits say no more than those of one.
+    again = mean_class_intervals(
+        np.tile(right[:200], 3)[None],
+        np.tile(classes[:200], 3),
+        np.tile(names[:200], 3),
+        splits=splits,
+    )[0]
+    once = mean_class_intervals(right[None, :200], classes[:200], names[:200])[0]
+    assert again == pytest.approx(once, abs=1e-9)
+    # A split counts as much as another one of more videos: 0 of 2 and 500 of 500.
+    uneven = np.repeat([0, 1], [2, 500])
+    low, high = mean_class_intervals((uneven == 1)[None], 0 * uneven, splits=uneven)[0]
+    assert low == 0.5
+    assert high == 1.0  # neither of the two was drawn
 
 
 def test_calibration_by_hand():

@@ -232,6 +232,34 @@ def test_a_video_of_several_classes_is_correct_with_any(tmp_path: Path) -> None:
     assert table.loc["gone"].tolist() == ["yes", "no", "no", "no", "", "no", "no"]
 
 
+def test_segments_of_one_file_are_one_group(tmp_path: Path) -> None:
+    videos = Videos(tmp_path / "kinds")
+    rows = ["path,label,subset,start,end"]
+    for subset in ("training", "validation"):
+        for kind, label in enumerate(("jump", "sit")):
+            videos.put(tmp_path / f"videos/{label}/{subset}.mkv", kind=kind)
+            videos.put(tmp_path / f"videos/{label}/{subset}_whole.mkv", kind=kind)
+            path = f"{label}/{subset}"
+            rows += [f"{path}.mkv,{label},{subset},{start},{start + 1}" for start in (0, 1)]
+            rows.append(f"{path}_whole.mkv,{label},{subset},,")
+    own = Run(tmp_path, "own", rows)
+    table = own.follow(own.apply("val"), "val")
+    assert sorted(table["group"]) == sorted(
+        2
+        * [
+            f"{label}/{subset}.mkv"
+            for label in ("jump", "sit")
+            for subset in SUBSETS
+            if subset != "testing"
+        ]
+        + 4 * [""]
+    )
+    sources, output = {"part": (own.list, own.ledger)}, tmp_path / "merged.tsv"
+    write_videos(sources, own.annotation, own.folder / "val.json", output, subset="val")
+    groups = pd.read_csv(output, sep="\t", keep_default_na=False)["group"]
+    assert set(groups) == {"", *(f"part/{group}" for group in table["group"] if group)}
+
+
 def test_a_listed_video_that_is_in_no_ledger_is_named(run: Run, tmp_path: Path) -> None:
     result = run.apply("val")
     lines = run.ledger.read_text().splitlines()

@@ -188,7 +188,13 @@ def axes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = runs_on(120, ["walk", "run"], shares, folder, [*names, ("c", "fold1of3", 1)])
     training = {
         **{"experiment": "a", "run": "fold1of3", "seed": 1, "machine": NASTY, "cores": 4},
-        **{"gpus": "A card", "began": "2026-01-01 12:00", "attempts": 2, "seconds": 7300.0},
+        **{
+            "gpus": "A card",
+            "began": "2026-01-01 12:00",
+            "attempts": 2,
+            "seconds": 7300.0,
+            "untimed": 1,
+        },
         **{"memory_mb": 812, "gpu_memory_mb": 5000, "versions": {}},
     }
     provenance = {name: [] for name in ("versions", "code", "machine", "files")}
@@ -221,7 +227,7 @@ def test_folds_and_seeds_have_mean_spread_and_a_line_each(browser: Any, axes: Pa
     assert lines.count() == 2 * 13
     opened.page.locator("#training input").first.uncheck()
     assert lines.count() == 2 * 7
-    assert opened.column("Where the trainings ran", 8) == ["2.0 h"]
+    assert opened.column("Where the trainings ran", 8) == ["2.0 h + ?"]
     assert opened.complaints == []
     opened.page.close()
 

@@ -10,7 +10,7 @@ from oddities import accepts_or_says_why, odd_files
 from PIL import Image
 
 from r3d.errors import InputError
-from r3d.evaluation.statistics import wilson_interval
+from r3d.evaluation.statistics import Part, mean_accuracy_interval, wilson_interval
 from r3d.report.plots import plot_confusion, plot_curves
 from r3d.report.summary import format_table, write_summary
 
@@ -96,6 +96,31 @@ def test_intervals_come_from_the_videos_and_their_groups(accuracy_file, tmp_path
     assert rows[1][5:8] == ["0.2500", f"{low:.4f}", f"{high:.4f}"]
     assert float(rows[2][7]) - float(rows[2][6]) > 2 * (high - low)
     assert rows[3][5:8] == ["0.2500", "", ""]  # the table counts otherwise than the accuracy
+
+
+def test_the_mean_of_runs_has_bounds_too(accuracy_file, tmp_path: Path) -> None:
+    """Of two splits, the first with two seeds that are right in other videos."""
+    right = {"01": range(10), "01-seed2": range(10, 20), "02": range(8)}
+    tables = []
+    for run, own in right.items():
+        split = run.partition("-")[0]
+        rows = [f"{split}_{i}\t{'yes' if i in own else 'no'}\t" for i in range(20)]
+        tables.append(tmp_path / f"{run}.tsv")
+        tables[-1].write_text("\n".join(["id\tcorrect\tgroup", *rows, ""]))
+    files = [accuracy_file("a", run, len(own) / 20) for run, own in right.items()]
+    write_summary(files, tmp_path / "summary.tsv", videos=tables)
+    rows = [line.split("\t") for line in (tmp_path / "summary.tsv").read_text().splitlines()]
+    ids = np.array([f"{split}_{i}" for split in ("01", "02") for i in range(20)], object)
+    first, second = np.full(20, 0.5), np.arange(20) < 8
+    low, high = mean_accuracy_interval([Part(first, ids[:20]), Part(second, ids[20:])])
+    assert rows[4][1] == "mean"
+    assert rows[4][7:9] == [f"{low:.4f}", f"{high:.4f}"]
+    assert rows[5][7:9] == ["", ""]
+    # Where one run has none, neither has the mean.
+    files[2] = accuracy_file("a", "02", 0.5)
+    write_summary(files, tmp_path / "summary.tsv", videos=tables)
+    rows = [line.split("\t") for line in (tmp_path / "summary.tsv").read_text().splitlines()]
+    assert rows[4][7:9] == ["", ""]
 
 
 def test_what_an_evaluation_lacks_stays_empty(accuracy_file, tmp_path: Path) -> None:

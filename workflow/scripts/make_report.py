@@ -14,6 +14,7 @@ with job(snakemake.log[0]):
             run["split"],
             run["subset"],
             seed=run["seed"],
+            model=run["model"],
             **{kind: Path(file) for kind, file in run["files"].items()},
         )
         for run in params.runs

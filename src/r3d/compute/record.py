@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r3d.compute.machine import machine
-from r3d.errors import InputError
+from r3d.errors import InputError, Stopped
 from r3d.files import atomic_path, read_json
 
 _PACKAGES = ("r3d", "torch", "torchvision", "numpy", "simplejpeg", "pillow", "h5py")
@@ -58,12 +58,12 @@ def recorded(
     before = [attempt for attempt in read_record(path) if attempt["of"] == entry["of"]]
     _write(path, [*before[-_MOST_ATTEMPTS:], entry])
     begin = time.perf_counter()
-    ended = "stopped"
+    ended = "failed"
     try:
         yield
         ended = "finished"
-    except InputError:
-        ended = "failed"
+    except (Stopped, KeyboardInterrupt, SystemExit):
+        ended = "stopped"
         raise
     finally:
         entry |= {"seconds": round(time.perf_counter() - begin, 1), "ended": ended}

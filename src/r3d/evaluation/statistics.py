@@ -26,6 +26,9 @@ CONFIDENCE = 0.95
 _DRAWS = 2000
 _CLASS_DRAWS, _CLASS_DRAWS_AT_A_TIME = 1000, 100
 
+# Means of equal accuracies differ by the rounding of floats, those of one more video by far more.
+_EQUAL = 1e-9
+
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
 
@@ -77,7 +80,7 @@ def accuracy_interval(correct: Flags, groups: npt.ArrayLike | None = None) -> In
     index = _group_index(groups, len(correct))
     if index is None:
         return wilson_interval(int(correct.sum()), len(correct))
-    interval = _bootstrap(correct.astype(float), index, lowest=0.0)
+    interval = _bootstrap(correct, index)
     return _of_some_width(interval, float(correct.mean()), int(index.max()) + 1)
 
 
@@ -105,29 +108,41 @@ def difference_interval(parts: Sequence[Part]) -> Interval:
 
 
 def mean_class_intervals(
-    correct: Flags, classes: npt.NDArray[np.int64], groups: npt.ArrayLike | None = None
+    correct: Flags | Numbers,
+    classes: npt.NDArray[np.int64],
+    groups: npt.ArrayLike | None = None,
+    *,
+    splits: npt.NDArray[np.int64] | None = None,
 ) -> list[Interval]:
     """The intervals of the mean of the accuracies of the classes, by a bootstrap over groups.
 
-    A class that is not drawn does not count in that draw.
+    A class that is not drawn does not count in that draw, nor does a split of which none is.
 
     Args:
-        correct: (runs, videos) whether each video is right in each of several experiments.
+        correct: (runs, videos) whether each video is right in each of several experiments, or the
+            share of their runs in which it is.
         classes: (videos,) the number of each video's class.
         groups: as in `accuracy_interval`; each video is its own group by default.
+        splits: (videos,) the number of the split that each video is judged in: the mean is that
+            over splits. One by default.
     """
     n = len(classes)
     index = _group_index(groups, n)
     if index is None:
         index = np.arange(n)
     n_groups, n_classes = int(index.max()) + 1, int(classes.max()) + 1
+    if splits is None:
+        splits = np.zeros(n, np.int64)
+    n_splits = int(splits.max()) + 1
+    columns = splits * n_classes + classes
     if n_groups < 2:
         return [Interval(0.0, 1.0)] * len(correct)
 
     from scipy import sparse
 
     def by_group(values: Numbers) -> "sparse.csr_array":
-        return sparse.coo_array((values, (index, classes)), (n_groups, n_classes)).tocsr()
+        shape = (n_groups, n_splits * n_classes)
+        return sparse.coo_array((values, (index, columns)), shape).tocsr()
 
     right = [by_group(flags.astype(float)) for flags in correct]
     listed = by_group(np.ones(n))
@@ -135,10 +150,13 @@ def mean_class_intervals(
     means: list[list[float]] = [[] for _ in right]
     for _ in range(_CLASS_DRAWS // _CLASS_DRAWS_AT_A_TIME):
         times = rng.multinomial(n_groups, even, size=_CLASS_DRAWS_AT_A_TIME).astype(float)
-        n_drawn = times @ listed
-        n_drawn[n_drawn == 0] = np.nan
+        n_drawn = (times @ listed).reshape(-1, n_splits, n_classes)
+        n_seen = (n_drawn > 0).sum(axis=2)
+        n_judged = (n_seen > 0).sum(axis=1)
         for found, part in zip(means, right, strict=True):
-            found += np.nanmean((times @ part) / n_drawn, axis=1).tolist()
+            of_classes = (times @ part).reshape(n_drawn.shape) / np.maximum(n_drawn, 1)
+            of_splits = of_classes.sum(axis=2) / np.maximum(n_seen, 1)
+            found += (of_splits.sum(axis=1) / n_judged).tolist()
     return [_of_some_width(_percentiles(np.array(found)), found[0], n_groups) for found in means]
 
 
@@ -200,7 +218,7 @@ def trainings_test(
         mean, error, freedom = found
         return float(2 * special.stdtr(freedom, -abs(mean) / error))
     (here,), (there,) = one, other
-    if min(len(here), len(there)) < 2 or len({*here}) == len({*there}) == 1:
+    if min(len(here), len(there)) < 2 or max(np.ptp(here), np.ptp(there)) < _EQUAL:
         return None
     from scipy import stats
 
@@ -215,7 +233,7 @@ def _student(
     units = [float(np.mean(of_split)) for of_split in values]
     if len(values) == 1:
         units, shared = list(values[0]), 0.0
-    if len(set(units)) < 2:
+    if np.ptp(units) < _EQUAL:
         return None
     error = float(np.std(units, ddof=1) * np.sqrt(1 / len(units) + shared))
     return float(np.mean(units)), error, len(units) - 1
@@ -268,18 +286,17 @@ def _group_index(groups: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64] 
     return None if len(found) == n else index.reshape(n)
 
 
-def _bootstrap(values: Numbers, index: npt.NDArray[np.int64], lowest: float) -> Interval:
-    """The percentile interval of the mean over videos, with whole groups drawn anew.
+def _bootstrap(correct: Flags, index: npt.NDArray[np.int64]) -> Interval:
+    """The percentile interval of an accuracy, with whole groups drawn anew.
 
     Groups with the same sum and size are the same to it, so how often each kind is drawn is enough.
     """
-    sums, sizes = np.bincount(index, weights=values), np.bincount(index)
+    sums, sizes = np.bincount(index[correct], minlength=int(index.max()) + 1), np.bincount(index)
     if len(sizes) < 2:
-        return Interval(lowest, 1.0)  # one recording tells nothing of others
-    # Both are whole numbers, a sum never larger than its size.
-    wide = 2 * int(sizes.max()) + 1
-    kinds, numbers = np.unique(sizes * wide + sums.astype(int) + wide // 2, return_counts=True)
-    sizes, sums = kinds // wide, kinds % wide - wide // 2
+        return Interval(0.0, 1.0)  # one recording tells nothing of others
+    wide = int(sizes.max()) + 1  # a sum is never larger than its size
+    kinds, numbers = np.unique(sizes * wide + sums, return_counts=True)
+    sizes, sums = kinds // wide, kinds % wide
     rng = np.random.default_rng(0)
     times = rng.multinomial(int(numbers.sum()), numbers / numbers.sum(), size=_DRAWS)
     return _percentiles((times @ sums) / (times @ sizes))

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from r3d.annotations.format import classes_of, load_annotation
@@ -32,7 +33,7 @@ correct: the best class of the result is the video's; as `predicted`, and only f
 
 COLUMNS = ("id", "label", "subset", *STAGES, "status", "reason", "group")
 """Status and reason are those of the ledger; the group is what the video was cut from, as far as
-its name tells (`r3d.lists.sources`)."""
+its name tells (`r3d.lists.sources`), or else the file where several are segments of one."""
 
 
 def write_videos(
@@ -96,7 +97,9 @@ def _listed(name: str, table: Path, ledger: Path, group_pattern: str | None) -> 
     """The videos of a list with status, reason and group, named as in the annotation."""
     videos = load_list(table)[["id", "label", "subset", "path"]]
     found = recordings(sources_of(videos, group_pattern=group_pattern))
-    videos["group"] = found.to_numpy()
+    paths, groups = videos["path"], found.to_numpy()
+    alone = ~paths.duplicated(keep=False)
+    videos["group"] = np.where((groups != "") | alone, groups, f"{name}/" * bool(name) + paths)
     known = read_columns(ledger, ("id", "status", "reason"))
     videos = videos.merge(known, on="id", how="left")
     absent = videos.loc[videos["status"].isna(), "id"]

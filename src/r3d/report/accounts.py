@@ -3,7 +3,6 @@
 import hashlib
 import platform
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -73,9 +72,9 @@ def dataset_account(name: str, ledger: Path) -> dict[str, Any]:
 
 
 def steps_account(benchmarks: Path) -> list[dict[str, Any]]:
-    """Time and peak memory of each rule, from Snakemake's benchmark files of its jobs."""
+    """Time and peak memory of each rule, from Snakemake's benchmark files."""
     rows = []
-    for rule in sorted(path for path in benchmarks.iterdir() if benchmarks.is_dir()):
+    for rule in sorted(benchmarks.iterdir() if benchmarks.is_dir() else ()):
         files = sorted(rule.rglob("*.tsv")) if rule.is_dir() else [rule]
         seconds, memory = [], []
         for file in files:
@@ -124,6 +123,8 @@ def trainings_account(
                 "began": str(attempts[0].get("began", ""))[:16].replace("T", " "),
                 "attempts": len(attempts),
                 "seconds": round(sum(one.get("seconds") or 0 for one in attempts), 1),
+                # A killed one has left no time.
+                "untimed": sum(one.get("seconds") is None for one in attempts),
                 "memory_mb": max(map(round, filter(None, memory)), default=None),
                 "gpu_memory_mb": max(
                     filter(None, (one.get("gpu_memory_mb") for one in attempts)), default=None
@@ -165,10 +166,6 @@ def provenance(files: Mapping[str, Sequence[Path]], code: Mapping[str, str]) -> 
         "machine": [
             ["system", platform.platform()],
             ["processor", _processor()],
-            [
-                "command",
-                " ".join(Path(part).name if not i else part for i, part in enumerate(sys.argv)),
-            ],
         ],
         "files": [
             [kind, path.as_posix(), _digest(path)]

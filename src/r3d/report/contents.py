@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,33 +32,38 @@ def contents_of(runs: Sequence[Run]) -> dict[str, Any]:
     runs, a pair its two experiments. Numbers of each video are packed (`_packed`).
     """
     sets = same_videos(runs)
+    # Models may know other classes, or the same in another order.
+    labels = [
+        list(dict.fromkeys(chain(*(runs[member].labels for member in members)))) for members in sets
+    ]
     shown: dict[int, dict[str, Any]] = {}
     for number, members in enumerate(sets):
         first = runs[members[0]]
         right = np.stack([runs[member].correct(1) for member in members])
-        intervals = mean_class_intervals(right, np.maximum(first.truth, 0), first.groups)
+        truth = np.maximum(first.truth(labels[number]), 0)
+        intervals = mean_class_intervals(right, truth, first.groups)
         for member, interval in zip(members, intervals, strict=True):
-            shown[member] = _run(runs[member], number, interval)
+            shown[member] = _run(runs[member], number, labels[number], interval)
     of_runs = [shown[number] for number in range(len(runs))]
     experiments = experiments_of(runs, of_runs)
     return {
-        "sets": [_set(runs[members[0]]) for members in sets],
+        "sets": [_set(runs[members[0]], own) for members, own in zip(sets, labels, strict=True)],
         "runs": of_runs,
         "experiments": experiments,
         "pairs": list(pairs_of(runs, of_runs, experiments)),
     }
 
 
-def _set(run: Run) -> dict[str, Any]:
+def _set(run: Run, labels: list[str]) -> dict[str, Any]:
     """The videos that runs are about, which may be many: their names stand here once."""
     groups = run.groups
     n_groups = int(groups.max()) + 1
     return {
         "split": run.files.split,
         "subset": run.files.subset,
-        "labels": run.labels,
+        "labels": labels,
         "ids": run.videos["id"].tolist(),
-        "truth": _packed(run.truth, np.int32 if len(run.labels) > 2**15 else np.int16),
+        "truth": _packed(run.truth(labels), _kind(labels)),
         "groups": n_groups if n_groups < len(groups) else 0,
         "missing": {
             str(number): f"{status}: {reason}" if reason else status
@@ -71,7 +77,7 @@ def _set(run: Run) -> dict[str, Any]:
     }
 
 
-def _run(run: Run, video_set: int, mean_class: Interval) -> dict[str, Any]:
+def _run(run: Run, video_set: int, labels: list[str], mean_class: Interval) -> dict[str, Any]:
     found = run.found
     top = {}
     for k in map(int, run.accuracy["accuracy"]):
@@ -100,7 +106,7 @@ def _run(run: Run, video_set: int, mean_class: Interval) -> dict[str, Any]:
             "interval": mean_class,
         },
         "clip_accuracy": run.accuracy.get("clip_accuracy"),
-        "predicted": _packed(run.predicted, np.int32 if len(run.labels) > 2**15 else np.int16),
+        "predicted": _packed(run.predicted(labels), _kind(labels)),
         "score": _packed(np.round(run.score * 65535), np.uint16),
         "rank": _packed(_ranks(run, correct), np.uint8),
         "calibration": bins
@@ -151,6 +157,10 @@ def _log(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if len(table) > _MOST_POINTS:
         table = table.iloc[np.unique(np.linspace(0, len(table) - 1, _MOST_POINTS).astype(int))]
     return table
+
+
+def _kind(labels: Sequence[str]) -> npt.DTypeLike:
+    return np.int32 if len(labels) > 2**15 else np.int16
 
 
 def _rounded(values: npt.ArrayLike, digits: int = 4) -> list[float]:

@@ -14,6 +14,7 @@ from r3d.evaluation.statistics import (
     difference_interval,
     mcnemar,
     mean_accuracy_interval,
+    mean_class_intervals,
     trainings_interval,
     trainings_test,
 )
@@ -35,27 +36,28 @@ def experiments_of(runs: Sequence[Run], shown: Sequence[Shown]) -> list[dict[str
     members: dict[str, list[int]] = {}
     for number, run in enumerate(runs):
         members.setdefault(run.files.experiment, []).append(number)
+    of_classes = _mean_class_intervals(runs, shown, groups, list(members.values()))
     return [
         {
             "name": name,
             "runs": numbers,
             "splits": len({shown[number]["set"] for number in numbers}),
-            "listed": int(np.mean([shown[number]["listed"] for number in numbers])),
-            "found": int(np.mean([shown[number]["found"] for number in numbers])),
+            "listed": round(np.mean([shown[number]["listed"] for number in numbers])),
+            "found": round(np.mean([shown[number]["found"] for number in numbers])),
             "top": {
                 k: _mean(runs, shown, groups, numbers, int(k))
                 for k in shown[numbers[0]]["top"]
                 if all(k in shown[number]["top"] for number in numbers)
             },
             "mean_class": _spread([shown[number]["mean_class"]["value"] for number in numbers])
-            | {"interval": _only([shown[number]["mean_class"]["interval"] for number in numbers])},
+            | {"interval": interval},
             "clip_accuracy": _of_all([shown[number]["clip_accuracy"] for number in numbers]),
             "found_top1": _of_all([shown[number]["top"]["1"]["found"] for number in numbers]),
             "calibration_error": _of_all(
                 [(shown[number]["calibration"] or {}).get("error") for number in numbers]
             ),
         }
-        for name, numbers in members.items()
+        for (name, numbers), interval in zip(members.items(), of_classes, strict=True)
     ]
 
 
@@ -80,9 +82,13 @@ def pairs_of(
             for number, a, b in zip(common, here, there, strict=True)
         ]
         interval: Interval = difference_interval(parts)
-        p_trainings = trainings_test(
-            _accuracies(correct, here), _accuracies(correct, there), _test_share(runs, here)
-        )
+        p_trainings = None
+        # Over splits the pairs differ by what was trained on either side; seeds are no pairs.
+        enough = any if len(common) > 1 else all
+        if enough(_trained_apart(runs, own) for own in (here, there)):
+            p_trainings = trainings_test(
+                _accuracies(correct, here), _accuracies(correct, there), _test_share(runs, here)
+            )
         single = all(len(own) == 1 for own in (*here, *there)) and once(common)
         beyond_chance = interval.low > 0 or interval.high < 0
         yield {
@@ -114,9 +120,11 @@ def _mean(
         parts = [Part(_mean_of(correct, own), groups[number]) for number, own in by_set.items()]
         of_splits = list(by_set.values())
         interval = mean_accuracy_interval(parts)
-        trainings = trainings_interval(
-            _accuracies(correct, of_splits), _test_share(runs, of_splits)
-        )
+        trainings = None
+        if _trained_apart(runs, of_splits):
+            trainings = trainings_interval(
+                _accuracies(correct, of_splits), _test_share(runs, of_splits)
+            )
     return _spread(values) | {"interval": interval, "trainings": trainings}
 
 
@@ -125,8 +133,37 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {"value": float(np.mean(values)), "deviation": deviation}
 
 
-def _only(values: Sequence[Any]) -> Any:
-    return values[0] if len(values) == 1 else None
+def _mean_class_intervals(
+    runs: Sequence[Run],
+    shown: Sequence[Shown],
+    groups: Mapping[int, Any],
+    experiments: Sequence[Sequence[int]],
+) -> list[Interval]:
+    """Of each experiment; those on the same splits are drawn together."""
+    found: dict[int, Interval] = {}
+    together: dict[tuple[int, ...], list[int]] = {}
+    for place, numbers in enumerate(experiments):
+        if len(numbers) == 1:
+            found[place] = shown[numbers[0]]["mean_class"]["interval"]
+        else:
+            together.setdefault(tuple(sorted(_by_set(shown, numbers))), []).append(place)
+    correct = [run.correct(1) for run in runs]
+    for sets, places in together.items():
+        own = [_by_set(shown, experiments[place]) for place in places]
+        parts = [runs[own[0][number][0]].videos["label"] for number in sets]
+        intervals = mean_class_intervals(
+            np.stack(
+                [
+                    np.concatenate([_mean_of(correct, by_set[number]) for number in sets])
+                    for by_set in own
+                ]
+            ),
+            pd.factorize(np.concatenate(parts))[0].astype(np.int64),
+            np.concatenate([groups[number] for number in sets]),
+            splits=np.repeat(np.arange(len(sets)), [len(part) for part in parts]),
+        )
+        found |= dict(zip(places, intervals, strict=True))
+    return [found[place] for place in range(len(experiments))]
 
 
 def _of_all(values: Sequence[float | None]) -> float | None:
@@ -152,6 +189,17 @@ def _accuracies(
     correct: Sequence[Flags] | Mapping[int, Flags], of_splits: Sequence[Sequence[int]]
 ) -> list[list[float]]:
     return [[float(correct[number].mean()) for number in own] for own in of_splits]
+
+
+def _trained_apart(runs: Sequence[Run], of_splits: Sequence[Sequence[int]]) -> bool:
+    """Whether each run has a model of its own, so that they tell how much trainings differ.
+
+    A model from elsewhere, as of a file, a stated run or another data set, is the same for all
+    splits: what differs are the videos alone.
+    """
+    applied = [runs[number].files for number in chain(*of_splits)]
+    models = {files.model or (files.experiment, files.name) for files in applied}
+    return len(models) == len(applied)
 
 
 def _test_share(runs: Sequence[Run], of_splits: Sequence[Sequence[int]]) -> float:

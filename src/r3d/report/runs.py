@@ -25,6 +25,7 @@ class RunFiles:
     accuracy, videos, result, confusion: of the subset that the model was applied to.
     train_log, val_log, speed_log: of its training; None where the model is another experiment's.
     gallery: folder of `r3d.inference.gallery`, if there is one.
+    model: names the model that was applied; None of one that the run has for itself.
     """
 
     experiment: str
@@ -39,6 +40,7 @@ class RunFiles:
     speed_log: Path | None = None
     gallery: Path | None = None
     seed: int | None = None
+    model: str | None = None
 
     @property
     def name(self) -> str:
@@ -65,16 +67,14 @@ class Run:
     best: list[list[tuple[str, float]]]
     n_training: int = 0
 
-    @cached_property
-    def truth(self) -> npt.NDArray[np.int64]:
-        """The number of each video's class."""
-        index = {label: number for number, label in enumerate(self.labels)}
+    def truth(self, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The number of each video's class among these; -1 of one that is not."""
+        index = {label: number for number, label in enumerate(labels)}
         return np.array([index.get(label, -1) for label in self.videos["label"]], np.int64)
 
-    @cached_property
-    def predicted(self) -> npt.NDArray[np.int64]:
-        """The number of the best class of each video; -1 without a result."""
-        index = {label: number for number, label in enumerate(self.labels)}
+    def predicted(self, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The number of the best class of each video among these; -1 without a result."""
+        index = {label: number for number, label in enumerate(labels)}
         return np.array([index[best[0][0]] if best else -1 for best in self.best], np.int64)
 
     @cached_property
@@ -84,7 +84,8 @@ class Run:
 
     @cached_property
     def found(self) -> Flags:
-        return self.predicted >= 0
+        """Whether each video has a result."""
+        return np.array([bool(best) for best in self.best], bool)
 
     @cached_property
     def group_names(self) -> npt.NDArray[np.object_]:
@@ -127,9 +128,13 @@ def read_run(files: RunFiles) -> Run | None:
 
 
 def same_videos(runs: Sequence[Run]) -> list[list[int]]:
-    """The numbers of those runs that are about the same videos, and so can be compared."""
+    """The numbers of those runs that are about the same videos, and so can be compared.
+
+    They have the same classes, too: other data sets may call other videos the same.
+    """
     found: dict[Any, list[int]] = {}
     for number, run in enumerate(runs):
-        key = (run.files.split, run.files.subset, *run.videos["id"])
+        videos = run.videos
+        key = (run.files.split, run.files.subset, *videos["id"], *videos["label"])
         found.setdefault(key, []).append(number)
     return list(found.values())

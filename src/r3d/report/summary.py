@@ -6,12 +6,20 @@ from collections.abc import Sequence
 from math import isclose
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from r3d.errors import InputError
-from r3d.evaluation.statistics import accuracy_interval
+from r3d.evaluation.statistics import (
+    Flags,
+    Interval,
+    Part,
+    accuracy_interval,
+    mean_accuracy_interval,
+)
 from r3d.files import read_json, read_text
 from r3d.tables import read_columns, write_table
 
@@ -42,8 +50,8 @@ def write_summary(
     hit<k> (a video of several classes has a hit if any of them is among the k best) and avg_hit<k>
     (the part of them that is). A value that an evaluation does not have is "". An experiment with
     several runs, of splits, folds or seeds, has two more rows, "mean" and "std", with mean and
-    standard deviation (n - 1) of those values that every run has; their counts and intervals are ""
-    (the report has intervals of means).
+    standard deviation (n - 1) of those values that every run has; their counts are "", and the
+    bounds of the mean are those over videos, as in the report.
 
     Args:
         evaluations: accuracy files of `r3d.evaluation.evaluate.Evaluation.save`.
@@ -52,11 +60,14 @@ def write_summary(
         output: the table, TSV.
     """
     experiments: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    judged: dict[tuple[str, str], list[_Judged]] = {}
     for place, path in enumerate(evaluations):
         row = _read_row(path)
-        if videos:
-            row |= _bounds(videos[place], row)
-        splits = experiments.setdefault((row["experiment"], row["subset"]), {})
+        key = (row["experiment"], row["subset"])
+        if videos and (own := _read_videos(videos[place], row)):
+            judged.setdefault(key, []).append(own)
+            row |= _bounds(accuracy_interval(own.correct, own.groups))
+        splits = experiments.setdefault(key, {})
         if row["split"] in splits:
             raise InputError(
                 f"{path}: experiment {row['experiment']!r}, split {row['split']!r}, subset "
@@ -65,10 +76,13 @@ def write_summary(
         splits[row["split"]] = row
 
     rows: list[dict[str, Any]] = []
-    for splits in experiments.values():
+    for key, splits in experiments.items():
         rows += splits.values()
         if len(splits) > 1:
-            rows += _spread_rows(list(splits.values()))
+            of_mean, of_spread = _spread_rows(list(splits.values()))
+            if len(of_runs := judged.get(key, [])) == len(splits):
+                of_mean |= _bounds(_interval_of_mean(of_runs))
+            rows += of_mean, of_spread
     columns = _columns(rows)
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
     write_table(pd.DataFrame(cells, columns=columns), output)
@@ -119,16 +133,40 @@ def _read_row(path: Path) -> dict[str, Any]:
     return row
 
 
-def _bounds(videos: Path, row: dict[str, Any]) -> dict[str, float]:
-    """The bounds of top 1; none where videos of several classes count several times."""
+class _Judged(NamedTuple):
+    """The videos of a run that are right or wrong, and what each was cut from."""
+
+    ids: tuple[str, ...]
+    correct: Flags
+    groups: npt.NDArray[np.object_]
+
+
+def _read_videos(videos: Path, row: dict[str, Any]) -> _Judged | None:
+    """Those of a run; none where videos of several classes count several times."""
     table = read_columns(videos, ("id", "correct", "group"))
     table = table[table["correct"] != ""]
     correct = (table["correct"] == "yes").to_numpy()
     if "top1" not in row or not len(correct) or not isclose(correct.mean(), row["top1"]):
-        return {}
+        return None
     groups = table["group"].where(table["group"] != "", "\n" + table["id"])
-    low, high = accuracy_interval(correct, groups.to_numpy(object))
-    return {"top1_low": low, "top1_high": high}
+    return _Judged(tuple(table["id"]), correct, groups.to_numpy(object))
+
+
+def _interval_of_mean(judged: Sequence[_Judged]) -> Interval:
+    """That over videos: runs on the same ones, of several seeds, are averaged video by video."""
+    by_videos: dict[tuple[str, ...], list[_Judged]] = {}
+    for run in judged:
+        by_videos.setdefault(run.ids, []).append(run)
+    return mean_accuracy_interval(
+        [
+            Part(np.mean([run.correct for run in same], axis=0), same[0].groups)
+            for same in by_videos.values()
+        ]
+    )
+
+
+def _bounds(interval: Interval) -> dict[str, float]:
+    return dict(zip(_BOUNDS, interval, strict=True))
 
 
 def _check_value(name: str, value: Any) -> None:

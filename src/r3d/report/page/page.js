@@ -185,7 +185,7 @@ function overview() {
       ...(trained && k === 1 ? [{ name: "95 % over trainings", value: (row) => row.top[k]?.trainings?.[0], show: (row) => bounds(row.top[k]?.trainings) }] : []),
     ]),
     { name: "mean over classes", value: (row) => row.mean_class.value, show: (row) => spread(row.mean_class) },
-    ...(experiments.every((row) => row.mean_class.interval) ? [{ name: "95 % interval", value: (row) => row.mean_class.interval?.[0], show: (row) => bounds(row.mean_class.interval) }] : []),
+    { name: trained ? "95 % over videos" : "95 % interval", value: (row) => row.mean_class.interval[0], show: (row) => bounds(row.mean_class.interval) },
     clips, shares("top 1 of found", "leaves out videos without a result", (row) => row.found_top1), shares("calibration error", undefined, (row) => row.calibration_error),
     { name: "videos", title: several ? "of a run, on average" : undefined, value: (row) => row.listed }, { name: "found", value: (row) => row.found },
     { name: "groups", title: "recordings that the videos of a run were cut from, where names tell", value: (row) => Math.round(groupsOf(row)) || null },
@@ -490,7 +490,7 @@ function provenance() {
     { name: "experiment", kind: "name", value: (row) => row.experiment }, { name: "run", kind: "name", value: (row) => row.run }, { name: "seed", value: (row) => row.seed },
     { name: "machine", kind: "text", value: (row) => row.machine }, ...(onGpus ? [{ name: "GPUs", kind: "text", value: (row) => row.gpus }] : []), { name: "cores", value: (row) => row.cores },
     { name: "began", kind: "name", value: (row) => row.began }, { name: "attempts", title: "starts of the job until it was done", value: (row) => row.attempts },
-    { name: "time", title: "of all attempts", value: (row) => row.seconds, show: (row) => duration(row.seconds) }, { name: "peak MB", title: "of memory, all its processes on the machine together where Snakemake has measured it", value: (row) => row.memory_mb },
+    { name: "time", title: "of all attempts; of one that was killed it is not known", value: (row) => row.seconds, show: (row) => row.untimed ? (row.seconds ? `${duration(row.seconds)} + ?` : "?") : duration(row.seconds) }, { name: "peak MB", title: "of memory, all its processes on the machine together where Snakemake has measured it", value: (row) => row.memory_mb },
     ...(onGpus ? [{ name: "peak MB of a GPU", value: (row) => row.gpu_memory_mb }] : []),
   ], from.trainings, { label: "Where the trainings ran" }));
   for (const [title, rows] of [["Versions of the trainings", from.training_versions ?? []], ["Versions of this report", from.versions], ["Code of the steps", from.code], ["Machine of this report", from.machine]])

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,3 +125,63 @@ def test_servers_end_with_those_that_use_them(tmp_path: Path):
     assert process.wait() == 0
     servers.close()
     assert not server.is_running()
+
+
+STOPPED = """
+import os, sys
+from threading import Event, Thread
+from r3d.workflow.jobs import end_at_interrupts, raise_interrupts
+from r3d.workflow.warmstart import WarmStart
+end_at_interrupts()
+raise_interrupts(on_sigterm=True)
+servers = WarmStart()
+ended = Event()
+def job():
+    print(servers.start(sys.argv[1], dict(os.environ)).wait(), flush=True)
+    ended.set()
+Thread(target=job).start()
+try:
+    ended.wait()
+except KeyboardInterrupt:
+    ended.wait()  # as Snakemake waits for its jobs
+servers.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "status"),
+    [
+        ("running", signal.SIGTERM, 7),
+        ("importing", signal.SIGTERM, -signal.SIGTERM),
+        ("importing", signal.SIGINT, -signal.SIGINT),
+    ],
+)
+def test_a_signal_to_the_workflow_alone_stops_its_jobs(
+    tmp_path: Path, moment: str, number: signal.Signals, status: int
+):
+    (tmp_path / "slow.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'importing')!r}).touch()\n"
+        "import time\ntime.sleep(1)\nx = 1\n"
+    )
+    (tmp_path / "step.py").write_text(f"""
+import signal, sys, time
+from pathlib import Path
+from slow import x
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {{signal.SIGINT}})
+Path({str(tmp_path / "running")!r}).touch()
+time.sleep(20)
+""")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(tmp_path / "step.py")],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / moment).exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert int(process.communicate(timeout=15)[0]) == status

@@ -27,6 +27,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from r3d.workflow.jobs import WARM_STARTS, pass_on_late
+
 _WITH_TORCH = re.compile(r"from r3d\.(clips|compute|inference|models|training)\b")
 # As long as the command line of a script may get: that of the server gives it the room.
 _ROOM = 400
@@ -74,8 +76,7 @@ class _Server:
 
     def __init__(self) -> None:
         self.connection, theirs = socket.socketpair()
-        name = "r3d.workflow.warmstart"
-        command = [sys.executable, "-m", name, str(theirs.fileno()), "-" * _ROOM]
+        command = [sys.executable, "-m", WARM_STARTS, str(theirs.fileno()), "-" * _ROOM]
         # Threads of a library would not live on in a fork.
         environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
         # No signal that a terminal or a scheduler sends to all processes ends it: jobs answer those
@@ -110,6 +111,7 @@ class WarmProcess:
         if not line:
             raise ChildProcessError("the server of warm starts has ended")
         self.pid = int(line)
+        pass_on_late(self.pid)  # while the server imported there was nobody to get the signal
         self.returncode: int | None = None
 
     def wait(self) -> int:

@@ -89,6 +89,27 @@ sys.exit("what went wrong")
     assert (said.out.split(), said.err) == (["first", "second", "third"], "what went wrong\n")
 
 
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_it_finds_modules_where_any_script_does(
+    servers: WarmStart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: str
+):
+    (tmp_path / "random.py").write_text("raise SystemExit('a file of the user is imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONSAFEPATH", safe)
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    text = f"""
+import random, sys
+from pathlib import Path
+with Path({str(tmp_path / "told")!r}).open("a") as file:
+    print(sys.path, file=file)
+"""
+    assert run(servers, folder, text).wait() == 0
+    subprocess.run([sys.executable, folder / "step.py"], check=True)
+    warm, cold = (tmp_path / "told").read_text().splitlines()
+    assert warm == cold
+
+
 def test_what_ends_all_processes_leaves_the_server_to_tell(servers: WarmStart, tmp_path: Path):
     text = """
 import signal, sys, time

@@ -76,7 +76,8 @@ class _Server:
 
     def __init__(self) -> None:
         self.connection, theirs = socket.socketpair()
-        command = [sys.executable, "-m", WARM_STARTS, str(theirs.fileno()), "-" * _ROOM]
+        # With -P, as a file of the current folder may have the name of any module.
+        command = [sys.executable, "-P", "-m", WARM_STARTS, str(theirs.fileno()), "-" * _ROOM]
         # Threads of a library would not live on in a fork.
         environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
         # No signal that a terminal or a scheduler sends to all processes ends it: jobs answer those
@@ -173,6 +174,8 @@ def _become(script: str, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[:] = [script]
+    if not environment.get("PYTHONSAFEPATH"):
+        sys.path.insert(0, str(Path(script).resolve().parent))
     with suppress(OSError, ValueError, IndexError):
         _show_command(f"{sys.executable}\0{script}\0".encode())
     # Ctrl-C waits until the job lets it in; see `interrupts_held`.

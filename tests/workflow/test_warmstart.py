@@ -2,16 +2,18 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import psutil
 import pytest
 
-from r3d.workflow.warmstart import WarmProcess, WarmStart
+from r3d.workflow.warmstart import WarmProcess, WarmStart, _receive
 
 
 @pytest.fixture
@@ -137,6 +139,66 @@ def test_a_server_that_was_killed_is_replaced(servers: WarmStart, tmp_path: Path
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)  # as a job it would have been told
     assert run(servers, tmp_path, "").wait() == 0
+
+
+def test_a_request_that_fails_leaves_the_server_and_its_jobs(
+    servers: WarmStart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # What a script names is imported in the server: one module ends Python, and by the other the
+    # next fork finds no room.
+    (tmp_path / "ending.py").write_text("raise SystemExit(5)")
+    (tmp_path / "failing.py").write_text("""
+import errno, os
+forks = os.fork
+def fork():
+    os.fork = forks
+    raise BlockingIOError(errno.EAGAIN, "no more processes")
+os.fork = fork
+""")
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    others = tmp_path / "others"
+    others.mkdir()
+    text = f"""
+import sys, time
+from pathlib import Path
+while not Path({str(tmp_path / "go")!r}).exists():
+    time.sleep(0.01)
+sys.exit(7)
+"""
+    goes_on = run(servers, tmp_path, text)
+    server = server_of(goes_on)
+    assert run(servers, others, "from ending import x").wait() == 5
+    with pytest.raises(ChildProcessError):
+        run(servers, others, "from failing import x")
+    before = server.rlimit(psutil.RLIMIT_NOFILE)
+    assert before is not None
+    server.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))
+    with pytest.raises(ChildProcessError):
+        run(servers, others, "")
+    server.rlimit(psutil.RLIMIT_NOFILE, before)
+    assert run(servers, others, "").wait() == 0
+    (tmp_path / "go").touch()
+    assert goes_on.wait() == 7  # the end of a job is still heard of
+    assert server.is_running()
+
+
+def test_the_end_of_a_job_leaves_a_long_request_whole():
+    # The end of a process interrupts the wait for the rest.
+    ours, theirs = socket.socketpair()
+    before = signal.signal(signal.SIGCHLD, lambda *_: None)
+    try:
+        with ours, theirs:
+            code = "import sys, time; time.sleep(0.3)"
+            child = subprocess.Popen([sys.executable, "-c", code])
+            ours.sendall(b"a" * 1000)
+            rest = Timer(1.5, ours.sendall, [b"b" * 1000])
+            rest.start()
+            assert _receive(theirs, 2000) == b"a" * 1000 + b"b" * 1000
+            rest.join()
+            assert child.wait() == 0
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_servers_end_with_those_that_use_them(tmp_path: Path):

@@ -141,21 +141,42 @@ def _serve(connection: socket.socket) -> str | None:
         size, descriptors, _, _ = socket.recv_fds(connection, 8, 1)
         if not size:
             return None
+        text = _receive(connection, int.from_bytes(size))
+        if not descriptors:
+            continue  # too many files are open to take it, which closed it
         answer = socket.socket(fileno=descriptors[0])
-        request = json.loads(connection.recv(int.from_bytes(size), socket.MSG_WAITALL))
-        _import_what(request["script"])
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        pid = os.fork()
+        # One request that fails must not end the server, and by that all jobs: the other end finds
+        # its connection closed, and starts the script as any process.
+        try:
+            request = json.loads(text)
+            _import_what(request["script"])
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+            pid = os.fork()
+        except Exception:  # no more processes or no more memory
+            pid = None
+            answer.close()
         if pid == 0:
             for inherited in (connection, answer, *answers.values()):
                 inherited.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _become(**request)
             return str(request["script"])
-        answers[pid] = answer
-        with suppress(OSError):
-            answer.sendall(b"%d\n" % pid)
+        if pid is not None:
+            answers[pid] = answer
+            with suppress(OSError):
+                answer.sendall(b"%d\n" % pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    """So many bytes, or less if the other end is closed: the end of a job interrupts a wait."""
+    received = bytearray()
+    while len(received) < size:
+        part = connection.recv(size - len(received))
+        if not part:
+            break
+        received += part
+    return bytes(received)
 
 
 def _import_what(script: str) -> None:
@@ -163,7 +184,7 @@ def _import_what(script: str) -> None:
 
     What cannot be imported, the script itself will say.
     """
-    with suppress(Exception):
+    with suppress(Exception, SystemExit):
         for node in ast.walk(ast.parse(Path(script).read_bytes())):
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 import_module(node.module)

@@ -2,14 +2,18 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import psutil
 import pytest
 
-from r3d.workflow.warmstart import WarmProcess, WarmStart
+from r3d.workflow.warmstart import WarmProcess, WarmStart, _receive
 
 
 @pytest.fixture
@@ -87,6 +91,27 @@ sys.exit("what went wrong")
     assert (said.out.split(), said.err) == (["first", "second", "third"], "what went wrong\n")
 
 
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_it_finds_modules_where_any_script_does(
+    servers: WarmStart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: str
+):
+    (tmp_path / "random.py").write_text("raise SystemExit('a file of the user is imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONSAFEPATH", safe)
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    text = f"""
+import random, sys
+from pathlib import Path
+with Path({str(tmp_path / "told")!r}).open("a") as file:
+    print(sys.path, file=file)
+"""
+    assert run(servers, folder, text).wait() == 0
+    subprocess.run([sys.executable, folder / "step.py"], check=True)
+    warm, cold = (tmp_path / "told").read_text().splitlines()
+    assert warm == cold
+
+
 def test_what_ends_all_processes_leaves_the_server_to_tell(servers: WarmStart, tmp_path: Path):
     text = """
 import signal, sys, time
@@ -116,6 +141,66 @@ def test_a_server_that_was_killed_is_replaced(servers: WarmStart, tmp_path: Path
     assert run(servers, tmp_path, "").wait() == 0
 
 
+def test_a_request_that_fails_leaves_the_server_and_its_jobs(
+    servers: WarmStart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # What a script names is imported in the server: one module ends Python, and by the other the
+    # next fork finds no room.
+    (tmp_path / "ending.py").write_text("raise SystemExit(5)")
+    (tmp_path / "failing.py").write_text("""
+import errno, os
+forks = os.fork
+def fork():
+    os.fork = forks
+    raise BlockingIOError(errno.EAGAIN, "no more processes")
+os.fork = fork
+""")
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    others = tmp_path / "others"
+    others.mkdir()
+    text = f"""
+import sys, time
+from pathlib import Path
+while not Path({str(tmp_path / "go")!r}).exists():
+    time.sleep(0.01)
+sys.exit(7)
+"""
+    goes_on = run(servers, tmp_path, text)
+    server = server_of(goes_on)
+    assert run(servers, others, "from ending import x").wait() == 5
+    with pytest.raises(ChildProcessError):
+        run(servers, others, "from failing import x")
+    before = server.rlimit(psutil.RLIMIT_NOFILE)
+    assert before is not None
+    server.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))
+    with pytest.raises(ChildProcessError):
+        run(servers, others, "")
+    server.rlimit(psutil.RLIMIT_NOFILE, before)
+    assert run(servers, others, "").wait() == 0
+    (tmp_path / "go").touch()
+    assert goes_on.wait() == 7  # the end of a job is still heard of
+    assert server.is_running()
+
+
+def test_the_end_of_a_job_leaves_a_long_request_whole():
+    # The end of a process interrupts the wait for the rest.
+    ours, theirs = socket.socketpair()
+    before = signal.signal(signal.SIGCHLD, lambda *_: None)
+    try:
+        with ours, theirs:
+            code = "import sys, time; time.sleep(0.3)"
+            child = subprocess.Popen([sys.executable, "-c", code])
+            ours.sendall(b"a" * 1000)
+            rest = Timer(1.5, ours.sendall, [b"b" * 1000])
+            rest.start()
+            assert _receive(theirs, 2000) == b"a" * 1000 + b"b" * 1000
+            rest.join()
+            assert child.wait() == 0
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_servers_end_with_those_that_use_them(tmp_path: Path):
     servers = WarmStart()
     process = run(servers, tmp_path, "import time; time.sleep(0.5)")
@@ -123,3 +208,63 @@ def test_servers_end_with_those_that_use_them(tmp_path: Path):
     assert process.wait() == 0
     servers.close()
     assert not server.is_running()
+
+
+STOPPED = """
+import os, sys
+from threading import Event, Thread
+from r3d.workflow.jobs import end_at_interrupts, raise_interrupts
+from r3d.workflow.warmstart import WarmStart
+end_at_interrupts()
+raise_interrupts(on_sigterm=True)
+servers = WarmStart()
+ended = Event()
+def job():
+    print(servers.start(sys.argv[1], dict(os.environ)).wait(), flush=True)
+    ended.set()
+Thread(target=job).start()
+try:
+    ended.wait()
+except KeyboardInterrupt:
+    ended.wait()  # as Snakemake waits for its jobs
+servers.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "status"),
+    [
+        ("running", signal.SIGTERM, 7),
+        ("importing", signal.SIGTERM, -signal.SIGTERM),
+        ("importing", signal.SIGINT, -signal.SIGINT),
+    ],
+)
+def test_a_signal_to_the_workflow_alone_stops_its_jobs(
+    tmp_path: Path, moment: str, number: signal.Signals, status: int
+):
+    (tmp_path / "slow.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'importing')!r}).touch()\n"
+        "import time\ntime.sleep(1)\nx = 1\n"
+    )
+    (tmp_path / "step.py").write_text(f"""
+import signal, sys, time
+from pathlib import Path
+from slow import x
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {{signal.SIGINT}})
+Path({str(tmp_path / "running")!r}).touch()
+time.sleep(20)
+""")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(tmp_path / "step.py")],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / moment).exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert int(process.communicate(timeout=15)[0]) == status

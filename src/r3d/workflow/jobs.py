@@ -18,6 +18,9 @@ from r3d.obstacles import obstacle, obstacle_line
 TERMINAL = "R3D_TERMINAL"
 """The variable that says of which file, by `file_identity`, Snakemake prints a line a job to."""
 
+WARM_STARTS = "r3d.workflow.warmstart"
+"""The module that the servers run which fork for jobs."""
+
 _SHELLS = {"sh", "bash", "dash", "zsh"}
 _PR_SET_PDEATHSIG = 1
 _AGAIN_SECONDS = 0.05
@@ -181,8 +184,15 @@ def raise_interrupts(*, on_sigterm: bool) -> None:
             signal.signal(signal.SIGTERM, stop)
 
 
+def pass_on_late(pid: int) -> None:
+    """Send a job that has just begun the signal that was passed on, or came to all, before."""
+    if _stopped:
+        with suppress(ProcessLookupError):
+            os.kill(pid, _stopped[-1])
+
+
 def _pass_on(number: int) -> None:
-    """Send a signal to the processes that this one has started, through shells."""
+    """Send a signal to the jobs that this process has started, by shells or warm starts."""
     import psutil
 
     started = psutil.Process().children()
@@ -191,6 +201,11 @@ def _pass_on(number: int) -> None:
         with suppress(psutil.Error):
             if process.name() in _SHELLS:
                 started += process.children()
+            elif WARM_STARTS in process.cmdline():
+                # A fork is a job from its beginning, when it still looks like its server.
+                for forked in process.children():
+                    with suppress(psutil.Error):
+                        forked.send_signal(number)
             else:
                 process.send_signal(number)
 

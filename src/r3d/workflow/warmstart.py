@@ -27,6 +27,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from r3d.workflow.jobs import WARM_STARTS, pass_on_late
+
 _WITH_TORCH = re.compile(r"from r3d\.(clips|compute|inference|models|training)\b")
 # As long as the command line of a script may get: that of the server gives it the room.
 _ROOM = 400
@@ -74,8 +76,8 @@ class _Server:
 
     def __init__(self) -> None:
         self.connection, theirs = socket.socketpair()
-        name = "r3d.workflow.warmstart"
-        command = [sys.executable, "-m", name, str(theirs.fileno()), "-" * _ROOM]
+        # With -P, as a file of the current folder may have the name of any module.
+        command = [sys.executable, "-P", "-m", WARM_STARTS, str(theirs.fileno()), "-" * _ROOM]
         # Threads of a library would not live on in a fork.
         environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
         # No signal that a terminal or a scheduler sends to all processes ends it: jobs answer those
@@ -110,6 +112,7 @@ class WarmProcess:
         if not line:
             raise ChildProcessError("the server of warm starts has ended")
         self.pid = int(line)
+        pass_on_late(self.pid)  # while the server imported there was nobody to get the signal
         self.returncode: int | None = None
 
     def wait(self) -> int:
@@ -138,21 +141,42 @@ def _serve(connection: socket.socket) -> str | None:
         size, descriptors, _, _ = socket.recv_fds(connection, 8, 1)
         if not size:
             return None
+        text = _receive(connection, int.from_bytes(size))
+        if not descriptors:
+            continue  # too many files are open to take it, which closed it
         answer = socket.socket(fileno=descriptors[0])
-        request = json.loads(connection.recv(int.from_bytes(size), socket.MSG_WAITALL))
-        _import_what(request["script"])
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        pid = os.fork()
+        # One request that fails must not end the server, and by that all jobs: the other end finds
+        # its connection closed, and starts the script as any process.
+        try:
+            request = json.loads(text)
+            _import_what(request["script"])
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+            pid = os.fork()
+        except Exception:  # no more processes or no more memory
+            pid = None
+            answer.close()
         if pid == 0:
             for inherited in (connection, answer, *answers.values()):
                 inherited.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _become(**request)
             return str(request["script"])
-        answers[pid] = answer
-        with suppress(OSError):
-            answer.sendall(b"%d\n" % pid)
+        if pid is not None:
+            answers[pid] = answer
+            with suppress(OSError):
+                answer.sendall(b"%d\n" % pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    """So many bytes, or less if the other end is closed: the end of a job interrupts a wait."""
+    received = bytearray()
+    while len(received) < size:
+        part = connection.recv(size - len(received))
+        if not part:
+            break
+        received += part
+    return bytes(received)
 
 
 def _import_what(script: str) -> None:
@@ -160,7 +184,7 @@ def _import_what(script: str) -> None:
 
     What cannot be imported, the script itself will say.
     """
-    with suppress(Exception):
+    with suppress(Exception, SystemExit):
         for node in ast.walk(ast.parse(Path(script).read_bytes())):
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 import_module(node.module)
@@ -171,6 +195,8 @@ def _become(script: str, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[:] = [script]
+    if not environment.get("PYTHONSAFEPATH"):
+        sys.path.insert(0, str(Path(script).resolve().parent))
     with suppress(OSError, ValueError, IndexError):
         _show_command(f"{sys.executable}\0{script}\0".encode())
     # Ctrl-C waits until the job lets it in; see `interrupts_held`.

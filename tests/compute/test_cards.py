@@ -55,7 +55,7 @@ class Job:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch):
-    for name in ("CUDA_VISIBLE_DEVICES", "R3D_TAKEN_DEVICES", "SLURM_JOB_ID"):
+    for name in ("CUDA_VISIBLE_DEVICES", "R3D_TAKEN_DEVICES", "SLURM_JOB_ID", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     jobs: list[Job] = []
 
@@ -198,6 +198,20 @@ subprocess.run([sys.executable, "-u", "-c", {JOB!r}, "1"], stdin=sys.stdin)
     assert waiting.line().startswith("waiting")
     job.end()
     assert waiting.cards() == names
+
+
+def test_processes_of_a_torchrun_by_hand_see_all_cards_and_wait_for_none(
+    start, machine, monkeypatch
+):
+    names = machine(2)
+    other = start()
+    assert other.cards() == names[:1]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    for rank in range(3):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert start().cards() == ["0", "1"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert start().cards() == ["None"]
 
 
 def test_without_a_driver_there_is_none_and_nothing_is_taken(monkeypatch, tmp_path: Path):

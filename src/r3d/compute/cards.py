@@ -94,7 +94,8 @@ def take_cards(n: int = 1, what: str = "GPUs of a job") -> None:
     """Take free cards for this process and those that it starts, and let CUDA see no others.
 
     Waits until there are as many; they are held until this process ends. Does nothing without any
-    card, and where this process or one that started it has taken some before.
+    card, where this process or one that started it has taken some before, and in a process of a
+    torchrun by hand: each takes the card of its number (`World.own`), so it has to see all.
 
     Args:
         what: who asks for them, for the message.
@@ -103,6 +104,8 @@ def take_cards(n: int = 1, what: str = "GPUs of a job") -> None:
         InputError: if there are some, but fewer.
     """
     if _held or (_TAKEN in os.environ and os.environ[_TAKEN] == os.environ.get(_VISIBLE)):
+        return
+    if "LOCAL_RANK" in os.environ:
         return
     need_cards(n, what)
     cards = visible_cards()

@@ -214,6 +214,56 @@ def test_processes_of_a_torchrun_by_hand_see_all_cards_and_wait_for_none(
     assert start().cards() == ["None"]
 
 
+def test_threads_of_a_process_take_cards_once(start, machine):
+    names = machine(2)
+    code = """
+import os, sys, threading
+from r3d.compute.cards import take_cards
+threads = [threading.Thread(target=take_cards, daemon=True) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("has", os.environ["CUDA_VISIBLE_DEVICES"], "torch" in sys.modules, flush=True)
+sys.stdin.read()
+"""
+    job = start(command=[sys.executable, "-u", "-c", code])
+    first = job.cards()
+    assert len(first) == 1
+    assert {*first, *start().cards()} == set(names)
+
+
+def test_who_is_interrupted_while_it_waits_for_several_keeps_none(start, machine):
+    names = machine(2)
+    code = """
+import logging, os, sys
+from r3d.compute.cards import take_cards
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+try:
+    take_cards(2)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+sys.stdin.readline()
+take_cards(2)
+print("has", os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules, flush=True)
+sys.stdin.read()
+"""
+    other = start()
+    (has,) = other.cards()
+    job = start(command=[sys.executable, "-u", "-c", code])
+    assert job.line().startswith("waiting for 1 of the 2 GPUs")
+    job.process.send_signal(signal.SIGINT)
+    assert job.line() == "interrupted"
+    pair = start(2)  # waits for the other's only, and not for what the interrupted one had
+    assert pair.line().startswith("waiting for 1 of the 2 GPUs")
+    other.end()
+    assert pair.cards() == names
+    pair.end()
+    job.process.stdin.write(b"\n")
+    assert job.cards() == names
+    assert has in names
+
+
 def test_without_a_driver_there_is_none_and_nothing_is_taken(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -127,6 +127,19 @@ def test_more_than_there_are_is_refused(start, machine, monkeypatch):
         cards.need_cards(2, "resources.gpus")
 
 
+def test_several_instances_of_divided_cards_are_refused_to_one_job(start, machine, monkeypatch):
+    names = machine(2, instances=2)
+    for number, message in ((2, r"2, but .*MIG.* accepted: up to 1, or 0"), (5, "has 4 for this")):
+        with pytest.raises(InputError, match=rf"^resources\.gpus: .*{message}"):
+            cards.need_cards(number, "resources.gpus")
+    with pytest.raises(InputError, match="MIG"):
+        cards.take_cards(2, "resources.gpus")
+    cards.need_cards(1, "resources.gpus")
+    # Beside whole cards these are taken.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join([names[1], names[0], names[3]]))
+    assert start(2).cards() == [names[0], names[3]]
+
+
 @pytest.mark.parametrize("as_number", [True, False])
 def test_only_cards_that_were_given_are_taken(start, machine, monkeypatch, as_number: bool):
     names = machine(4)

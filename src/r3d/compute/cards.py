@@ -92,12 +92,25 @@ def need_cards(wanted: int, what: str) -> None:
     Raises:
         InputError: if there are some, but fewer.
     """
-    found = len(visible_cards())
-    if found and wanted > found:
+    cards = visible_cards()
+    found = len(cards)
+    fit = len(_for_one_job(cards, wanted))
+    if not found or wanted <= fit:
+        return
+    if wanted <= found:
         raise InputError(
-            f"{what}: {wanted}, but this machine has {found} for this process ({_VISIBLE} may hide "
-            f"some); accepted: up to {found}, or 0"
+            f"{what}: {wanted}, but cards of this machine are divided (MIG), and of all instances "
+            f"a process can use one only; accepted: up to {max(1, fit)}, or 0"
         )
+    raise InputError(
+        f"{what}: {wanted}, but this machine has {found} for this process ({_VISIBLE} may hide "
+        f"some); accepted: up to {found}, or 0"
+    )
+
+
+def _for_one_job(cards: list[Card], n: int) -> list[Card]:
+    """Those of which a job may have so many: CUDA shows one instance at most, and then no card."""
+    return cards if n <= 1 else [card for card in cards if not card.name.startswith("MIG-")]
 
 
 def take_cards(n: int = 1, what: str = "GPUs of a job") -> None:
@@ -131,7 +144,7 @@ def _take(n: int, what: str) -> None:
     if not cards:
         return
     try:
-        taken = _wait_for(cards, n)
+        taken = _wait_for(_for_one_job(cards, n), n)
     except OSError as error:
         _log.warning("GPUs cannot be shared out on this system: %s", error)
         _close(_held)

@@ -186,7 +186,7 @@ def asked_gpus(wildcards):
     if experiment.no_cuda and workflow.local_exec:
         return 0
     resources = experiment.resources
-    return resources.nodes * resources.gpus or min(
+    return resources.nodes * resources.gpus_per_node or min(
         resources.processes_per_node, N_CARDS
     )
 
@@ -211,7 +211,7 @@ def slurm_extra(wildcards):
     resources = experiment_of(wildcards).resources
     options = ["--signal=TERM@120"]
     if resources.nodes > 1 and resources.gpus:
-        options.append(f"--gpus-per-node={resources.gpus}")
+        options.append(f"--gpus-per-node={resources.gpus_per_node}")
     return " ".join(options)
 
 
@@ -407,7 +407,7 @@ def trained_model(wildcards):
 def check_gpus():
     """Look for the GPUs that jobs on this machine ask for; those of a cluster look themselves."""
     asked = {
-        name: experiment.resources.gpus
+        name: experiment.resources
         for name, experiment in CONFIG.experiments.items()
         if experiment.resources.gpus and not experiment.no_cuda
     }
@@ -419,8 +419,9 @@ def check_gpus():
         from r3d.compute.device import need_gpus as need  # which takes seconds
 
     try:
-        for name, gpus in asked.items():
-            need(gpus, f"config: experiments.{name}.resources.gpus")
+        for name, resources in asked.items():
+            option = f"config: experiments.{name}.resources.{resources.gpus_option}"
+            need(resources.gpus_per_node, option)
     except InputError as error:
         sys.exit(f"error: {error}")
 

@@ -150,20 +150,24 @@ def test_the_workflow_counts_the_gpus_of_this_machine(tmp_path: Path, monkeypatc
     config = tmp_path / "config.yaml"
     content = {"datasets": {"own": dataset}, "experiments": {"a": experiment}}
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
-    done = snakemake(tmp_path, config, "lists")
+    done = snakemake(tmp_path, config, "lists", options=["-p"])
     assert done.returncode == 1
     assert re.search(r"Provided resources: gpu=.*\b3\b", done.stderr)
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "experiments.a.resources.gpus: 4, but this machine has 3" in said
 
     # A job computes on one unasked, unless it is to use the CPU.
-    experiments = {"a": {"dataset": "own"}, "b": {"dataset": "own", "no_cuda": True}}
+    several = {"resources": {"gpus": 1, "processes": 2}, "batch_size": 4}  # a card each
+    experiments = {"a": {}, "b": {"no_cuda": True}, "c": several}
+    experiments = {name: {"dataset": "own"} | more for name, more in experiments.items()}
     config.write_text(yaml.safe_dump(content | {"experiments": experiments}), encoding="utf-8")
-    done = snakemake(tmp_path, config, "train", options=["--dry-run", "--resources", "gpu=2"])
+    options = ["-p", "--dry-run", "--resources", "gpu=2"]
+    done = snakemake(tmp_path, config, "train", options=options)
     asked = re.findall(
-        r"experiment=(\w), split=01\n +threads: .*\n +resources: .* gpu=(\d)", done.stdout
+        r"experiment=(\w), split=01\n +threads: .*\n +resources: .* gpu=(\d)",
+        done.stdout + done.stderr,
     )
-    assert dict(asked) == {"a": "1", "b": "0"}
+    assert dict(asked) == {"a": "1", "b": "0", "c": "2"}
 
 
 @pytest.mark.parametrize("name", BAD_LISTS)

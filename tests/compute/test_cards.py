@@ -55,7 +55,7 @@ class Job:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch):
-    for name in ("CUDA_VISIBLE_DEVICES", "R3D_TAKEN_DEVICES", "SLURM_JOB_ID"):
+    for name in ("CUDA_VISIBLE_DEVICES", "R3D_TAKEN_DEVICES", "SLURM_JOB_ID", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     jobs: list[Job] = []
 
@@ -125,6 +125,19 @@ def test_more_than_there_are_is_refused(start, machine, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with pytest.raises(InputError, match="has 1 for this process"):
         cards.need_cards(2, "resources.gpus")
+
+
+def test_several_instances_of_divided_cards_are_refused_to_one_job(start, machine, monkeypatch):
+    names = machine(2, instances=2)
+    for number, message in ((2, r"2, but .*MIG.* accepted: up to 1, or 0"), (5, "has 4 for this")):
+        with pytest.raises(InputError, match=rf"^resources\.gpus: .*{message}"):
+            cards.need_cards(number, "resources.gpus")
+    with pytest.raises(InputError, match="MIG"):
+        cards.take_cards(2, "resources.gpus")
+    cards.need_cards(1, "resources.gpus")
+    # Beside whole cards these are taken.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join([names[1], names[0], names[3]]))
+    assert start(2).cards() == [names[0], names[3]]
 
 
 @pytest.mark.parametrize("as_number", [True, False])
@@ -198,6 +211,70 @@ subprocess.run([sys.executable, "-u", "-c", {JOB!r}, "1"], stdin=sys.stdin)
     assert waiting.line().startswith("waiting")
     job.end()
     assert waiting.cards() == names
+
+
+def test_processes_of_a_torchrun_by_hand_see_all_cards_and_wait_for_none(
+    start, machine, monkeypatch
+):
+    names = machine(2)
+    other = start()
+    assert other.cards() == names[:1]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    for rank in range(3):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert start().cards() == ["0", "1"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert start().cards() == ["None"]
+
+
+def test_threads_of_a_process_take_cards_once(start, machine):
+    names = machine(2)
+    code = """
+import os, sys, threading
+from r3d.compute.cards import take_cards
+threads = [threading.Thread(target=take_cards, daemon=True) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("has", os.environ["CUDA_VISIBLE_DEVICES"], "torch" in sys.modules, flush=True)
+sys.stdin.read()
+"""
+    job = start(command=[sys.executable, "-u", "-c", code])
+    first = job.cards()
+    assert len(first) == 1
+    assert {*first, *start().cards()} == set(names)
+
+
+def test_who_is_interrupted_while_it_waits_for_several_keeps_none(start, machine):
+    names = machine(2)
+    code = """
+import logging, os, sys
+from r3d.compute.cards import take_cards
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+try:
+    take_cards(2)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+sys.stdin.readline()
+take_cards(2)
+print("has", os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules, flush=True)
+sys.stdin.read()
+"""
+    other = start()
+    (has,) = other.cards()
+    job = start(command=[sys.executable, "-u", "-c", code])
+    assert job.line().startswith("waiting for 1 of the 2 GPUs")
+    job.process.send_signal(signal.SIGINT)
+    assert job.line() == "interrupted"
+    pair = start(2)  # waits for the other's only, and not for what the interrupted one had
+    assert pair.line().startswith("waiting for 1 of the 2 GPUs")
+    other.end()
+    assert pair.cards() == names
+    pair.end()
+    job.process.stdin.write(b"\n")
+    assert job.cards() == names
+    assert has in names
 
 
 def test_without_a_driver_there_is_none_and_nothing_is_taken(monkeypatch, tmp_path: Path):

@@ -24,7 +24,8 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from r3d.compute import distributed
-from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
+from r3d.compute import launch as launching
+from r3d.config.options import InferenceOptions, Resources, RunOptions, TrainingOptions
 from r3d.inference.features import features
 from r3d.inference.infer import infer
 from r3d.models.building import build_model
@@ -349,3 +350,20 @@ def test_every_process_of_a_deterministic_training_asks_torch_for_it(
         expected = "(True, True) :4096:8" if deterministic else "(False, False) None"
         assert notes == [expected] * 2
     assert models[0] == models[1]
+
+
+@pytest.mark.parametrize(
+    ("resources", "n", "option"),
+    [
+        (Resources(), 1, "processes"),
+        (Resources(processes=3), 3, "processes"),
+        (Resources(gpus=1, processes=4), 4, "processes"),
+        (Resources(gpus=2), 2, "gpus"),
+        (Resources(gpus=3, processes=2), 3, "gpus"),
+    ],
+)
+def test_each_process_of_a_job_has_a_card(monkeypatch, tmp_path: Path, resources, n, option):
+    monkeypatch.setattr(launching, "own_gpus", lambda *asked: pytest.fail(f"asked {asked}"))
+    with pytest.raises(pytest.fail.Exception) as failed:
+        launching.launch(print, resources=resources, log=tmp_path / "log", n_cores=1)
+    assert str(failed.value) == f"asked {(n, f'resources.{option}')}"

@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -45,8 +46,17 @@ class Card:
 
 _held: list[socket.socket] = []
 _before: dict[str, str] = {}  # what was visible when cards were taken
-# A child that is forked, such as a process that loads clips, may outlive this one for a moment.
-os.register_at_fork(after_in_child=lambda: _close(_held))
+_choosing = threading.Lock()  # one thread at a time takes or gives back
+
+
+def _after_fork() -> None:
+    global _choosing
+    # A child that is forked, such as a process that loads clips, may outlive this one for a moment.
+    _close(_held)
+    _choosing = threading.Lock()  # the thread that may have held it is not in the child
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def visible_cards() -> list[Card]:
@@ -82,19 +92,33 @@ def need_cards(wanted: int, what: str) -> None:
     Raises:
         InputError: if there are some, but fewer.
     """
-    found = len(visible_cards())
-    if found and wanted > found:
+    cards = visible_cards()
+    found = len(cards)
+    fit = len(_for_one_job(cards, wanted))
+    if not found or wanted <= fit:
+        return
+    if wanted <= found:
         raise InputError(
-            f"{what}: {wanted}, but this machine has {found} for this process ({_VISIBLE} may hide "
-            f"some); accepted: up to {found}, or 0"
+            f"{what}: {wanted}, but cards of this machine are divided (MIG), and of all instances "
+            f"a process can use one only; accepted: up to {max(1, fit)}, or 0"
         )
+    raise InputError(
+        f"{what}: {wanted}, but this machine has {found} for this process ({_VISIBLE} may hide "
+        f"some); accepted: up to {found}, or 0"
+    )
+
+
+def _for_one_job(cards: list[Card], n: int) -> list[Card]:
+    """Those of which a job may have so many: CUDA shows one instance at most, and then no card."""
+    return cards if n <= 1 else [card for card in cards if not card.name.startswith("MIG-")]
 
 
 def take_cards(n: int = 1, what: str = "GPUs of a job") -> None:
     """Take free cards for this process and those that it starts, and let CUDA see no others.
 
     Waits until there are as many; they are held until this process ends. Does nothing without any
-    card, and where this process or one that started it has taken some before.
+    card, where this process or one that started it has taken some before, and in a process of a
+    torchrun by hand: each takes the card of its number (`World.own`), so it has to see all.
 
     Args:
         what: who asks for them, for the message.
@@ -102,17 +126,28 @@ def take_cards(n: int = 1, what: str = "GPUs of a job") -> None:
     Raises:
         InputError: if there are some, but fewer.
     """
+    with _choosing:
+        try:
+            _take(n, what)
+        except BaseException:  # interrupted while some were there already, too
+            _close(_held)
+            raise
+
+
+def _take(n: int, what: str) -> None:
     if _held or (_TAKEN in os.environ and os.environ[_TAKEN] == os.environ.get(_VISIBLE)):
+        return
+    if "LOCAL_RANK" in os.environ:
         return
     need_cards(n, what)
     cards = visible_cards()
     if not cards:
         return
     try:
-        taken = _wait_for(cards, n)
+        taken = _wait_for(_for_one_job(cards, n), n)
     except OSError as error:
         _log.warning("GPUs cannot be shared out on this system: %s", error)
-        give_back_cards()
+        _close(_held)
         return
     if _VISIBLE in os.environ:
         _before[_VISIBLE] = os.environ[_VISIBLE]
@@ -122,11 +157,12 @@ def take_cards(n: int = 1, what: str = "GPUs of a job") -> None:
 
 def give_back_cards() -> None:
     """Let go of the cards of this process, which computes on the CPU after all."""
-    _close(_held)
-    if os.environ.pop(_TAKEN, None) is not None:
-        del os.environ[_VISIBLE]
-        os.environ.update(_before)
-        _before.clear()
+    with _choosing:
+        _close(_held)
+        if os.environ.pop(_TAKEN, None) is not None:
+            del os.environ[_VISIBLE]
+            os.environ.update(_before)
+            _before.clear()
 
 
 def _close(sockets: list[socket.socket]) -> None:
@@ -136,31 +172,37 @@ def _close(sockets: list[socket.socket]) -> None:
 
 def _wait_for(cards: list[Card], n: int) -> list[Card]:
     """Lock `n` of the cards, as they become free."""
-    taken: list[Card] = []
-    alone = None
+    if n == 1:
+        return _free_ones(cards, n)
+    # Jobs that want several take them one job after the other: else each of two may wait for what
+    # the other has.
     said = False
-    while True:
-        if n > 1:
-            # Jobs that want several take them one job after the other: else each of two may wait
-            # for what the other has.
-            alone = alone or _lock("several")
-        if n == 1 or alone is not None:
-            for card in cards:
-                if len(taken) < n and card not in taken and (held := _lock(card.lock)) is not None:
-                    _held.append(held)
-                    taken.append(card)
-        if len(taken) == n:
-            if alone is not None:
-                alone.close()
-            return [card for card in cards if card in taken]
-        if not said:
-            _log.info(
-                "waiting for %d of the %d GPUs that are here: other jobs have them; no_cuda takes "
-                "the CPU",
-                *(n - len(taken), len(cards)),
-            )
-            said = True
+    while (alone := _lock("several")) is None:
+        said = said or _say_waiting(n, cards)
         time.sleep(_AGAIN_SECONDS)
+    with alone:
+        return _free_ones(cards, n, said=said)
+
+
+def _free_ones(cards: list[Card], n: int, *, said: bool = False) -> list[Card]:
+    taken: list[Card] = []
+    while True:
+        for card in cards:
+            if len(taken) < n and card not in taken and (held := _lock(card.lock)) is not None:
+                _held.append(held)
+                taken.append(card)
+        if len(taken) == n:
+            return [card for card in cards if card in taken]
+        said = said or _say_waiting(n - len(taken), cards)
+        time.sleep(_AGAIN_SECONDS)
+
+
+def _say_waiting(n: int, cards: list[Card]) -> bool:
+    _log.info(
+        "waiting for %d of the %d GPUs that are here: other jobs have them; no_cuda takes the CPU",
+        *(n, len(cards)),
+    )
+    return True
 
 
 def _lock(name: str) -> socket.socket | None:

@@ -72,12 +72,12 @@ def launch(
     """
     per_node = resources.processes_per_node
     if resources.nodes == 1 and _uses_gpus(arguments):
-        option = "gpus" if resources.gpus else "processes"
-        own_gpus(max(per_node, resources.gpus), f"resources.{option}")
-        need_gpus(resources.gpus, "resources.gpus")
+        option = f"resources.{resources.gpus_option}"
+        own_gpus(max(per_node, resources.gpus_per_node), option)
+        need_gpus(resources.gpus_per_node, option)
     arguments["n_cores"] = max(1, n_cores // per_node)
     work = {name: value for name, value in arguments.items() if name not in _HOW}
-    asked = resources.gpus if _uses_gpus(arguments) else 0
+    asked = resources.gpus_per_node if _uses_gpus(arguments) else 0
     with recorded(log, work, cores=n_cores * resources.nodes, on_gpus=lambda: _on_gpus(asked)):
         if resources.nodes * per_node == 1:
             function(**arguments)

@@ -407,7 +407,8 @@ class Resources(Section):
     free GPU of the machine if there are any (no_cuda: true keeps it off them), and on SLURM asks
     for none."""
     processes: Processes = 0
-    """Processes on each node; 0 is one a GPU, or a single one without any."""
+    """Processes on each node, each with a GPU of its own unless gpus is 0; 0 is one a GPU, or a
+    single one without any."""
     cores: CountOrZero = 0
     """Cores of each process; 0 is one for itself and one for each of n_threads."""
     mem_mb: Count = 8000
@@ -419,6 +420,16 @@ class Resources(Section):
     def processes_per_node(self) -> int:
         """How many processes share the work on each node."""
         return self.processes or max(1, self.gpus)
+
+    @property
+    def gpus_per_node(self) -> int:
+        """How many GPUs a job has on each node: one for each process, if it asks for any."""
+        return max(self.gpus, self.processes_per_node) if self.gpus else 0
+
+    @property
+    def gpus_option(self) -> str:
+        """The option that says how many GPUs there have to be, for messages."""
+        return "gpus" if self.gpus >= self.processes_per_node else "processes"
 
 
 class RunOptions(Section):

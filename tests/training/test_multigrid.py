@@ -385,3 +385,21 @@ def test_a_state_of_other_batches_is_refused(data: Path, tmp_path: Path):
     torch.save(content, path)
     with pytest.raises(InputError, match="after 1 steps and 4 clips, which does not fit"):
         fit(data, tmp_path / "b", **SMALL, resume_path=str(path))
+
+
+def test_the_cycles_follow_the_milestones_of_a_file_gone_on_from(data: Path, tmp_path: Path):
+    """Those that the learning rate follows, whatever is asked for."""
+    there = {**SMALL, "multigrid": "long", "multistep_milestones": [4, 6]}
+    fit(data, tmp_path / "a", **{**there, "n_epochs": 1})
+    path = str(run_folder(tmp_path / "a") / "latest.pth")
+    asked = {**there, "multistep_milestones": [2, 3]}
+    fit(data, tmp_path / "b", **asked, resume_path=path)
+    log = pd.read_csv(run_folder(tmp_path / "b") / "train_batch.log", sep="\t")
+    rates = {1: 0.002, 2: 0.0002, 3: 0.00002}
+    expected = [
+        rates[1 + (epoch >= 4) + (epoch >= 6)] * schedule.grid(epoch, step).rate
+        for schedule in [make_schedule(TrainingOptions(**there), 18)]
+        for epoch in range(1, 8)
+        for step in range(1, schedule.n_steps(epoch) + 1)
+    ]
+    assert log["lr"].tolist() == pytest.approx(expected)

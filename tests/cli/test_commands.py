@@ -146,7 +146,8 @@ MADE = {
     "merge": "km.json: 64 videos of 16 classes, of kinetics and mit",
     "activitynet": "activitynet.json: 1 videos, 0 without frames",
     "train": "run/model.pth: resnet-10 of 8 classes, after epoch 2",
-    "infer": "run/val.json: the 5 most likely of 8 classes of 8 videos",
+    "infer": r"run/val\.json: the 5 most likely of 8 classes of 8 videos, computed by torch \S+ in "
+    r"(fp32|bf16)",
     "evaluate": r"run/val.accuracy.json: top-1 \d\.\d+, top-5 \d\.\d+ over 8 videos; by class .*",
     "videos": "run/val.videos.tsv: 32 listed, .*",
     "predict": "answers: the answers about 32 videos",

@@ -202,6 +202,41 @@ def test_parts_of_a_batch_are_normalised_each_by_itself():
     torch.testing.assert_close(parts.eval()(x), plain.eval()(x), rtol=1, atol=1)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate_steps", "n_batches", "sizes"),
+    [(4, 4, 1, [2, 2]), (4, 4, 4, [2] * 8), (6, 4, 2, [2] * 6), (5, 2, 4, [3, 3, 2, 2] * 2)],
+)
+def test_no_clip_of_a_part_is_normalised_alone(
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+    accumulate_steps: int,
+    n_batches: int,
+    sizes: list[int],
+):
+    """Whatever the number of parts, and of plain batches in a step."""
+    options = TrainingOptions(
+        **{**TINY, "batch_size": batch_size, "accumulate_steps": accumulate_steps}
+    )
+    n = batch_size * n_batches
+    samples = read_annotation(data / "annotation.json", subset="training")
+    clips = TrainingClips(samples, open_store(data / "jpg", "jpg"), options)
+    (batch,) = make_loader(
+        clips, [[(0, key % 18, ClipShape(16, 4, 2)) for key in range(n)]], batch_size=None
+    )
+    state = TrainState(options, LABELS, None, CPU)
+    state.network.train()
+    step = TrainStep(state, run=RunOptions(), device=CPU, world=World())
+    normalised: list[int] = []
+    first = next(norm for norm in state.network.modules() if isinstance(norm, BatchNorm3d))
+    plain = first._normalised
+    monkeypatch.setattr(
+        first, "_normalised", lambda x: (normalised.append(len(x)), plain(x))[1], raising=False
+    )
+    step(batch, number=1, n_clips=n, grid=Grid(ClipShape(16, 4, 2), n_batches=n_batches))
+    assert normalised == sizes
+
+
 def one_step(data: Path, grid: Grid | None) -> TrainState:
     options = TrainingOptions(**{**TINY, "batch_size": 8, "momentum": 0.0, "weight_decay": 0.0})
     samples = read_annotation(data / "annotation.json", subset="training")
@@ -350,3 +385,21 @@ def test_a_state_of_other_batches_is_refused(data: Path, tmp_path: Path):
     torch.save(content, path)
     with pytest.raises(InputError, match="after 1 steps and 4 clips, which does not fit"):
         fit(data, tmp_path / "b", **SMALL, resume_path=str(path))
+
+
+def test_the_cycles_follow_the_milestones_of_a_file_gone_on_from(data: Path, tmp_path: Path):
+    """Those that the learning rate follows, whatever is asked for."""
+    there = {**SMALL, "multigrid": "long", "multistep_milestones": [4, 6]}
+    fit(data, tmp_path / "a", **{**there, "n_epochs": 1})
+    path = str(run_folder(tmp_path / "a") / "latest.pth")
+    asked = {**there, "multistep_milestones": [2, 3]}
+    fit(data, tmp_path / "b", **asked, resume_path=path)
+    log = pd.read_csv(run_folder(tmp_path / "b") / "train_batch.log", sep="\t")
+    rates = {1: 0.002, 2: 0.0002, 3: 0.00002}
+    expected = [
+        rates[1 + (epoch >= 4) + (epoch >= 6)] * schedule.grid(epoch, step).rate
+        for schedule in [make_schedule(TrainingOptions(**there), 18)]
+        for epoch in range(1, 8)
+        for step in range(1, schedule.n_steps(epoch) + 1)
+    ]
+    assert log["lr"].tolist() == pytest.approx(expected)

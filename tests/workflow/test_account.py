@@ -130,7 +130,7 @@ def test_what_failed_is_said_once_with_the_end_of_its_log(tmp_path: Path):
     assert "SLURM-job '7' failed, SLURM status is: 'FAILED'." in text
     assert "RuleException" not in text
     assert "3 jobs failed, 1 of 4 are done" in said.lines[-1]
-    assert "go on with: snakemake " in said.lines[-1]
+    assert "go on with: snakemake" in said.lines[-1]
 
 
 @pytest.mark.parametrize("again", [True, False], ids=["and by themselves", "once"])

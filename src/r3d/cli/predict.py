@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,31 @@ _WRITTEN = {"--json": _Written(".json"), "--csv": _Written(".csv")}
 
 
 @contextmanager
-def _said_at_the_end(lines: list[str]) -> Iterator[None]:
-    """Print lines on standard error when the block ends, however it ends."""
+def _said_at_the_end(lines: list[str], *, messages: bool) -> Iterator[None]:
+    """Print lines on standard error when the block ends, however it ends.
+
+    Args:
+        messages: whether to hold back log messages for it, too, where they go to standard error.
+    """
+    kept = []
+    for handler in logging.getLogger().handlers if messages else ():
+        if type(handler) is logging.StreamHandler:  # not one for a file
+            held = partial(_hold, handler, lines)
+            handler.addFilter(held)
+            kept.append((handler, held))
     try:
         yield
     finally:
+        for handler, held in kept:
+            handler.removeFilter(held)
         for line in lines:
             click.echo(line, err=True)
+
+
+def _hold(handler: logging.Handler, lines: list[str], record: logging.LogRecord) -> bool:
+    """Keep a message as a handler would print it, and have it not do so."""
+    lines.append(handler.format(record))
+    return False
 
 
 class _PredictCommand(Command):
@@ -197,7 +216,7 @@ def predict_command(
         click.echo(shown(problem), err=True)
     failed, n_answers = len(problems), 0
     to_terminal = _STDOUT in (json_file, csv_file) and sys.stdout.isatty()
-    held_back: list[str] = []  # on a terminal they would stand within the document
+    held_back: list[str] = []  # on a terminal lines would stand within the document
     predictions = predict(
         trained,
         found,
@@ -215,7 +234,7 @@ def predict_command(
         sys.stdout.reconfigure(errors="backslashreplace")
     # What decodes ends with the block, however it ends.
     with (
-        _said_at_the_end(held_back),
+        _said_at_the_end(held_back, messages=to_terminal),
         closing(predictions),
         Outputs(
             selection=selection,

@@ -45,7 +45,7 @@ class StochasticDepth(nn.Module):
 
     Huang et al., Deep Networks with Stochastic Depth, ECCV 2016. Each clip of a batch is decided
     upon by itself; where a block is kept it counts for more, so that the mean stays as it is in
-    evaluation, in which nothing is left out.
+    evaluation, in which nothing is left out. By how much is rounded as `x` is: in bf16 to 0.2 %.
 
     Attributes:
         rate: how likely a block is left out, 0 to below 1.
@@ -94,7 +94,8 @@ class BatchNorm3d(nn.BatchNorm3d):
     statistics, which stay as they are.
 
     Attributes:
-        n_parts: parts of a training batch that are normalised each by itself.
+        n_parts: parts of a training batch that are normalised each by itself, of as many clips as
+            the others or one fewer.
     """
 
     n_parts = 1
@@ -102,7 +103,7 @@ class BatchNorm3d(nn.BatchNorm3d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.n_parts == 1:
             return self._normalised(x)
-        return torch.cat([self._normalised(part) for part in x.chunk(self.n_parts)])
+        return torch.cat([self._normalised(part) for part in x.tensor_split(self.n_parts)])
 
     def _normalised(self, x: Tensor) -> Tensor:
         if not self.training or x.numel() > x.shape[1]:

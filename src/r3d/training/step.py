@@ -101,8 +101,7 @@ class TrainStep:
     ) -> Tensor:
         """Add up the gradients of a batch, computed in parts; the sums of `batch_sums`."""
         options, state = self.options, self.state
-        # Batch norm has no statistics of a single clip.
-        n_parts = min(options.accumulate_steps, max(1, len(clips) // 2))
+        n_parts = self._n_parts(len(clips))
         # Dealt out like a batch to processes: so many parts give the same batch-norm statistics,
         # and the same weights, as so many processes.
         parts = [
@@ -121,6 +120,15 @@ class TrainStep:
                 (loss * (self.world.size / n_clips)).backward()
             sums += batch_sums(loss.detach(), scores.detach(), label)
         return sums
+
+    def _n_parts(self, n_clips: int) -> int:
+        """In how many parts the clips of a step are computed.
+
+        Batch norm has no statistics of a single clip: it gets two at least, also where it takes
+        those of each of the plain batches that are in a step.
+        """
+        n_batches = 1 if self.grid is None else self.grid.n_batches
+        return min(self.options.accumulate_steps, max(1, n_clips // (2 * n_batches)))
 
     def _drawn(self, number: int, part: int) -> AbstractContextManager[None]:
         """Have what is left out of the network depend on seed, epoch, step and clips only.

@@ -172,25 +172,28 @@ def train(
         files = [annotation, *([pretrained] if pretrained else [])]
         of_files = _run_folder(checkpoints, fingerprint(options, [annotation, *resumed], started))
         earliest = _run_folder(checkpoints, fingerprint(options, files))
-        training = Training(
-            state,
-            training_clips,
-            validation_clips,
-            folder,
-            run=run,
-            device=device,
-            world=world,
-            stop_requested=stop_requested,
-        )
+        code = code_version("training.train")
         with folder.lock() if world.is_main else nullcontext():
             if world.is_main:
                 folder.adopt(of_files)
                 if earliest != of_files:
                     _take_over(folder, earliest, options)
-                folder.set_aside_finished(options.n_epochs, training.code)
+                folder.set_aside_finished(options.n_epochs, code)
                 folder.path.mkdir(exist_ok=True)
             world.barrier()
             _resume(state, folder)
+            # Its batches follow the options that hold from here on, which a file may have.
+            training = Training(
+                state,
+                training_clips,
+                validation_clips,
+                folder,
+                run=run,
+                device=device,
+                world=world,
+                code=code,
+                stop_requested=stop_requested,
+            )
             training.check_place()
             with enough_memory(
                 f"lower batch_size ({options.batch_size}), compute each batch in more "
@@ -293,13 +296,14 @@ class Training:
         run: RunOptions,
         device: torch.device,
         world: World,
+        code: str,
         stop_requested: Callable[[], bool],
     ) -> None:
         self.state, self.options, self.folder = state, state.options, folder
         self.n_clips = len(training_clips)
         self.run, self.device, self.world = run, device, world
         self.stop_requested = stop_requested
-        self.code = code_version("training.train")
+        self.code = code
         self.schedule = make_schedule(self.options, self.n_clips, world.size)
         self.losses: list[Tensor] = []  # of the steps since the last flush, still on the device
         self.asked_to_stop: Tensor | None = None  # how many processes, as of the last step

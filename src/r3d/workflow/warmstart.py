@@ -241,5 +241,6 @@ def _show_command(command: bytes) -> None:
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as requests:
         found = _serve(requests)
-    if found is not None:
-        _run(found)
+    if found is None:
+        os._exit(0)  # at once: with it end the jobs of a workflow that was killed
+    _run(found)

@@ -112,6 +112,20 @@ with Path({str(tmp_path / "told")!r}).open("a") as file:
     assert warm == cold
 
 
+def test_its_temporary_files_are_where_its_environment_says(
+    servers: WarmStart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "asking.py").write_text("import tempfile\nx = tempfile.gettempdir()\n")
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    text = f"""
+import sys, tempfile
+from asking import x
+sys.exit(x == tempfile.gettempdir() or tempfile.gettempdir() != {str(tmp_path)!r})
+"""
+    assert run(servers, tmp_path, text, TMPDIR=str(tmp_path)).wait() == 0
+
+
 def test_what_ends_all_processes_leaves_the_server_to_tell(servers: WarmStart, tmp_path: Path):
     text = """
 import signal, sys, time

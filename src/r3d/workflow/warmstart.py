@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from importlib import import_module
@@ -191,9 +192,14 @@ def _import_what(script: str) -> None:
 
 
 def _become(script: str, environment: dict[str, str]) -> None:
-    """Have this fork look like a process that was started for the script."""
+    """Have this fork look like a process that was started for the script.
+
+    Libraries that count their threads once, as OpenMP does, have done so in the server: scripts set
+    them by `use_cores`.
+    """
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # of another TMPDIR, if an import in the server has asked
     sys.argv[:] = [script]
     if not environment.get("PYTHONSAFEPATH"):
         sys.path.insert(0, str(Path(script).resolve().parent))

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 from snakemake.benchmark import benchmarked
@@ -79,14 +80,14 @@ def run_file_warm(job, path, edit=False):
     folder = job.resources.get("tmpdir")
     folders = {} if folder is None else dict.fromkeys(TMPDIR_VARIABLES, str(folder))
     try:
-        process = WARM_START.start(path, {**os.environ, **threads, **folders})
+        variables = {**os.environ, **threads, **folders}
+        process = WARM_START.start(path, variables, held=True)
     except OSError:  # no more processes, or someone has killed the server
         return run_file(job, path, edit=edit)
-    if job.bench_record is None:
+    record = job.bench_record
+    with nullcontext() if record is None else benchmarked(process.pid, record):
+        process.begin()
         status = process.wait()
-    else:
-        with benchmarked(process.pid, job.bench_record):
-            status = process.wait()
     if status:
         status = status if status > 0 else 128 - status
         raise subprocess.CalledProcessError(status, [sys.executable, path])

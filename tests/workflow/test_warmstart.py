@@ -282,3 +282,17 @@ time.sleep(20)
         time.sleep(0.01)
     process.send_signal(number)
     assert int(process.communicate(timeout=15)[0]) == status
+
+
+def test_a_script_that_is_held_can_be_looked_at_first(servers: WarmStart, tmp_path: Path):
+    """However fast it would be over: Snakemake measures the memory of a process by its number."""
+    script = tmp_path / "step.py"
+    begun = tmp_path / "begun"
+    script.write_text(f"open({str(begun)!r}, 'w')")
+    process = servers.start(script, dict(os.environ), held=True)
+    time.sleep(0.2)
+    assert Path(f"/proc/{process.pid}").exists()
+    assert not begun.exists()
+    process.begin()
+    assert process.wait() == 0
+    assert begun.exists()

@@ -44,11 +44,15 @@ class WarmStart:
         self._lock = threading.Lock()
         self._servers: dict[bool, _Server] = {}
 
-    def start(self, script: str | Path, environment: dict[str, str]) -> "WarmProcess":
+    def start(
+        self, script: str | Path, environment: dict[str, str], *, held: bool = False
+    ) -> "WarmProcess":
         """Run a script of Python in a fork of a server.
 
         Args:
             environment: all of its variables.
+            held: whether the script waits for `WarmProcess.begin`. Until then its process can be
+                looked at, however little it has to do: its end is the server's to notice.
 
         Raises:
             OSError: if there is no server to be had.
@@ -63,7 +67,10 @@ class WarmStart:
                     server = self._servers[with_torch] = _Server()
                 socket.send_fds(server.connection, [len(request).to_bytes(8)], [theirs.fileno()])
                 server.connection.sendall(request)
-        return WarmProcess(ours)
+        process = WarmProcess(ours)
+        if not held:
+            process.begin()
+        return process
 
     def close(self) -> None:
         """End the servers, as the end of this process does."""
@@ -107,14 +114,20 @@ class WarmProcess:
     """
 
     def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
         self._lines = connection.makefile("rb")
-        connection.close()  # the file holds it
         line = self._lines.readline()
         if not line:
+            self._close()
             raise ChildProcessError("the server of warm starts has ended")
         self.pid = int(line)
         pass_on_late(self.pid)  # while the server imported there was nobody to get the signal
         self.returncode: int | None = None
+
+    def begin(self) -> None:
+        """Let the script begin."""
+        with suppress(OSError):  # it has ended by a signal
+            self._connection.sendall(b"\n")
 
     def wait(self) -> int:
         """Wait for its end: the status, or the negative number of the signal that ended it."""
@@ -122,8 +135,12 @@ class WarmProcess:
             line = self._lines.readline()
             # Without a server nobody knows; the process has been told to end, too.
             self.returncode = int(line) if line else -signal.SIGKILL
-            self._lines.close()
+            self._close()
         return self.returncode
+
+    def _close(self) -> None:
+        self._lines.close()
+        self._connection.close()
 
 
 def _serve(connection: socket.socket) -> str | None:
@@ -157,8 +174,11 @@ def _serve(connection: socket.socket) -> str | None:
             pid = None
             answer.close()
         if pid == 0:
-            for inherited in (connection, answer, *answers.values()):
+            for inherited in (connection, *answers.values()):
                 inherited.close()
+            with answer:
+                if not answer.recv(1):  # nobody is there any more who would have it begin
+                    os._exit(1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _become(**request)
             return str(request["script"])

@@ -14,7 +14,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from r3d.compute.cards import give_back_cards, take_cards
+from r3d.compute.cards import give_back_cards, take_cards, visible_cards
 from r3d.compute.precision import CLEARLY_FASTER, bf16_speedup
 from r3d.errors import InputError
 
@@ -38,6 +38,13 @@ def choose_device(*, no_cuda: bool = False) -> torch.device:
         return torch.device("cpu")
     own_gpus()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def expected_device(*, no_cuda: bool = False) -> torch.device:
+    """What `choose_device` gives, as far as that is known without waiting for a free GPU."""
+    # torch itself is not asked: from then on it would see the same cards, whichever are taken.
+    found = not no_cuda and torch.version.cuda and visible_cards()
+    return torch.device("cuda" if found else "cpu")
 
 
 def own_gpus(n: int = 1, what: str = "GPUs of a job") -> None:

@@ -83,6 +83,12 @@ def visible_cards() -> list[Card]:
     return list(found.values())
 
 
+def n_taken() -> int:
+    """How many cards this process has, taken by itself or by one that started it."""
+    taken = os.environ.get(_TAKEN, "")
+    return len(taken.split(",")) if taken and taken == os.environ.get(_VISIBLE) else 0
+
+
 def need_cards(wanted: int, what: str) -> None:
     """Check that there are so many, if there are any: without one the CPU computes.
 
@@ -135,9 +141,7 @@ def take_cards(n: int = 1, what: str = "GPUs of a job") -> None:
 
 
 def _take(n: int, what: str) -> None:
-    if _held or (_TAKEN in os.environ and os.environ[_TAKEN] == os.environ.get(_VISIBLE)):
-        return
-    if "LOCAL_RANK" in os.environ:
+    if _held or n_taken() or "LOCAL_RANK" in os.environ:
         return
     need_cards(n, what)
     cards = visible_cards()

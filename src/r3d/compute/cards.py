@@ -17,6 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from r3d.errors import InputError
@@ -81,6 +82,22 @@ def visible_cards() -> list[Card]:
                 break
             found.setdefault(lock, Card(name, f"slurm-{job}-{lock}" if job else lock))
     return list(found.values())
+
+
+def torch_has_cuda() -> bool:
+    """Whether the torch that is installed computes on such cards, read without loading it.
+
+    A torch that does not say so is taken to.
+    """
+    found = find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    try:
+        text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    said = re.search(r"^cuda\b[^=\n]*= *(.*)$", text, re.M)
+    return said is None or said[1].strip() != "None"
 
 
 def n_taken() -> int:

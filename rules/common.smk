@@ -13,7 +13,7 @@ from snakemake.logging import logger
 from snakemake.script import PythonScript
 
 from r3d.annotations.parts import PARTS, TRAINING
-from r3d.compute.cards import need_cards, visible_cards
+from r3d.compute.cards import need_cards, torch_has_cuda, visible_cards
 from r3d.config.config import NAME_PATTERN, split_of
 from r3d.config.inputs import check_inputs, has_labels, list_files
 from r3d.config.options import InferenceOptions, TrainingOptions
@@ -136,9 +136,12 @@ EXPERIMENT = f"{RESULTS}/experiments/{{experiment}}/{{split}}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
-# GPUs that the jobs on this machine share; on a cluster each job is given its own.
+# GPUs that the jobs on this machine share; on a cluster each job is given its own. With a torch for
+# CPUs none is used, and no job waits for one.
 N_CARDS = (
-    len(visible_cards()) if workflow.local_exec and workflow.is_main_process else 0
+    len(visible_cards())
+    if workflow.local_exec and workflow.is_main_process and torch_has_cuda()
+    else 0
 )
 # Unless the command line or a profile says how many.
 if N_CARDS and "gpu" not in workflow.global_resources:

@@ -137,6 +137,7 @@ def test_gpus_that_are_not_there_are_said_before_the_first_job(tmp_path: Path) -
 
 
 @pytest.mark.workflow
+@pytest.mark.skipif(not torch.version.cuda, reason="this torch computes on no GPU")
 def test_the_workflow_counts_the_gpus_of_this_machine(tmp_path: Path, monkeypatch) -> None:
     program = tmp_path / "bin/nvidia-smi"
     program.parent.mkdir()

@@ -1,6 +1,8 @@
 """`~` and `$NAME` in paths: of the command line, of a config, and of the workflow that reads it."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,25 @@ def test_what_paths_stand_for(home: Path) -> None:
         "plain": "plain",
     }.items():
         assert expanded(written) == meant
+
+
+def test_who_has_no_home_has_a_cache_while_the_process_lasts(home: Path) -> None:
+    code = """
+import os
+import subprocess
+import sys
+from r3d.paths import cache_folder
+os.getuid = lambda: 2**31 - 7  # an id of which the system knows nothing
+folder = cache_folder("precision")
+assert cache_folder("precision") == folder
+folder.mkdir(parents=True)
+print(folder)
+"""
+    environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    folder = Path(done.stdout.decode().strip())
+    assert (done.returncode, done.stderr, folder.name) == (0, b"", "precision")
+    assert not folder.parents[1].exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import os
 import re
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from r3d.errors import InputError
@@ -66,5 +68,18 @@ def cache_folder(name: str) -> Path:
     >>> os.environ["XDG_CACHE_HOME"] = "/cache"
     >>> cache_folder("headers")
     PosixPath('/cache/r3d/headers')
+
+    Without a home folder it is a temporary one of this process, which goes with it.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "r3d", name)
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given, "r3d", name)
+    try:
+        return Path.home() / ".cache/r3d" / name
+    except RuntimeError:  # neither HOME nor an entry of the user, as in some containers
+        return Path(_temporary_cache().name, "r3d", name)
+
+
+@cache
+def _temporary_cache() -> tempfile.TemporaryDirectory[str]:
+    # Its name is not to be foretold: what is in a cache is believed.
+    return tempfile.TemporaryDirectory(prefix="r3d-cache-", ignore_cleanup_errors=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from r3d.compute import cards
 from r3d.errors import InputError
@@ -275,6 +276,36 @@ sys.stdin.read()
     job.process.stdin.write(b"\n")
     assert job.cards() == names
     assert has in names
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("cuda: Optional[str] = '13.2'\nhip: Optional[str] = None", True),
+        ("cuda = '12.6'", True),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = None", False),
+        ("cuda = None", False),
+        ("__version__ = '9'", True),  # it does not say
+        (None, True),
+    ],
+)
+def test_whether_torch_computes_on_cards_is_read(tmp_path: Path, version: str | None, expected):
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('loaded')")
+    if version is not None:
+        (package / "version.py").write_text(f"from typing import Optional\n{version}\n")
+    code = f"""
+import sys
+from r3d.compute.cards import torch_has_cuda
+sys.path.insert(0, {str(tmp_path)!r})
+print(torch_has_cuda())
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == f"{expected}\n"
+
+
+def test_what_is_read_of_the_torch_here_is_so():
+    assert cards.torch_has_cuda() == bool(torch.version.cuda)
 
 
 def test_without_a_driver_there_is_none_and_nothing_is_taken(monkeypatch, tmp_path: Path):

@@ -51,6 +51,24 @@ def test_a_card_that_torch_cannot_use_is_for_others(monkeypatch, tmp_path: Path)
         assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
 
 
+@pytest.mark.parametrize("first", ["torch", "r3d"])
+def test_a_card_that_cuda_does_not_compute_on_is_said(monkeypatch, caplog, first: str):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    seen = 4 if first == "torch" else 1  # it reads once what is visible
+    monkeypatch.setattr(torch._C, "_cuda_getDeviceCount", lambda: seen, raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "R3D_TAKEN_DEVICES"):
+        monkeypatch.setenv(name, "GPU-0f0f")
+    choose_device()
+    said = [line for line in caplog.messages if "computes on the first" in line]
+    assert len(said) == (first == "torch")
+    caplog.clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")  # chosen by the user
+    monkeypatch.setattr(device, "take_cards", lambda *_: None)
+    choose_device()
+    assert not caplog.messages
+
+
 def test_auto_is_channels_last_where_that_is_safe():
     assert memory_format(CPU, torch.float32) is torch.channels_last_3d
     assert memory_format(CPU, torch.bfloat16) is torch.contiguous_format

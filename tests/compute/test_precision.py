@@ -67,6 +67,13 @@ def test_it_is_measured_once_for_each_kind_of_step_and_layout(cache: Path, monke
     monkeypatch.setattr(precision, "processor", lambda: "another one")  # one home, two machines
     choose_dtype("auto", CPU)
     assert len(measured) == 6
+    # Of one name, with other instructions.
+    for capability, amx in (("SVE256", False), ("SVE256", True)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        choose_dtype("auto", CPU)
+        choose_dtype("auto", CPU)
+    assert len(measured) == 8
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[1]", "[[], 2.0]", '[{}, "2"]'])

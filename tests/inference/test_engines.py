@@ -29,7 +29,7 @@ from r3d.engines import calibrating, choosing, on_openvino, stored
 from r3d.engines.choosing import Choosing
 from r3d.engines.graph import export_graph
 from r3d.engines.on_torch import OnTorch
-from r3d.engines.opening import need_engine, open_engine
+from r3d.engines.opening import device_for, need_engine, open_engine
 from r3d.errors import InputError
 from r3d.inference.features import features
 from r3d.inference.infer import infer
@@ -551,6 +551,24 @@ def test_engines_of_the_cpu_refuse_a_gpu(engine: str):
         need_engine(InferenceOptions(), RunOptions(engine=engine), torch.device("cuda"))
     with pytest.raises(InputError, match=r"int8: true computes on the CPU.*no_cuda: true"):
         need_engine(InferenceOptions(int8=True), RunOptions(), torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("options", "run"),
+    [({}, {"engine": "openvino"}), ({}, {"engine": "onnxruntime"}), ({"int8": True}, {})],
+)
+def test_nobody_waits_for_a_gpu_that_is_refused_then(monkeypatch, tmp_path, options, run):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: Made-Up (UUID: GPU-0e0e)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr("r3d.compute.device.take_cards", lambda *_: pytest.fail("it waits"))
+    with pytest.raises(InputError, match=r"computes on the CPU.*no_cuda: true"):
+        device_for(InferenceOptions(**options), RunOptions(**run))
+    # With the remedy it computes there.
+    assert device_for(InferenceOptions(**options), RunOptions(**run, no_cuda=True)) == CPU
 
 
 def test_what_an_engine_does_not_compute_in_is_refused():

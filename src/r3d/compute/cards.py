@@ -17,6 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from r3d.errors import InputError
@@ -83,6 +84,28 @@ def visible_cards() -> list[Card]:
     return list(found.values())
 
 
+def torch_has_cuda() -> bool:
+    """Whether the torch that is installed computes on such cards, read without loading it.
+
+    A torch that does not say so is taken to.
+    """
+    found = find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    try:
+        text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    said = re.search(r"^cuda\b[^=\n]*= *(.*)$", text, re.M)
+    return said is None or said[1].strip() != "None"
+
+
+def n_taken() -> int:
+    """How many cards this process has, taken by itself or by one that started it."""
+    taken = os.environ.get(_TAKEN, "")
+    return len(taken.split(",")) if taken and taken == os.environ.get(_VISIBLE) else 0
+
+
 def need_cards(wanted: int, what: str) -> None:
     """Check that there are so many, if there are any: without one the CPU computes.
 
@@ -135,9 +158,7 @@ def take_cards(n: int = 1, what: str = "GPUs of a job") -> None:
 
 
 def _take(n: int, what: str) -> None:
-    if _held or (_TAKEN in os.environ and os.environ[_TAKEN] == os.environ.get(_VISIBLE)):
-        return
-    if "LOCAL_RANK" in os.environ:
+    if _held or n_taken() or "LOCAL_RANK" in os.environ:
         return
     need_cards(n, what)
     cards = visible_cards()

@@ -14,7 +14,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from r3d.compute.cards import give_back_cards, take_cards
+from r3d.compute.cards import give_back_cards, n_taken, take_cards, visible_cards
 from r3d.compute.precision import CLEARLY_FASTER, bf16_speedup
 from r3d.errors import InputError
 
@@ -37,7 +37,34 @@ def choose_device(*, no_cuda: bool = False) -> torch.device:
     if no_cuda:
         return torch.device("cpu")
     own_gpus()
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    _say_if_others_are_seen()
+    return torch.device("cuda")
+
+
+def _say_if_others_are_seen() -> None:
+    """Warn where CUDA had read which cards are visible before some were taken: it does so once.
+
+    It is the driver that is asked, again, as `is_available` just did: a process that is forked is
+    not worse off for it. `device_count` may read the variable itself, and a card's name (UUID),
+    which would tell more, starts CUDA. So it is not noticed where there is one instance (MIG) for
+    another.
+    """
+    taken = n_taken()
+    if taken and not torch.cuda.is_initialized() and torch._C._cuda_getDeviceCount() > taken:
+        _log.warning(
+            "CUDA was asked for its GPUs before this process took one, and computes on the first, "
+            "which others may use, too; call r3d before torch.cuda, or choose the GPU yourself by "
+            "CUDA_VISIBLE_DEVICES"
+        )
+
+
+def expected_device(*, no_cuda: bool = False) -> torch.device:
+    """What `choose_device` gives, as far as that is known without waiting for a free GPU."""
+    # torch itself is not asked: from then on it would see the same cards, whichever are taken.
+    found = not no_cuda and torch.version.cuda and visible_cards()
+    return torch.device("cuda" if found else "cpu")
 
 
 def own_gpus(n: int = 1, what: str = "GPUs of a job") -> None:

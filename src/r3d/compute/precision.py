@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -52,6 +53,7 @@ def bf16_speedup(formats: Formats, *, training: bool) -> float:
     about = {
         "format": _FORMAT,
         "processor": processor(),
+        "instructions": _instructions(),
         "torch": torch.__version__,
         "training": training,
         "layouts": [str(formats[dtype]) for dtype in (torch.float32, torch.bfloat16)],
@@ -69,6 +71,15 @@ def bf16_speedup(formats: Formats, *, training: bool) -> float:
             with suppress(OSError), atomic_path(entry) as new:
                 new.write_text(json.dumps([about, speedup]), encoding="utf-8")
     return speedup
+
+
+def _instructions() -> list[str]:
+    """What the processor has for bf16: its name may be that of a whole family, or made up."""
+    # Not in all versions of torch, of which each has entries of its own anyway.
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    flags = [flag for flag, has in known.items() if has and re.search("bf16|amx|sve|sme", flag)]
+    amx = ["amx"] if torch.cpu._is_amx_tile_supported() else []
+    return [torch.backends.cpu.get_cpu_capability(), *amx, *sorted(flags)]
 
 
 def _entry(about: dict[str, Any]) -> Path:

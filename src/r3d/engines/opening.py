@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from r3d.compute.device import choose_dtype
+from r3d.compute.device import choose_device, choose_dtype, expected_device
 from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.engines import on_openvino
@@ -17,6 +17,18 @@ from r3d.engines.onnxfiles import need_onnx
 from r3d.errors import InputError
 from r3d.models.base import VideoModel
 from r3d.models.folding import fold_batch_norms
+
+
+def device_for(options: InferenceOptions, run: RunOptions) -> torch.device:
+    """The device to compute on, which may mean to wait for it, once its engine is known to.
+
+    Raises:
+        InputError: as `need_engine`.
+    """
+    need_engine(options, run, expected_device(no_cuda=run.no_cuda))
+    device = choose_device(no_cuda=run.no_cuda)
+    need_engine(options, run, device)
+    return device
 
 
 def need_engine(options: InferenceOptions, run: RunOptions, device: torch.device) -> None:

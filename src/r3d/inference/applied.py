@@ -22,7 +22,6 @@ from r3d.annotations.reading import Annotation, read_annotation
 from r3d.clips.datasets import InferenceClips
 from r3d.clips.loader import ClipBatch, make_loader, worker_count
 from r3d.compute.device import (
-    choose_device,
     enough_memory,
     same_bits,
     use_cores,
@@ -32,7 +31,7 @@ from r3d.config.networks import given_options
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.engines.base import Engine
 from r3d.engines.choosing import Choosing
-from r3d.engines.opening import Calibration, need_engine, open_engine
+from r3d.engines.opening import Calibration, device_for, open_engine
 from r3d.files import AnyPath
 from r3d.frames.form import FrameForm, form_of_frames
 from r3d.frames.layouts import FileType
@@ -214,11 +213,10 @@ def open_application(
         InputError: if the checkpoint does not fit the options that are given, nothing names its
             classes, or the memory of the device does not suffice.
     """
-    device = choose_device(no_cuda=run.no_cuda)
-    use_cores(n_cores)
     if gives == "features":
         options = without_int8(options)
-    need_engine(options, run, device)
+    device = device_for(options, run)
+    use_cores(n_cores)
     n_rows = run.inference_batch_size or batch_size or _BATCH_SIZE
     remedy = f"lower inference_batch_size (it is {n_rows}) or sample_size"
     with same_bits(run.deterministic), join_world(device) as world, enough_memory(remedy):

@@ -12,9 +12,9 @@ import torch
 from tqdm import tqdm
 
 from r3d.clips.datasets import InferenceClipOptions
-from r3d.compute.device import choose_device, enough_memory, use_cores
+from r3d.compute.device import enough_memory, use_cores
 from r3d.config.options import RunOptions
-from r3d.engines.opening import need_engine
+from r3d.engines.opening import device_for
 from r3d.files import AnyPath
 from r3d.frames.ffmpeg import ffmpeg_binary
 from r3d.frames.selection import Selection
@@ -95,8 +95,7 @@ def predict(
     ffmpeg_binary()
     if selection is None:
         selection = model.selection()
-    device = choose_device(no_cuda=run.no_cuda)
-    need_engine(options, run, device)
+    device = device_for(options, run)
     use_cores()
     batch_size = batch_rows(run, device)
     files = [Path(video) for video in videos]

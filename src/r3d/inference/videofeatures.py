@@ -9,9 +9,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from r3d.clips.datasets import InferenceClipOptions
-from r3d.compute.device import choose_device, enough_memory, use_cores
+from r3d.compute.device import enough_memory, use_cores
 from r3d.config.options import RunOptions
-from r3d.engines.opening import need_engine
+from r3d.engines.opening import device_for
 from r3d.errors import InputError
 from r3d.files import AnyPath
 from r3d.frames.ffmpeg import ffmpeg_binary
@@ -64,8 +64,7 @@ def video_features(
     selection = selection or model.selection()
     network = copy.deepcopy(model.network)
     remove_head(network)
-    device = choose_device(no_cuda=run.no_cuda)
-    need_engine(options, run, device)
+    device = device_for(options, run)
     use_cores()
     batch_size = batch_rows(run, device)
     tries: dict[int, Begun] = {}

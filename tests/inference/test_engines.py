@@ -235,6 +235,28 @@ def test_a_second_opening_converts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
     assert torch.equal(open_engine(network(), options, run, CPU)(batch), expected)
 
 
+def test_what_is_kept_outlives_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options, run = InferenceOptions(**TINY), run_options("openvino")
+    open_engine(network(), options, run, CPU)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(on_openvino.OnOpenVino, "__init__", fails)
+        with pytest.raises(RuntimeError, match="no memory"):
+            open_engine(network(), options, run, CPU)
+    monkeypatch.setattr(on_openvino, "convert", None)
+    open_engine(network(), options, run, CPU)
+
+
+@pytest.mark.parametrize("version", ["2026.4.1-21234-abc", "2026.10.0-21234", "2026.4.1"])
+def test_an_entry_has_the_version_without_its_build(monkeypatch: pytest.MonkeyPatch, version: str):
+    monkeypatch.setattr(on_openvino._openvino(), "__version__", version)
+    assert on_openvino.entry_of("a", 8, "int8").name == f"a-8-openvino-{version.split('-')[0]}-int8"
+
+
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(stored, "_MOST_BYTES", 250)

@@ -31,6 +31,7 @@ from r3d.engines.graph import export_graph
 from r3d.engines.on_torch import OnTorch
 from r3d.engines.opening import device_for, need_engine, open_engine
 from r3d.errors import InputError
+from r3d.inference import applied
 from r3d.inference.features import features
 from r3d.inference.infer import infer
 from r3d.models.building import build_model
@@ -233,6 +234,28 @@ def test_a_second_opening_converts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
     shutil.rmtree(tmp_path / "r3d")
     (tmp_path / "r3d").write_text("in the way")
     assert torch.equal(open_engine(network(), options, run, CPU)(batch), expected)
+
+
+def test_what_is_kept_outlives_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options, run = InferenceOptions(**TINY), run_options("openvino")
+    open_engine(network(), options, run, CPU)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(on_openvino.OnOpenVino, "__init__", fails)
+        with pytest.raises(RuntimeError, match="no memory"):
+            open_engine(network(), options, run, CPU)
+    monkeypatch.setattr(on_openvino, "convert", None)
+    open_engine(network(), options, run, CPU)
+
+
+@pytest.mark.parametrize("version", ["2026.4.1-21234-abc", "2026.10.0-21234", "2026.4.1"])
+def test_an_entry_has_the_version_without_its_build(monkeypatch: pytest.MonkeyPatch, version: str):
+    monkeypatch.setattr(on_openvino._openvino(), "__version__", version)
+    assert on_openvino.entry_of("a", 8, "int8").name == f"a-8-openvino-{version.split('-')[0]}-int8"
 
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -443,6 +466,7 @@ def test_int8_is_calibrated_on_the_training_clips_once(
     expected = scores(data, tmp_path / "1.json", "torch")
     # Of two classes that an untrained network gives nearly the same, the best one may change.
     monkeypatch.setattr(calibrating, "_MOST_LOST", 1.0)
+    monkeypatch.setattr(calibrating, "_LEAST_AGREEING", 0.0)
     with caplog.at_level(logging.INFO):
         found = scores(data, tmp_path / "2.json", "auto", int8=True)
     assert "calibrated on 12 clips; on 18 others top-1 " in caplog.text
@@ -454,6 +478,38 @@ def test_int8_is_calibrated_on_the_training_clips_once(
     # Who has no training clips takes what is kept.
     alone = open_engine(network(), InferenceOptions(**TINY, int8=True), run_options("auto"), CPU)
     assert alone.name.endswith(" in int8")
+    # What it costs on other clips, or beside another precision, is not known yet.
+    compared = []
+    compare = calibrating.compare
+    monkeypatch.setattr(
+        calibrating, "compare", lambda *a, **k: (compared.append(a), compare(*a, **k))[1]
+    )
+    content = json.loads((data / "annotation.json").read_text())
+    content["database"].pop(
+        next(n for n, e in content["database"].items() if e["subset"] != "training")
+    )
+    (tmp_path / "jpg").symlink_to(data / "jpg")
+    shutil.copy(data / "model.pth", tmp_path)
+    (tmp_path / "annotation.json").write_text(json.dumps(content))
+    for _ in range(2):
+        scores(tmp_path, tmp_path / "4.json", "openvino", int8=True)
+        assert len(compared) == 1
+    for _ in range(2):
+        scores(tmp_path, tmp_path / "5.json", "openvino", int8=True, precision="bf16")
+        assert len(compared) == 2
+
+
+def test_int8_is_compared_by_the_names_of_classes():
+    """The annotation may have other classes than the model, in another order."""
+    batch = batch_of((4, 8, 4, 4, 3))._replace(labels=torch.tensor([0, 1, 2, -1]))
+    (found,) = applied._with_outputs([batch], ["b", "other", "a"], ["a", "b", "c"])
+    assert found.labels.tolist() == [1, -1, 0, -1]
+
+    def right(batch: ClipBatch) -> Tensor:
+        return torch.tensor([[0, 9, 0], [0, 0, 9], [9, 0, 0], [0, 0, 9]], dtype=torch.float32)
+
+    report = calibrating.compare(right, right, [found], calibrated_on=4)  # type: ignore[arg-type]
+    assert (report.top1_int8, report.top1_fp32, report.agreeing) == (1, 1, 1)
 
 
 def test_int8_that_costs_accuracy_is_refused(caplog: pytest.LogCaptureFixture):
@@ -465,6 +521,7 @@ def test_int8_that_costs_accuracy_is_refused(caplog: pytest.LogCaptureFixture):
     for bad in (
         calibrating.Report(100, 64, 0.9, 0.3, top1_int8=0.8, top1_fp32=0.9),
         calibrating.Report(100, 64, 0.5, 0.3, top1_int8=None, top1_fp32=None),
+        calibrating.Report(100, 64, 0.5, 0.3, top1_int8=0.12, top1_fp32=0.12),
         calibrating.Report(100, 64, 1.0, float("nan"), top1_int8=0.9, top1_fp32=0.9),
     ):
         with pytest.raises(InputError, match=r"int8: true costs .* accepted: int8: false"):

@@ -1,14 +1,18 @@
 """int8: the ranges of a network's numbers found on training clips, and what that costs in accuracy.
 
-A calibrated network is kept with its report; who has no clips to calibrate on takes the latest.
+A calibrated network is kept with a report for the clips and the precision that it was checked with;
+who has no clips takes the latest.
 """
 
 import copy
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +30,13 @@ from r3d.models.base import VideoModel
 
 Clips = Callable[[], Iterable[ClipBatch]]
 
-_REPORT = "report.json"
 _MOST_LOST, _WARNED_LOST = 0.05, 0.01
 """Shares of clips that may be right in fp32 only: beyond the first int8 is refused, beyond the
 second it is warned of."""
 _LEAST_AGREEING = 0.8
-"""Share of clips whose best class has to stay where nothing says which one is right."""
+"""Share of clips whose best class has to stay, be it the right one or not."""
+
+_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +51,7 @@ class Report:
         largest_difference: of the score of a class, from 0 to 1.
         top1_int8, top1_fp32: shares of clips whose best class is their label; None where no clip
             has a label.
+        precision: what was computed in that is not in int8.
     """
 
     clips: int
@@ -54,6 +60,7 @@ class Report:
     largest_difference: float
     top1_int8: float | None
     top1_fp32: float | None
+    precision: str = "fp32"
 
     def __str__(self) -> str:
         top1 = (
@@ -63,7 +70,8 @@ class Report:
         )
         return (
             f"calibrated on {self.calibrated_on} clips; on {self.clips} others {top1}the best "
-            f"class of fp32 for {self.agreeing:.1%}, scores within {self.largest_difference:.1%}"
+            f"class of fp32 for {self.agreeing:.1%}, scores within {self.largest_difference:.1%} "
+            f"(with {self.precision} beside int8)"
         )
 
 
@@ -88,43 +96,48 @@ def open_int8(
     n_frames = options.sample_duration
     if clips is None:
         path = _latest(digest, n_frames)
-        found = _open(path, dtype) if path else None
-        if found is None:
+        report = _latest_report(path, dtype) if path else None
+        found = on_openvino.open_stored(path, dtype, int8=True) if path and report else None
+        if found is None or report is None:
             raise InputError(
                 "int8: true needs this network calibrated on clips like those of its training, "
                 "which was not done here yet; r3d infer --int8 with its annotation and frames does "
                 "it and keeps it; accepted without: int8: false"
             )
+        need_accuracy(report)
         return found
     pixels = [row[None] for batch in clips[0]() for row in batch.clips]
-    seen = hashlib.sha256()
-    for clip in pixels:
-        seen.update(clip.contiguous().numpy())
-    path = _entry(digest, n_frames, seen.hexdigest()[:16])
-    found = _open(path, dtype)
-    if found is not None:
-        return found
-    graph = on_openvino.quantize(on_openvino.convert(network, normalisation, n_frames), pixels)
-    engine = OnOpenVino(graph, dtype, int8=True)
-    exact = OnTorch(
-        copy.deepcopy(network), options, torch.device("cpu"), torch.float32, layout="auto"
-    )
-    report = compare(engine, exact, clips[1](), calibrated_on=len(pixels))
-    need_accuracy(report)
-
-    def write(folder: Path) -> None:
-        on_openvino.save(graph, folder)
-        text = json.dumps(asdict(report), indent=1)
-        (folder / _REPORT).write_text(f"{text}\n", encoding="utf-8")
-
-    stored.write_entry(path, write)
+    path = _entry(digest, n_frames, _digest([pixels]))
+    engine, graph = on_openvino.open_stored(path, dtype, int8=True), None
+    if engine is None:
+        graph = on_openvino.quantize(on_openvino.convert(network, normalisation, n_frames), pixels)
+        engine = OnOpenVino(graph, dtype, int8=True)
+    checked = _digest((batch.clips, batch.labels) for batch in clips[1]())
+    name = f"{_beginning(dtype)}{checked}.json"
+    report = _read(path / name) if graph is None else None
+    if report is None:
+        exact = OnTorch(
+            copy.deepcopy(network), options, torch.device("cpu"), torch.float32, layout="auto"
+        )
+        report = compare(engine, exact, clips[1](), calibrated_on=len(pixels))
+        report = replace(report, precision=_NAMES[dtype])
+        if graph is not None:
+            need_accuracy(report)  # what is of no use is not kept
+            stored.write_entry(path, partial(on_openvino.save, graph))
+        _write(path / name, report)
+    if graph is None:
+        need_accuracy(report)
     return engine
 
 
 def compare(
     engine: Engine, exact: Engine, batches: Iterable[ClipBatch], *, calibrated_on: int
 ) -> Report:
-    """What an engine makes of clips, beside one that is exact."""
+    """What an engine makes of clips, beside one that is exact.
+
+    Args:
+        batches: with labels that are numbers of outputs, -1 where no output is of the class.
+    """
     found: list[Tensor] = []
     expected: list[Tensor] = []
     labels: list[Tensor] = []
@@ -152,12 +165,11 @@ def need_accuracy(report: Report) -> None:
     Raises:
         InputError: if that is too much.
     """
+    lost = 0.0
     if report.top1_int8 is not None and report.top1_fp32 is not None:
         lost = report.top1_fp32 - report.top1_int8
-        is_bad = lost > _MOST_LOST
-        is_notable = lost > _WARNED_LOST
-    else:
-        is_bad = is_notable = report.agreeing < _LEAST_AGREEING
+    is_bad = lost > _MOST_LOST or report.agreeing < _LEAST_AGREEING
+    is_notable = lost > _WARNED_LOST
     if is_bad or not report.largest_difference <= 1:  # nor NaN
         raise InputError(
             f"int8: true costs this network too much: {report}; accepted: int8: false, which "
@@ -181,15 +193,41 @@ def _latest(digest: str, n_frames: int) -> Path | None:
     return max(times, key=lambda path: times[path], default=None)
 
 
-def _open(path: Path, dtype: torch.dtype) -> OnOpenVino | None:
-    """What was calibrated before, and said again what it costs."""
-    engine = on_openvino.open_stored(path, dtype, int8=True)
-    if engine is None:
-        return None
+def _digest(parts: Iterable[Iterable[Tensor]]) -> str:
+    """What tells clips from any others, in hexadecimal digits."""
+    seen = hashlib.sha256()
+    for part in parts:
+        for tensor in part:
+            seen.update(tensor.contiguous().numpy().data)
+    return seen.hexdigest()[:16]
+
+
+def _beginning(dtype: torch.dtype) -> str:
+    """Of the names of reports."""
+    return f"report-{_NAMES[dtype]}-"
+
+
+def _latest_report(path: Path, dtype: torch.dtype) -> Report | None:
+    """The latest report on a network that is kept, in this precision if there is one."""
+    found = []
+    for file in path.glob("report-*.json"):
+        report = _read(file)
+        if report is not None:
+            is_same = file.name.startswith(_beginning(dtype))
+            found.append(((is_same, file.stat().st_mtime_ns), report))
+    return max(found, key=lambda item: item[0])[1] if found else None
+
+
+def _read(path: Path) -> Report | None:
     try:
-        report = Report(**json.loads((path / _REPORT).read_bytes()))
+        return Report(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
-        stored.remove_entry(path)
         return None
-    need_accuracy(report)
-    return engine
+
+
+def _write(path: Path, report: Report) -> None:
+    """Keep a report, unless the cache cannot be written."""
+    with suppress(OSError):
+        partial_path = path.with_name(f".{path.name}.{os.getpid()}")
+        partial_path.write_text(f"{json.dumps(asdict(report), indent=1)}\n", encoding="utf-8")
+        partial_path.replace(path)

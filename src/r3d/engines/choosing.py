@@ -96,7 +96,11 @@ class Choosing:
         if speedup is not None:
             digest = stored.network_digest(self._network, self._normalisation)
             entry = on_openvino.entry_of(digest, self._options.sample_duration)
-            if ready := on_openvino.open_stored(entry, self._dtype):
+            try:
+                ready = on_openvino.open_stored(entry, self._dtype)
+            except RuntimeError:  # as for want of memory
+                return self._plain
+            if ready is not None:
                 _log.info("engine: auto: %s, known to be faster here", ready.name)
                 return ready
         if batch is None or n_rows is None:

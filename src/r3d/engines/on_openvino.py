@@ -51,15 +51,13 @@ class OnOpenVino:
     """A network as OpenVINO computes it, on as many threads as torch has.
 
     Args:
-        graph: what `convert` or `quantize` made, or the folder of an entry that holds it.
+        graph: what `convert` or `quantize` made, or `open_stored` read.
         dtype: what convolutions compute in that are not in int8.
         int8: whether the graph was calibrated.
     """
 
     def __init__(self, graph: Any, dtype: torch.dtype, *, int8: bool = False) -> None:
         core = _openvino().Core()
-        if isinstance(graph, Path):
-            graph = core.read_model(graph / _MODEL)
         compiled = core.compile_model(
             graph,
             "CPU",
@@ -73,7 +71,7 @@ class OnOpenVino:
         )
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         precision = "int8" if int8 else _NAMES.get(used, used)
-        self.name = f"openvino {_openvino().__version__.partition('-')[0]} in {precision}"
+        self.name = f"openvino {_version()} in {precision}"
         self._request = compiled.create_infer_request()
 
     def __call__(self, batch: ClipBatch) -> Tensor:
@@ -101,14 +99,18 @@ def save(graph: Any, folder: Path) -> None:
 
 
 def open_stored(path: Path, dtype: torch.dtype, *, int8: bool = False) -> OnOpenVino | None:
-    """The network of an entry; None where there is none, or it cannot be read."""
+    """The network of an entry; None where there is none, or it cannot be read.
+
+    Only what cannot be read is removed: to compile it may fail for want of memory.
+    """
     if not stored.use_entry(path):
         return None
     try:
-        return OnOpenVino(path, dtype, int8=int8)
+        graph = _openvino().Core().read_model(path / _MODEL)
     except RuntimeError:
         stored.remove_entry(path)
         return None
+    return OnOpenVino(graph, dtype, int8=int8)
 
 
 def open_openvino(
@@ -126,7 +128,7 @@ def open_openvino(
 
 def entry_of(digest: str, n_frames: int, *more: str) -> Path:
     """Where a network is kept, be it a calibrated one."""
-    return stored.entry(digest, str(n_frames), "openvino", _openvino().__version__[:9], *more)
+    return stored.entry(digest, str(n_frames), "openvino", _version(), *more)
 
 
 def quantize(graph: Any, clips: Sequence[Tensor]) -> Any:
@@ -153,3 +155,8 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def _version() -> str:
+    """Of the package, without its build, as 2026.4.1."""
+    return str(_openvino().__version__).partition("-")[0]

@@ -243,7 +243,10 @@ def open_application(
             )
             return _some(InferenceClips(training, store, loaded.options), _CALIBRATED_ON)
 
-        calibration = Calibration(training_clips, lambda: _some(clips, _CHECKED_ON))
+        def checked_clips() -> Iterable[ClipBatch]:
+            return _with_outputs(_some(clips, _CHECKED_ON), samples.labels, labels)
+
+        calibration = Calibration(training_clips, checked_clips)
         yield Application(
             world=world,
             store=store,
@@ -269,6 +272,16 @@ def _some(clips: InferenceClips, n: int) -> Iterable[ClipBatch]:
     """The batches of some clips, evenly."""
     keys = range(0, len(clips), max(1, len(clips) // n))[:n]
     return make_loader(clips, keys, batch_size=_ROWS)
+
+
+def _with_outputs(
+    batches: Iterable[ClipBatch], annotated: list[str], outputs: list[str]
+) -> Iterator[ClipBatch]:
+    """Batches whose labels are the numbers of outputs, -1 where none is of the class."""
+    numbers = {label: number for number, label in enumerate(outputs)}
+    table = torch.tensor([*(numbers.get(label, -1) for label in annotated), -1])
+    for batch in batches:
+        yield batch._replace(labels=table[batch.labels.clamp(min=-1)])
 
 
 def _only(samples: Annotation, ids: Collection[str]) -> Annotation:

@@ -569,7 +569,10 @@ def test_what_is_odd_about_a_whole_video_is_no_truncation(shared: Path, inside: 
 
 
 def test_on_a_terminal_a_document_stays_whole(inside: Path):
-    """What is wrong with videos comes after it, where both are shown on one screen."""
+    """What is wrong with videos comes after it, where both are shown on one screen.
+
+    So does what is logged while it is written, as of precision: auto.
+    """
     command = [sys.executable, "-m", "r3d", "predict", "model.pth", "--no_cuda", "--short_side=36"]
     command += ["none.avi", "videos/two.avi", "none.mp4", "videos/bars.mp4", "--json"]
     ours, theirs = pty.openpty()
@@ -586,6 +589,7 @@ def test_on_a_terminal_a_document_stays_whole(inside: Path):
     assert len(json.loads(shown[begin : end + 1])["results"]) == 4
     lines = shown[end:].decode().split()
     assert [word for word in lines if word.startswith("none")] == ["none.avi:", "none.mp4:"]
+    assert b"precision: auto is " in shown[end:]
 
 
 def test_odd_names(inside: Path, tmp_path: Path):
@@ -699,7 +703,8 @@ def test_an_interrupt_keeps_what_is_written(inside: Path, tmp_path: Path):
 def test_every_command_of_the_page_runs(tmp_path: Path):
     page = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
     commands = "".join(re.findall(r"```sh\n(.*?)```", page, re.S))
-    assert commands.count("r3d predict") == 6
+    commands, n_installations = re.subn("(?m)^pip install .*\n", "", commands)
+    assert (commands.count("r3d predict"), n_installations) == (9, 1)
     example.demo_folder(tmp_path)
     shutil.copytree(ROOT / "config", tmp_path / "config")
     (tmp_path / "bin").mkdir()
@@ -710,6 +715,7 @@ def test_every_command_of_the_page_runs(tmp_path: Path):
         **os.environ,
         "PATH": f"{program.parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "src"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
     done = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", commands],
@@ -718,7 +724,14 @@ def test_every_command_of_the_page_runs(tmp_path: Path):
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "answers: the answers about 4 videos\n")
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert said.count("answers: the answers about 4 videos") == 1
+    # The second time it is known what int8 costs.
+    reports = [line for line in said if line.startswith("int8: calibrated on ")]
+    assert len(reports) == 2
+    assert reports[0] == reports[1]
+    assert json.loads((tmp_path / "int8.json").read_text())["computed"].endswith(" in int8")
     lines = done.stdout.splitlines()
     assert lines[0] == "data/motion/videos/ZoomIn/v_ZoomIn_g01_c01.avi"
     videos = [line for line in lines if not line.startswith(" ")]

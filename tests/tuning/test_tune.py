@@ -522,7 +522,9 @@ def test_the_workflow_takes_the_file(tmp_path: Path, section: list[str], threads
 
 
 @pytest.mark.workflow
-def test_a_config_is_tuned_with_its_frames(tmp_path: Path):
+def test_a_config_is_tuned_with_its_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # To compile takes most of the time; it is done where options are tuned by hand.
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
     write_config(tmp_path)
     arguments = ["tune", "--configfile", "config.yaml", "--seconds", "3"]
     refused = r3d(tmp_path, *arguments, "--experiment", "base")

@@ -130,7 +130,7 @@ def test_every_video_has_its_frames(run: Run, dataset: str) -> None:
 @pytest.mark.parametrize(
     ("experiment", "splits", "listed"),
     [
-        ("ucf101-r3d18_scratch", ["01", "02", "mean"], 2),
+        ("ucf101-r3d18_scratch", ["01", "02", "mean", "std"], 2),
         ("hmdb51-r3d18_scratch", ["1"], 2),
         ("kinetics400-r3d50", ["all"], 2),
         ("kinetics600-r3d50", ["all"], 2),

@@ -673,11 +673,7 @@ def test_a_start_may_be_an_experiment_with_its_split():
     assert config.start("other", "1") == Path("results/experiments/base/03/model.pth")
     with pytest.raises(InputError, match=r"several splits .*: say which, as pretrain: base/01"):
         load_config(edited(set_at("experiments.tuned", {"pretrain": "base", "dataset": "hmdb"})))
-<<<<<<< HEAD
-    with pytest.raises(InputError, match=r"'base/4' names a run .*; accepted: base/01, base/02"):
-=======
     with pytest.raises(InputError, match=r"'base/4' names a run .*: base/01, base/02, base/03"):
->>>>>>> fixrest
         load_config(edited(set_at("experiments.tuned.pretrain", "base/4")))
     with pytest.raises(InputError, match=r"'bse/01' is not one of the experiments"):
         load_config(edited(set_at("experiments.tuned.pretrain", "bse/01")))

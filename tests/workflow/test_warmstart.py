@@ -2,18 +2,16 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Timer
 
 import psutil
 import pytest
 
-from r3d.workflow.warmstart import WarmProcess, WarmStart, _receive
+from r3d.workflow.warmstart import WarmProcess, WarmStart
 
 
 @pytest.fixture
@@ -198,21 +196,22 @@ sys.exit(7)
 
 
 def test_the_end_of_a_job_leaves_a_long_request_whole():
-    # The end of a process interrupts the wait for the rest.
-    ours, theirs = socket.socketpair()
-    before = signal.signal(signal.SIGCHLD, lambda *_: None)
-    try:
-        with ours, theirs:
-            code = "import sys, time; time.sleep(0.3)"
-            child = subprocess.Popen([sys.executable, "-c", code])
-            ours.sendall(b"a" * 1000)
-            rest = Timer(1.5, ours.sendall, [b"b" * 1000])
-            rest.start()
-            assert _receive(theirs, 2000) == b"a" * 1000 + b"b" * 1000
-            rest.join()
-            assert child.wait() == 0
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+    """The end of a process interrupts the wait for the rest."""
+    text = """
+import signal, socket, subprocess, sys
+from threading import Timer
+from r3d.workflow.warmstart import _receive
+ended = []
+signal.signal(signal.SIGCHLD, lambda *_: ended.append(True))
+ours, theirs = socket.socketpair()
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.3)"])
+ours.sendall(b"a" * 1000)
+rest = Timer(1.5, ours.sendall, [b"b" * 1000])
+rest.start()
+assert _receive(theirs, 2000) == b"a" * 1000 + b"b" * 1000
+assert ended and child.wait() == 0
+"""
+    subprocess.run([sys.executable, "-c", text], check=True, timeout=60)
 
 
 def test_servers_end_with_those_that_use_them(tmp_path: Path):

@@ -60,6 +60,10 @@ def write_onnx(program: ExportedProgram, known: dict[str, str], path: Path) -> N
         verbose=False,
     )
     assert onnx_program is not None
+    graph = onnx_program.model.graph
+    for value in (*graph.inputs, *graph.outputs):
+        if value.shape is not None:
+            value.shape[0] = "batch"  # torch has a name of its own for it
     onnx_program.model.metadata_props.update(known)
     path.write_bytes(onnx_program.model_proto.SerializeToString())
 

@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from synthetic import write_frames
 
 from r3d.compute import precision
 from r3d.compute.device import Layout, choose_dtype
@@ -46,6 +47,22 @@ def freed_memory() -> Iterator[None]:
     if trim is not None:
         gc.collect()
         trim(0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the annotation and frames of `synthetic.write_frames`."""
+    folder = tmp_path_factory.mktemp("data")
+    write_frames(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[None]:
+    """Let no test keep the number of threads that a training or inference has set."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

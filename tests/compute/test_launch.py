@@ -59,20 +59,6 @@ with job(log):
 """
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_frames(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def training(data: Path, output: Path, **options: Any) -> dict[str, Any]:
     return {
         "options": TrainingOptions(**{**TRAINING, **options}),

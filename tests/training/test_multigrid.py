@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from synthetic import LABELS, TINY, write_frames
+from synthetic import LABELS, TINY
 from test_train import assert_equal, command, fit, run_folder, wait_for_steps
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -32,20 +32,6 @@ CPU = torch.device("cpu")
 KINDS = ("long", "short", "both")
 # Nothing is said of so rough a training within an epoch of a step or two.
 SMALL = {**TINY, "n_epochs": 8, "multigrid": "both", "learning_rate": 0.002, "no_val": True}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_frames(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def steps(options: TrainingOptions, n_clips: int) -> list[tuple[int, Grid]]:

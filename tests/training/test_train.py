@@ -32,20 +32,6 @@ from r3d.training.step import TrainStep
 from r3d.training.train import Training, train
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_frames(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def fit(
     data: Path,
     output: Path,

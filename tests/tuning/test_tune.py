@@ -52,20 +52,6 @@ TINY: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_frames(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def experiment(**options: Any) -> Experiment:
     return Experiment(**{"dataset": "synthetic", **TINY, **options})
 

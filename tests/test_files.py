@@ -22,6 +22,20 @@ with atomic_path(sys.argv[1], durable=True) as partial:
 """
 
 
+# As of a loader, whose processes notice the end of their parent after seconds.
+FORKING_WRITER = """
+import os, sys, time
+from r3d.files import atomic_path
+with atomic_path(sys.argv[1]) as partial:
+    partial.write_text("half")
+    if not (child := os.fork()):
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+    time.sleep(60)
+"""
+
+
 def start_writer(path: Path) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
@@ -57,6 +71,24 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_live_one_writes_is_not(
     with atomic_path(path) as partial:
         partial.write_text("again")
     assert hidden(tmp_path) == sorted(others)
+
+
+def test_what_a_killed_writer_left_is_removed_though_its_fork_lives_on(tmp_path: Path):
+    path = tmp_path / "val.json"
+    command = [sys.executable, "-c", FORKING_WRITER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        child = int(killed.stdout.readline())
+        try:
+            killed.kill()
+            killed.wait()
+            with atomic_path(path) as partial:
+                partial.write_text("whole")
+            os.kill(child, 0)  # it is still there
+        finally:
+            os.kill(child, signal.SIGKILL)
+    assert path.read_text() == "whole"
+    assert hidden(tmp_path) == []
 
 
 @pytest.mark.parametrize(("age_hours", "stays"), [(1, True), (25, False)])

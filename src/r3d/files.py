@@ -27,6 +27,16 @@ AnyPath = str | os.PathLike[str]
 
 _ABANDONED_SECONDS = 24 * 3600
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_handles: set[int] = set()  # of the temporary files that this process writes
+
+
+def _let_go() -> None:
+    """Close the handles that a fork has inherited: it would hold their locks beyond its parent."""
+    while _handles:
+        os.close(_handles.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -69,8 +79,10 @@ def _replaced(path: Path, *, durable: bool) -> Iterator[Path]:
             with suppress(OSError):  # some file systems do not do it for folders
                 _to_disk(path.parent)
     finally:
-        os.close(handle)
-        partial.unlink(missing_ok=True)
+        if handle in _handles:  # and not in a fork
+            _handles.remove(handle)
+            os.close(handle)
+            partial.unlink(missing_ok=True)
 
 
 def _new_partial(path: Path) -> tuple[int, Path]:
@@ -79,10 +91,12 @@ def _new_partial(path: Path) -> tuple[int, Path]:
         handle, name = tempfile.mkstemp(
             prefix=f"{_start(path)}{_machine()}-", suffix=path.suffix, dir=path.parent
         )
+        _handles.add(handle)
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
+        _handles.remove(handle)
         os.close(handle)  # taken for an abandoned one before it was locked
 
 

@@ -15,6 +15,7 @@ from torch import distributed as dist
 from torch import nn
 
 from r3d.compute.cards import give_back_cards, n_taken, take_cards, visible_cards
+from r3d.compute.machine import keep_memory
 from r3d.compute.precision import CLEARLY_FASTER, bf16_speedup
 from r3d.errors import InputError
 
@@ -284,7 +285,10 @@ def compiled(network: nn.Module, device: torch.device) -> nn.Module:
 def use_cores(n_cores: int | None = None) -> None:
     """Let torch compute on so many cores, by default on all that this process may use.
 
+    And let it keep the memory that it computes in (`keep_memory`).
+
     The loader's workers have one thread each and need far less than a core beside a network on the
     CPU. Cores left to them would lie idle: a ResNet-18 on one of two cores trains half as fast.
     """
     torch.set_num_threads(n_cores or len(os.sched_getaffinity(0)))
+    keep_memory()

@@ -1,5 +1,6 @@
 """The machine: what it is, which cores are ours, and how much memory is left."""
 
+import ctypes
 import os
 import platform
 import re
@@ -11,6 +12,8 @@ from pathlib import Path
 import psutil
 
 _SAMPLE_SECONDS = 0.005
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
+_LARGEST = 2**31 - 1
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 
@@ -31,6 +34,20 @@ def machine() -> str:
     """Processor, cores and memory of this machine, and how busy it was with other work."""
     gigabytes = psutil.virtual_memory().total / 2**30
     return f"{processor()}, {n_cores()} cores, {gigabytes:.0f} GiB, load {os.getloadavg()[0]:.1f}"
+
+
+def keep_memory() -> None:
+    """Have memory that is freed stay with this process, for what it allocates next (glibc).
+
+    Tensors of a step are larger than what glibc keeps by default: it asks the system for the same
+    memory in each step again, which clears it page by page. That was a sixth to a quarter of the
+    time of a training step on a CPU. With it the process needs as much memory at most as before, or
+    a few percent more, but gives none of it back before its end.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+        libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
 
 
 def free_memory() -> int:

@@ -37,6 +37,7 @@ from r3d.compute.device import (
     autocast,
     choose_device,
     enough_memory,
+    memory_format,
     same_bits,
     use_cores,
 )
@@ -509,9 +510,11 @@ class Training:
         """Mean loss and accuracy over the validation clips."""
         network = self.state.final_network.eval()
         self.world.share_buffers(network)
+        # Without gradients, which is why it may be another one than that of the steps.
+        layout = memory_format(self.device, self.state.dtype, self.state.layout, training=False)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for batch in batches:
-            clips = model_input(batch, self.options, self.device, self.state.memory_format)
+            clips = model_input(batch, self.options, self.device, layout)
             labels = batch.labels.to(self.device, non_blocking=True)
             with autocast(self.device, self.state.dtype):
                 scores = network(clips).float()

@@ -434,6 +434,10 @@ def test_shortcut_a_passes_gradients(
         ((3, 16), (7, 7, 7), (1, 2, 2), (6, 24, 24)),
         ((3, 16), (7, 7, 7), (2, 2, 2), (7, 24, 24)),
         ((16, 16), (3, 3, 3), (1, 1, 1), (4, 5, 6)),
+        ((16, 16), (7, 1, 1), (1, 1, 1), (9, 5, 6)),
+        ((16, 16), (3, 1, 1), (2, 1, 1), (8, 5, 1)),
+        ((16, 32), (1, 1, 1), (1, 1, 1), (4, 5, 6)),
+        ((16, 32), (1, 1, 1), (2, 2, 2), (4, 5, 6)),
     ],
 )
 def test_gradient_of_a_convolution_of_a_small_input(
@@ -461,6 +465,22 @@ def test_gradient_of_a_convolution_of_a_small_input(
     assert weight.grad is not None
     for found, expected in ((scores, exact), (conv.weight.grad, weight.grad)):
         assert (found.double() - expected).norm() < 0.01 * expected.norm()
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (3, 1, 1), (1, 1, 1)])
+def test_convolutions_of_one_thread_are_computed_by_onednn(kernel: tuple[int, int, int]):
+    conv = Conv3d(16, 16, kernel, padding=tuple(length // 2 for length in kernel))
+    x = torch.randn(2, 16, 4, 5, 6)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            conv(x).sum().backward()
+    finally:
+        torch.set_num_threads(before)
+    kinds = {event.key for event in profile.key_averages()}
+    assert "aten::mkldnn_convolution" in kinds
+    assert not {kind for kind in kinds if "slow_conv" in kind}
 
 
 @pytest.mark.parametrize("options", SMALL, ids=small_id)

@@ -34,6 +34,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "r3d10 of a quarter of the width": {"model_depth": 10, "resnet_widen_factor": 0.25},
 }
 BATCH, LEARNING_RATE = 8, 0.01
+WORKFLOWS: dict[str, dict[str, Any]] = {
+    "r3d": {},
+    "r3d, multigrid: both": {"multigrid": "both"},
+}
 
 
 def main() -> None:
@@ -62,7 +66,10 @@ def main() -> None:
                 recipe.NAME: _run_plain(
                     folder, network, options.epochs, options.ffprobe, accuracies
                 ),
-                "r3d": _run_workflow(folder, network, options.epochs, accuracies),
+                **{
+                    name: _run_workflow(folder, network, options.epochs, changes, name, accuracies)
+                    for name, changes in WORKFLOWS.items()
+                },
             }
             rates = compare(variants, rounds=options.rounds, warm_up=False)
             rows = [
@@ -139,7 +146,12 @@ def _annotate(videos: Path, frames: Path, path: Path) -> Path:
 
 
 def _run_workflow(
-    folder: Path, network: str, epochs: int, accuracies: dict[str, float]
+    folder: Path,
+    network: str,
+    epochs: int,
+    changes: dict[str, Any],
+    name: str,
+    accuracies: dict[str, float],
 ) -> Callable[[], float]:
     work = folder / "workflow"
     config = {
@@ -160,6 +172,7 @@ def _run_workflow(
                 "learning_rate": LEARNING_RATE,
                 "n_epochs": epochs,
                 "n_threads": 1,
+                **changes,
             }
         },
     }
@@ -173,7 +186,7 @@ def _run_workflow(
         command += ["--cores", str(n_cores()), "--configfile", str(path), "--quiet", "all"]
         subprocess.run(command, check=True, cwd=work)
         table = pd.read_csv(work / "results/summary.tsv", sep="\t")
-        (accuracies["r3d"],) = table["top1"]
+        (accuracies[name],) = table["top1"]
         return float(len(list((folder / "videos").glob("*/*"))))
 
     return run

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -461,6 +462,27 @@ def test_processes_that_work_together_take_the_same(clock: dict[str, float], tmp
     assert choose_with_others(0, tmp_path) == "openvino"
     other.join()
     assert (tmp_path / "taken").read_text() == "openvino"
+
+
+def test_of_several_at_once_one_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    converted = []
+    convert = on_openvino.convert
+
+    def slowly(*arguments: Any) -> Any:
+        converted.append(arguments)
+        time.sleep(0.5)
+        return convert(*arguments)
+
+    monkeypatch.setattr(on_openvino, "convert", slowly)
+    options = InferenceOptions(**TINY)
+    with ThreadPoolExecutor(2) as pool:
+        opened = [
+            pool.submit(open_engine, network(), options, run_options("openvino"), CPU)
+            for _ in range(2)
+        ]
+    assert len({engine.result().name for engine in opened}) == 1
+    assert len(converted) == 1
 
 
 # int8.

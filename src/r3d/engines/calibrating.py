@@ -108,18 +108,34 @@ def open_int8(
         return found
     pixels = [row[None] for batch in clips[0]() for row in batch.clips]
     path = _entry(digest, n_frames, _digest([pixels]))
+    with stored.alone(path):
+        return _calibrated(path, network, options, normalisation, dtype, pixels, clips[1])
+
+
+def _calibrated(
+    path: Path,
+    network: VideoModel,
+    options: InferenceOptions,
+    normalisation: dict[str, Any],
+    dtype: torch.dtype,
+    pixels: list[Tensor],
+    checked: Clips,
+) -> Engine:
+    """The network of an entry, or calibrated now on clips (1, t, h, w, c), once it is checked."""
     engine, graph = on_openvino.open_stored(path, dtype, int8=True), None
     if engine is None:
-        graph = on_openvino.quantize(on_openvino.convert(network, normalisation, n_frames), pixels)
+        graph = on_openvino.quantize(
+            on_openvino.convert(network, normalisation, options.sample_duration), pixels
+        )
         engine = OnOpenVino(graph, dtype, int8=True)
-    checked = _digest((batch.clips, batch.labels) for batch in clips[1]())
-    name = f"{_beginning(dtype)}{checked}.json"
+    about = _digest((batch.clips, batch.labels) for batch in checked())
+    name = f"{_beginning(dtype)}{about}.json"
     report = _read(path / name) if graph is None else None
     if report is None:
         exact = OnTorch(
             copy.deepcopy(network), options, torch.device("cpu"), torch.float32, layout="auto"
         )
-        report = compare(engine, exact, clips[1](), calibrated_on=len(pixels))
+        report = compare(engine, exact, checked(), calibrated_on=len(pixels))
         report = replace(report, precision=_NAMES[dtype])
         if graph is not None:
             need_accuracy(report)  # what is of no use is not kept

@@ -118,11 +118,12 @@ def open_openvino(
 ) -> OnOpenVino:
     """A network in OpenVINO: as it was kept, or converted and kept."""
     path = entry_of(stored.network_digest(network, normalisation), n_frames)
-    found = open_stored(path, dtype)
-    if found is None:
-        graph = convert(network, normalisation, n_frames)
-        stored.write_entry(path, lambda folder: save(graph, folder))
-        found = OnOpenVino(graph, dtype)
+    with stored.alone(path):
+        found = open_stored(path, dtype)
+        if found is None:
+            graph = convert(network, normalisation, n_frames)
+            stored.write_entry(path, lambda folder: save(graph, folder))
+            found = OnOpenVino(graph, dtype)
     return found
 
 

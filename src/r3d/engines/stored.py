@@ -9,17 +9,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from r3d.files import hold_lock
 from r3d.models.base import VideoModel
 from r3d.paths import cache_folder
 
 _FORMAT = 1
 _MOST_BYTES = 4 << 30
+_WAIT_SECONDS = 600
 
 
 def folder() -> Path:
@@ -46,6 +48,15 @@ def network_digest(network: VideoModel, normalisation: dict[str, Any]) -> str:
 def entry(*about: str) -> Path:
     """The entry about something, which may be there or not."""
     return folder() / "-".join(about)
+
+
+def alone(path: Path) -> AbstractContextManager[object]:
+    """Let one process at a time look for an entry and make it: others wait, and find it there."""
+    with suppress(OSError, RuntimeError):  # a timeout is an OSError, too
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock")
+        return hold_lock(lock, wait_seconds=_WAIT_SECONDS, optional=True)
+    return nullcontext()
 
 
 def write_entry(path: Path, write: Callable[[Path], object]) -> bool:

@@ -6,12 +6,14 @@ baseline in the same round.
 """
 
 import argparse
+import multiprocessing
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from r3d.tuning.turns import Rates, take_turns
 __all__ = [
     "Rates",
     "compare",
+    "compare_apart",
     "machine",
     "n_cores",
     "parse",
@@ -58,6 +61,52 @@ def compare(
             run()
     turns_of = {name: partial(_rate, run, clock) for name, run in variants.items()}
     return take_turns(turns_of, rounds=rounds)
+
+
+def compare_apart(
+    variants: Mapping[str, Callable[[], Callable[[], float]]],
+    *,
+    rounds: int = 7,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Rates:
+    """As `compare`, each variant in a process of its own, which the others cannot change.
+
+    How memory is kept, for one, is a matter of a whole process.
+
+    Args:
+        variants: module-level functions, or a `partial` of one, that return what `compare` takes.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    turns_of, processes = {}, []
+    for name, make in variants.items():
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=_serve_turns, args=(theirs, make, clock), daemon=True)
+        process.start()
+        processes.append(process)
+        theirs.close()
+        turns_of[name] = partial(_ask_for_turn, ours)
+    for warm_up in turns_of.values():
+        warm_up()
+    try:
+        return take_turns(turns_of, rounds=rounds)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _serve_turns(
+    asked: Connection, make: Callable[[], Callable[[], float]], clock: Callable[[], float]
+) -> None:
+    run = make()
+    while asked.recv():
+        asked.send(_rate(run, clock))
+
+
+def _ask_for_turn(asked: Connection) -> float:
+    asked.send(True)
+    rate: float = asked.recv()
+    return rate
 
 
 def ratio(rates: Rates, name: str, baseline: str) -> str:

@@ -7,13 +7,14 @@ one that `r3d train` uses here is marked; layouts and precisions beside it show 
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import recipe
 import torch
 from realclips import cuts, extract_all, real_clip
-from sidebyside import compare, n_cores, parse, publish, rates_table, table
+from sidebyside import compare_apart, n_cores, parse, publish, rates_table, table
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,7 +22,7 @@ from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import TrainingClips
 from r3d.clips.loader import EpochSampler, make_loader
 from r3d.clips.modelinput import model_input
-from r3d.compute.device import autocast, choose_dtype, memory_format
+from r3d.compute.device import autocast, choose_dtype, memory_format, use_cores
 from r3d.config.options import TrainingOptions
 from r3d.frames.stores import open_store
 from r3d.models.building import build_model
@@ -45,10 +46,10 @@ def main() -> None:
     # What other work on the machine disturbs less, where one thread does all of it.
     clock = time.perf_counter if torch.get_num_threads() > 1 else time.thread_time
     for depth in (18, 50):
-        steps = _variants(depth)
-        variants = {name: _turn(step, batches) for name, step in steps.items()}
-        rates = compare(variants, rounds=options.rounds, clock=clock)
-        (contiguous,) = [name for name in steps if name.startswith("bf16, contiguous")]
+        names = _names()
+        variants = {name: partial(_turn, depth, name, batches[0]) for name in names}
+        rates = compare_apart(variants, rounds=options.rounds, clock=clock)
+        (contiguous,) = [name for name in names if name.startswith("bf16, contiguous")]
         found = rates_table(rates, "clips", baselines=[recipe.NAME, contiguous])
         texts.append(f"**r3d{depth}**, threads: {torch.get_num_threads()}\n\n{found}")
     texts.append(_curves(batches))
@@ -71,25 +72,32 @@ def _batches(folder: Path, size: int, n: int) -> list[tuple[Tensor, Tensor]]:
     return batches[:n]
 
 
-def _variants(depth: int) -> dict[str, Step]:
-    torch.manual_seed(1)
-    shape = {"model": "resnet", "model_depth": depth, "n_classes": len(CLIPS)}
-    weights = build_model(**shape).state_dict()
-    plain = recipe.network(**shape)
-    plain.load_state_dict(weights)
-    sgd = recipe.optimizer(plain, OPTIONS.learning_rate)
-    found: dict[str, Step] = {
-        recipe.NAME: lambda clips, labels: recipe.train_step(plain, sgd, clips, labels)
-    }
+def _names() -> list[str]:
+    """The recipe, and each precision and layout."""
     dtype = choose_dtype("auto", CPU, training=True)
     used = (dtype, memory_format(CPU, dtype))
-    for layout, format in LAYOUTS.items():
-        for precision, dtype in PRECISIONS.items():
-            network = build_model(**shape)
-            network.load_state_dict(weights)
-            mark = ", as r3d trains here" if (dtype, format) == used else ""
-            found[f"{precision}, {layout}{mark}"] = _step(network, dtype, format)
-    return found
+    marks = {
+        (precision, layout): ", as r3d trains here" if (dtype, format) == used else ""
+        for layout, format in LAYOUTS.items()
+        for precision, dtype in PRECISIONS.items()
+    }
+    ours = [f"{precision}, {layout}{mark}" for (precision, layout), mark in marks.items()]
+    return [recipe.NAME, *ours]
+
+
+def _variant(depth: int, name: str) -> Step:
+    """A step of a network, from the same weights for each name."""
+    torch.manual_seed(1)
+    shape = {"model": "resnet", "model_depth": depth, "n_classes": len(CLIPS)}
+    network = build_model(**shape)
+    if name == recipe.NAME:
+        plain = recipe.network(**shape)
+        plain.load_state_dict(network.state_dict())
+        sgd = recipe.optimizer(plain, OPTIONS.learning_rate)
+        return lambda clips, labels: recipe.train_step(plain, sgd, clips, labels)
+    use_cores(torch.get_num_threads())
+    precision, layout = name.split(", ")[:2]
+    return _step(network, PRECISIONS[precision], LAYOUTS[layout])
 
 
 def _step(network: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> Step:
@@ -110,8 +118,9 @@ def _step(network: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -
     return step
 
 
-def _turn(step: Step, batches: list[tuple[Tensor, Tensor]]) -> Callable[[], float]:
-    clips, labels = batches[0]
+def _turn(depth: int, name: str, batch: tuple[Tensor, Tensor]) -> Callable[[], float]:
+    step = _variant(depth, name)
+    clips, labels = batch
 
     def run() -> float:
         step(clips, labels)
@@ -122,11 +131,10 @@ def _turn(step: Step, batches: list[tuple[Tensor, Tensor]]) -> Callable[[], floa
 
 def _curves(batches: list[tuple[Tensor, Tensor]]) -> str:
     """The loss of each variant over the same steps, as means of fifths."""
-    steps = _variants(18)
-    losses = {
-        name: np.array([step(clips, labels) for clips, labels in batches])
-        for name, step in steps.items()
-    }
+    losses = {}
+    for name in _names():
+        step = _variant(18, name)
+        losses[name] = np.array([step(clips, labels) for clips, labels in batches])
     rows = [
         [name, *(f"{part.mean():.3f}" for part in np.array_split(values, 5))]
         for name, values in losses.items()

@@ -19,7 +19,7 @@ import psutil
 import recipe
 import torch
 from realclips import copies, extract_all, real_clip
-from sidebyside import compare, machine, n_cores, parse, publish, rates_table, table
+from sidebyside import compare_apart, machine, n_cores, parse, publish, rates_table, table
 
 from r3d.config.loading import read_config
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
@@ -44,7 +44,7 @@ ENGINES: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Measure r3d18 and r3d50 on real clips, and a small network on a minute and an hour."""
-    options = parse(__doc__, rounds=3, copies=1, workers=1, parts="speed,accuracy,first,memory")
+    options = parse(__doc__, rounds=3, copies=4, workers=1, parts="speed,accuracy,first,memory")
     texts = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -57,7 +57,7 @@ def main() -> None:
         for depth in (18, 50):
             if "speed" in options.parts:
                 variants = _variants(folder, annotation, depth, options.workers)
-                rates = compare(variants, rounds=options.rounds)
+                rates = compare_apart(variants, rounds=options.rounds)
                 rows = rates_table(rates, "clips", baselines=[recipe.NAME])
                 texts.append(f"**r3d{depth}**\n\n{rows}")
             if "accuracy" in options.parts:
@@ -83,27 +83,26 @@ def _first_copies_train(annotation: Path) -> Path:
     return path
 
 
-def _variants(
-    folder: Path, annotation: Path, depth: int, workers: int
-) -> dict[str, Callable[[], float]]:
-    shape = {"model": "resnet", "model_depth": depth, "n_classes": len(LABELS)}
+def _plain(
+    annotation: Path, frames: Path, n_clips: int, workers: int, shape: dict[str, Any]
+) -> Callable[[], float]:
     network = recipe.network(**shape).eval()
-    model = _checkpoint(folder / f"r3d{depth}.pth", **shape)
-    frames = folder / "jpg/frames"
-    entries = json.loads(annotation.read_text())["database"].values()
-    lengths = [
-        np.diff(entry["annotations"]["segment"])[0]
-        for entry in entries
-        if entry["subset"] == "validation"
-    ]
-    n_clips = int(sum(-(-length // 16) for length in lengths))
 
-    def plain() -> float:
+    def run() -> float:
         torch.set_num_threads(n_cores())
         recipe.infer(network, recipe.inference_batches(annotation, frames, n_workers=workers))
         return n_clips
 
-    def ours(options: dict[str, Any]) -> float:
+    return run
+
+
+def _ours(
+    annotation: Path, frames: Path, n_clips: int, workers: int, model: Path, depth: int, engine: str
+) -> Callable[[], float]:
+    options = ENGINES[engine]
+    output = model.with_name(f"{engine}.json")
+
+    def run() -> float:
         infer(
             InferenceOptions(model_depth=depth, **_of_model(options)),
             annotation=annotation,
@@ -111,14 +110,30 @@ def _variants(
             frames=frames,
             file_type="jpg",
             model=model,
-            output=folder / "val.json",
+            output=output,
             run=RunOptions(n_threads=workers, engine=options["engine"]),
             batch_size=16,
         )
         return n_clips
 
-    variants = {name: partial(ours, options) for name, options in ENGINES.items()}
-    return {recipe.NAME: plain, **variants}
+    return run
+
+
+def _variants(
+    folder: Path, annotation: Path, depth: int, workers: int
+) -> dict[str, Callable[[], Callable[[], float]]]:
+    shape = {"model": "resnet", "model_depth": depth, "n_classes": len(LABELS)}
+    model = _checkpoint(folder / f"r3d{depth}.pth", **shape)
+    entries = json.loads(annotation.read_text())["database"].values()
+    lengths = [
+        np.diff(entry["annotations"]["segment"])[0]
+        for entry in entries
+        if entry["subset"] == "validation"
+    ]
+    n_clips = int(sum(-(-length // 16) for length in lengths))
+    about = (annotation, folder / "jpg/frames", n_clips, workers)
+    ours = {name: partial(_ours, *about, model, depth, name) for name in ENGINES}
+    return {recipe.NAME: partial(_plain, *about, shape), **ours}
 
 
 def _of_model(options: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def compare_apart(
     turns_of, processes = {}, []
     for name, make in variants.items():
         ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=_serve_turns, args=(theirs, make, clock), daemon=True)
+        process = spawn.Process(target=_serve_turns, args=(theirs, make, clock))
         process.start()
         processes.append(process)
         theirs.close()

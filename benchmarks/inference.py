@@ -12,18 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import accuracy
 import h5py
 import numpy as np
 import psutil
 import recipe
 import torch
+from accuracy import DEMO
+from embedded import embedded
 from realclips import copies, extract_all, real_clip
 from sidebyside import compare_apart, machine, n_cores, parse, publish, rates_table, table
 
 from r3d.config.loading import read_config
 from r3d.config.options import InferenceOptions, RunOptions, TrainingOptions
 from r3d.evaluation.evaluate import evaluate
+from r3d.frames.extract import FrameOptions
 from r3d.inference.infer import infer
 from r3d.models.building import build_model
 from r3d.models.checkpoint import Checkpoint, write_checkpoint
@@ -142,8 +144,12 @@ def _of_model(options: dict[str, Any]) -> dict[str, Any]:
 
 def _accuracy(folder: Path, depth: int) -> str:
     """Top-1 on the embedded data by each engine, of one training, and how scores differ."""
-    annotation = accuracy._motion(folder)
-    experiment = read_config(accuracy.DEMO).experiments["scratch"]
+    demo = read_config(DEMO)
+    experiment, dataset = demo.experiments["scratch"], demo.datasets["motion"]
+    assert dataset.render is not None
+    annotation = embedded(
+        folder, FrameOptions(**dataset.frame_options), **dataset.render.model_dump()
+    )
     changes = {"model_depth": depth}
     training = TrainingOptions(**{**experiment.options(TrainingOptions), **changes})
     applied = {**experiment.options(InferenceOptions), **changes, "output_topk": 0}

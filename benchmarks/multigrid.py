@@ -5,9 +5,13 @@ the embedded motions under noise, and tiles of real clips, trained on their begi
 their ends. What counts is the time of one core that the steps take; loading of clips, which is the
 work of other processes, and validation are not counted. The plain schedule is also cut to a third
 of its epochs.
+
+What is trained is kept in a folder, if one is given: then a run that was stopped goes on.
 """
 
+import hashlib
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +28,7 @@ from sidebyside import PAGE, parse, publish, table
 
 from r3d.clips.loader import ClipBatch
 from r3d.config.options import RunOptions, TrainingOptions
+from r3d.evaluation.statistics import trainings_interval
 from r3d.motion import CLASSES, render_clips
 from r3d.tables import read_columns
 from r3d.training import train as train_module
@@ -36,9 +41,9 @@ PLAIN = {
     "sample_size": 32,
     "batch_size": 8,
     "learning_rate": 0.02,
-    "n_epochs": 40,
-    "multistep_milestones": [30],
-    "warmup_epochs": 4,
+    "n_epochs": 15,
+    "multistep_milestones": [11],
+    "warmup_epochs": 2,
     "no_hflip": True,
     "n_val_samples": 1,
     "precision": "fp32",
@@ -50,28 +55,32 @@ NETWORKS: dict[str, dict[str, Any]] = {
 SCHEDULES: dict[str, dict[str, Any]] = {
     "plain": {},
     "both": {"multigrid": "both"},
-    "a third": {"n_epochs": 13, "multistep_milestones": [10], "warmup_epochs": 1},
+    "a third": {"n_epochs": 5, "multistep_milestones": [4], "warmup_epochs": 1},
 }
-COLUMNS = ["", "schedule", "top-1 by seed", "mean", "time of a core", "x plain", "as good at"]
-RUN = RunOptions(n_threads=0, no_cuda=True)
+COLUMNS = [
+    *("", "schedule", "top-1 by seed, in percent", "mean", "difference to plain (95 %)"),
+    *("time of a core", "x plain", "as good at"),
+]
+RUN = RunOptions(n_threads=0, no_cuda=True, checkpoint=10**6)
 Videos = Iterator[tuple[str, str, NDArray[np.uint8]]]  # label, subset, frames
+Curve = list[tuple[float, float]]  # after each epoch: seconds of a core, accuracy
 
 
 def main() -> None:
     """Train, and write the table and the picture."""
-    options = parse(__doc__, seeds=3)
+    options = parse(__doc__, seeds=3, folder="")
     rows, curves = [], {}
     with tempfile.TemporaryDirectory() as name:
         for data, videos in SETS.items():
-            folder = Path(name) / data
-            write_frames(folder, videos())
+            folder = Path(options.folder or name) / data
+            if not (folder / "annotation.json").is_file():
+                write_frames(folder, videos())
             for network, of_network in NETWORKS.items():
-                runs: dict[str, list[list[tuple[float, float]]]] = {kind: [] for kind in SCHEDULES}
+                runs: dict[str, list[Curve]] = {kind: [] for kind in SCHEDULES}
                 for seed in range(1, options.seeds + 1):
                     for kind, of_kind in SCHEDULES.items():
-                        work = folder / f"{network}_{kind}_{seed}"
                         chosen = {**PLAIN, **of_network, **of_kind, "manual_seed": seed}
-                        runs[kind].append(trained(folder, work, chosen))
+                        runs[kind].append(kept(folder, chosen))
                         print(data, network, kind, seed, runs[kind][-1][-1], flush=True)
                 rows += [row(data, network, kind, runs) for kind in SCHEDULES]
                 curves[data, network] = runs
@@ -80,14 +89,13 @@ def main() -> None:
 
 
 def motions() -> Videos:
-    """The embedded motions under noise, of more strength than they have themselves."""
-    clips = render_clips(36 * len(CLASSES), n_frames=N_FRAMES, size=(WIDTH, HEIGHT))
+    """The embedded motions under noise."""
+    clips = render_clips(80 * len(CLASSES), n_frames=N_FRAMES, size=(WIDTH, HEIGHT))
     for number, clip in enumerate(clips):
-        noise = np.random.default_rng(number).normal(0, 65, clip.shape)
         yield (
             CLASSES[number % len(CLASSES)],
-            "training" if number // len(CLASSES) < 24 else "validation",
-            (clip + noise).clip(0, 255).astype(np.uint8),
+            "training" if number // len(CLASSES) < 60 else "validation",
+            (clip + noise(np.random.default_rng(number), 40)).clip(0, 255).astype(np.uint8),
         )
 
 
@@ -108,15 +116,28 @@ def tiles() -> Videos:
                 part.permute(0, 3, 1, 2), (HEIGHT, WIDTH), mode="bilinear", antialias=True
             ).permute(0, 2, 3, 1)
             # What is trained on ends before what is tried begins.
-            for number in range(16):
-                training = number < 10
+            for number in range(30):
+                training = number < 20
                 low, high = (0, last // 2) if training else (last // 2 + N_FRAMES, last)
                 start = int(rng.integers(low, max(low, high) + 1))
                 clip = small[start : start + N_FRAMES].numpy().astype(np.float32)
-                clip = 127 + (clip - clip.mean()) * 0.4 + rng.normal(0, 60, clip.shape)
+                clip = 127 + (clip - clip.mean()) * 0.4 + noise(rng, 18)
                 label = f"{Path(name).stem}_{tile}"
                 subset = "training" if training else "validation"
                 yield label, subset, clip.clip(0, 255).astype(np.uint8)
+
+
+def noise(rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
+    """Noise of a video's frames (t, h, w, 3), by its standard deviation.
+
+    Alike at all sizes, as pictures are: that of single pixels would be gone from smaller clips.
+    """
+    whole = np.zeros((N_FRAMES, HEIGHT, WIDTH, 3), np.float32)
+    for side in (1, 2, 4, 8):
+        shape = (N_FRAMES, -(-HEIGHT // side), -(-WIDTH // side), 3)
+        blocks = rng.normal(0, strength / 2, shape).astype(np.float32)
+        whole += blocks.repeat(side, axis=1).repeat(side, axis=2)[:, :HEIGHT, :WIDTH]
+    return whole
 
 
 SETS: dict[str, Callable[[], Videos]] = {"motions": motions, "tiles": tiles}
@@ -159,8 +180,20 @@ class Timed(Training):
             yield batch
 
 
-def trained(folder: Path, work: Path, options: dict[str, Any]) -> list[tuple[float, float]]:
-    """Train; after each epoch the seconds of a core until then, and the accuracy."""
+def kept(folder: Path, options: dict[str, Any]) -> Curve:
+    """Train, unless that is done."""
+    key = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
+    store = folder / "results" / f"{key}.json"
+    if not store.is_file():
+        store.parent.mkdir(exist_ok=True)
+        curve = trained(folder, folder / "work" / key, options)
+        store.write_text(json.dumps(curve))
+    return [(taken, accuracy) for taken, accuracy in json.loads(store.read_text())]
+
+
+def trained(folder: Path, work: Path, options: dict[str, Any]) -> Curve:
+    """Train from the beginning."""
+    shutil.rmtree(work, ignore_errors=True)
     Timed.taken = []
     train_module.Training = Timed  # type: ignore[misc]
     train(
@@ -178,12 +211,13 @@ def trained(folder: Path, work: Path, options: dict[str, Any]) -> list[tuple[flo
     return list(zip(np.cumsum(Timed.taken).tolist(), accuracies.tolist(), strict=True))
 
 
-def row(data: str, network: str, kind: str, runs: dict[str, Any]) -> list[str]:
+def row(data: str, network: str, kind: str, runs: dict[str, list[Curve]]) -> list[str]:
     """What a schedule reached and took, and when it was as good as the plain one at its end."""
     last = [run[-1] for run in runs[kind]]
     plain = [run[-1] for run in runs["plain"]]
     goal = float(np.mean([accuracy for _, accuracy in plain]))
     ratios = [took / there for (took, _), (there, _) in zip(last, plain, strict=True)]
+    differences = [here - there for (_, here), (_, there) in zip(last, plain, strict=True)]
     reached = []
     for run, (there, _) in zip(runs[kind], plain, strict=True):
         when = next((took for took, accuracy in run if accuracy >= goal), None)
@@ -191,15 +225,27 @@ def row(data: str, network: str, kind: str, runs: dict[str, Any]) -> list[str]:
     return [
         f"{data}, {network}",
         kind,
-        ", ".join(f"{accuracy:.3f}" for _, accuracy in last),
-        f"{np.mean([accuracy for _, accuracy in last]):.3f}",
+        ", ".join(f"{100 * accuracy:.1f}" for _, accuracy in last),
+        f"{100 * np.mean([accuracy for _, accuracy in last]):.1f}",
+        "" if kind == "plain" else in_points(differences),
         f"{np.mean([took for took, _ in last]):.0f} s",
         f"{np.median(ratios):.2f}",
         ", ".join(reached),
     ]
 
 
-def draw(curves: dict[tuple[str, str], dict[str, Any]], output: Path) -> None:
+def in_points(differences: list[float]) -> str:
+    """The mean of differences between accuracies, and Student's interval over the seeds."""
+    mean = f"{100 * np.mean(differences):+.1f}"
+    # Of values between 0 and 1, as accuracies are.
+    interval = trainings_interval([[(1 + value) / 2 for value in differences]], test_share=0)
+    if interval is None:
+        return mean
+    low, high = (100 * (2 * bound - 1) for bound in interval)
+    return f"{mean} ({low:+.1f} to {high:+.1f})"
+
+
+def draw(curves: dict[tuple[str, str], dict[str, list[Curve]]], output: Path) -> None:
     """Accuracy over the time of a core, a panel for each data set and network."""
     from matplotlib.figure import Figure
 

@@ -13,6 +13,7 @@ from synthetic import LABELS, TINY
 from test_train import assert_equal, command, fit, run_folder, wait_for_steps
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from r3d.annotations.reading import read_annotation
 from r3d.clips.datasets import ClipShape, TrainingClips
@@ -184,8 +185,33 @@ def test_parts_of_a_batch_are_normalised_each_by_itself():
     expected = torch.cat([plain(x[first : first + 2]) for first in range(0, 8, 2)])
     torch.testing.assert_close(parts(x), expected)
     torch.testing.assert_close(parts.running_var, plain.running_var)
+    parts.n_parts, uneven = 3, [x[:3], x[3:6], x[6:]]
+    torch.testing.assert_close(parts(x), torch.cat([BatchNorm3d(3)(part) for part in uneven]))
     assert not torch.allclose(parts(x), BatchNorm3d(3)(x))
     torch.testing.assert_close(parts.eval()(x), plain.eval()(x), rtol=1, atol=1)
+
+
+def test_parts_of_a_batch_have_gradients_of_their_own_size():
+    """Not of the whole batch for each, which is a quarter of the time of a step in 16 parts."""
+
+    class Written(TorchDispatchMode):
+        n = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            found = result if isinstance(result, tuple | list) else [result]
+            self.n += sum(value.numel() for value in found if isinstance(value, torch.Tensor))
+            return result
+
+    def written(n_parts: int) -> int:
+        norm = BatchNorm3d(2)
+        norm.n_parts = n_parts
+        scores = norm(torch.randn(32, 2, 2, 4, 4, requires_grad=True)).square().sum()
+        with Written() as mode:
+            scores.backward()
+        return mode.n
+
+    assert 0 < written(16) < 2 * written(1)
 
 
 @pytest.mark.parametrize(

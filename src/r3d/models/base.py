@@ -111,7 +111,10 @@ class BatchNorm3d(nn.BatchNorm3d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.n_parts == 1:
             return self._normalised(x)
-        return torch.cat([self._normalised(part) for part in x.tensor_split(self.n_parts)])
+        # Not `tensor_split`: the gradient of each of its parts is as large as the whole.
+        least, more = divmod(len(x), self.n_parts)
+        sizes = [least + 1] * more + [least] * (self.n_parts - more)
+        return torch.cat([self._normalised(part) for part in x.split(sizes)])
 
     def _normalised(self, x: Tensor) -> Tensor:
         if not self.training or x.numel() > x.shape[1]:

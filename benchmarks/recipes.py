@@ -39,6 +39,7 @@ BASE: dict[str, Any] = {
 MULTISTEP = {
     **{"lr_scheduler": "multistep", "warmup_epochs": 0, "multistep_milestones": [12, 18, 22]}
 }
+HALF = {"n_epochs": 12, "warmup_epochs": 1}
 WIDE = {"train_crop_min_scale": 0.08, "train_crop_min_ratio": 0.5}
 MODERN = {
     **{"stochastic_depth": 0.1, "label_smoothing": 0.1, "ema_decay": 0.98},
@@ -55,6 +56,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "label smoothing 0.1": {"label_smoothing": 0.1},
     "averaged weights, 0.98": {"ema_decay": 0.98},
     "mixup 0.2": {"mixup_alpha": 0.2},
+    "half the epochs": HALF,
+    "crops_per_clip 2, half the epochs": {**HALF, "crops_per_clip": 2},
     "modern.yaml without its crops and dropout": MODERN,
     "modern.yaml": {**MODERN, **WIDE, "dropout": 0.5},
 }

@@ -63,7 +63,7 @@ class PackedStore(FrameStore):
 
 def main() -> None:
     """Measure all stores and how well pixels agree with Pillow's."""
-    options = parse(__doc__, copies=8, rounds=15, batches=2)
+    options = parse(__doc__, copies=8, rounds=15, batches=8)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

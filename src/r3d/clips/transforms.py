@@ -25,6 +25,8 @@ from torch.nn import functional
 
 from r3d.frames.jpegs import frame_size
 
+# Frames of so many bytes are resized at a time, which a core has in its cache then, but not fewer.
+_CACHED_BYTES, _FEWEST_TOGETHER = 3 << 19, 4
 _CORNER_SCALES = tuple(2 ** (-step / 4) for step in range(5))
 _JITTER_STRENGTH = 0.4  # of brightness, contrast and saturation: factors from 0.6 to 1.4
 _JITTER_HUE = 0.1  # of a full turn, either way
@@ -182,30 +184,41 @@ def decode_views(
     n_planes = len(jpegs[0])
     colors, depth = ("RGB", 3) if n_planes == 1 else ("GRAY", 1)
     plane = np.empty((height, width, depth), np.uint8)
+    n_bytes = 3 * sum(box.height * box.width for box in boxes)
+    n_together = min(len(jpegs), max(_FEWEST_TOGETHER, _CACHED_BYTES // n_bytes))
     # Always three channels, for which torch has its fast path; flow leaves the third one unset.
-    pixels = [np.empty((len(jpegs), box.height, box.width, 3), np.uint8) for box in boxes]
-    for position, planes in enumerate(jpegs):
-        for channel, jpeg in enumerate(planes):
-            _check_size(_frame_size(jpeg, position), size, position)
-            try:
-                decoded = simplejpeg.decode_jpeg(
-                    jpeg,
-                    colors,
-                    fastupsample=True,
-                    min_height=height,
-                    min_width=width,
-                    buffer=plane,
-                )
-            except ValueError as error:
-                raise FrameError(position, str(error)) from None
-            for part, (top, left, h, w) in zip(pixels, boxes, strict=True):
-                part[position, :, :, channel : channel + depth] = decoded[
-                    top : top + h, left : left + w
-                ]
+    pixels = [np.empty((n_together, box.height, box.width, 3), np.uint8) for box in boxes]
+    clips: list[list[list[Tensor]]] = [[] for _ in views]  # by view, in parts, of each crop
+    for begin in range(0, len(jpegs), n_together):
+        together = jpegs[begin : begin + n_together]
+        for place, planes in enumerate(together):
+            for channel, jpeg in enumerate(planes):
+                _check_size(_frame_size(jpeg, begin + place), size, begin + place)
+                try:
+                    decoded = simplejpeg.decode_jpeg(
+                        jpeg,
+                        colors,
+                        fastupsample=True,
+                        min_height=height,
+                        min_width=width,
+                        buffer=plane,
+                    )
+                except ValueError as error:
+                    raise FrameError(begin + place, str(error)) from None
+                for part, (top, left, h, w) in zip(pixels, boxes, strict=True):
+                    part[place, :, :, channel : channel + depth] = decoded[
+                        top : top + h, left : left + w
+                    ]
+        for parts, part, view in zip(clips, pixels, views, strict=True):
+            parts.append(_resize(torch.from_numpy(part[: len(together)]), view))
     return [
-        [crop[..., : n_planes * depth] for crop in _resize(torch.from_numpy(part), view)]
-        for part, view in zip(pixels, views, strict=True)
+        [_joined(crop)[..., : n_planes * depth] for crop in zip(*parts, strict=True)]
+        for parts in clips
     ]
+
+
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def show_view(frames: Tensor, view: View) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """Loading: training clips of 16 x 112 x 112 that one core makes in a second, from each store.
 
 The work of one loader process, in the time of its core: read, decode, crop, resize, put into a
-batch. With R3D_REFERENCE the original's data set and transforms take the place of the recipe's.
+batch. With `crops_per_clip` each of the samples of a decoded clip counts as one. With R3D_REFERENCE
+the original's data set and transforms take the place of the recipe's.
 """
 
 import io
@@ -62,7 +63,7 @@ class PackedStore(FrameStore):
 
 def main() -> None:
     """Measure all stores and how well pixels agree with Pillow's."""
-    options = parse(__doc__, copies=8, rounds=15, batches=2)
+    options = parse(__doc__, copies=8, rounds=15, batches=8)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -84,12 +85,15 @@ def main() -> None:
         small = extract_all(
             folder / "videos", folder, "hdf5", threads=n_cores(), validation=0, short_side=128
         )
-        clips = {name: TrainingClips(samples[name], stores[name], OPTIONS) for name in types}
-        clips["hdf5, short_side 128"] = TrainingClips(
+        parts = {name: (samples[name], stores[name]) for name in types}
+        parts["hdf5, short_side 128"] = (
             read_annotation(small, subset="training"),
             open_store(folder / "hdf5128/frames", "hdf5"),
-            OPTIONS,
         )
+        clips = {name: TrainingClips(*part, OPTIONS) for name, part in parts.items()}
+        twice = OPTIONS.model_copy(update={"crops_per_clip": 2})
+        for name in ("hdf5", "hdf5, short_side 128"):
+            clips[f"{name}, crops_per_clip 2"] = TrainingClips(*parts[name], twice)
         clips["packed"] = TrainingClips(samples["jpg"], packed, OPTIONS)
         whole = TrainingClips(samples["jpg"], stores["jpg"], OPTIONS)
         whole.reduce = False
@@ -99,7 +103,8 @@ def main() -> None:
 
         variants = {recipe.NAME: _plain(plain, options.batches)}
         for name, dataset in clips.items():
-            variants[f"r3d, {name}"] = _ours(dataset, options.batches)
+            n_crops = 2 if "crops_per_clip" in name else 1
+            variants[f"r3d, {name}"] = _ours(dataset, options.batches, n_crops=n_crops)
         variants["r3d, jpg, normalised floats"] = _ours(
             clips["jpg"], options.batches, as_input=True
         )
@@ -126,7 +131,9 @@ def _plain(dataset: "torch.utils.data.Dataset", n_batches: int) -> Callable[[], 
     return run
 
 
-def _ours(dataset: TrainingClips, n_batches: int, *, as_input: bool = False) -> Callable[[], float]:
+def _ours(
+    dataset: TrainingClips, n_batches: int, *, n_crops: int = 1, as_input: bool = False
+) -> Callable[[], float]:
     rng = np.random.default_rng(0)
     epoch = 0
 
@@ -134,7 +141,8 @@ def _ours(dataset: TrainingClips, n_batches: int, *, as_input: bool = False) -> 
         nonlocal epoch
         epoch += 1
         n = BATCH * n_batches
-        keys = [(epoch, int(i)) for i in rng.integers(len(dataset), size=n)]
+        numbers = rng.integers(len(dataset), size=n // n_crops).tolist()
+        keys = [(epoch, number, crop) for number in numbers for crop in range(n_crops)]
         for batch in make_loader(dataset, keys, batch_size=BATCH):
             if as_input:
                 model_input(batch, OPTIONS, torch.device("cpu"))

@@ -22,6 +22,7 @@ from r3d.clips.transforms import (
     View,
     corner_view,
     decode_clip,
+    decode_views,
     jitter_colors,
     rand_augment,
     random_jitter,
@@ -271,6 +272,21 @@ def test_flow_has_two_channels() -> None:
     (grey_u,), (grey_v,) = decode_clip([[u]], view), decode_clip([[v]], view)
     assert torch.equal(flow[0], torch.stack([grey_u[0, ..., 0], grey_v[0, ..., 0]], -1))
     assert torch.equal(flow[1], flow[0].flip(-1))
+
+
+@pytest.mark.parametrize("n_frames", [3, 7, 12])
+def test_frames_are_rendered_alike_however_many_are_resized_together(n_frames: int) -> None:
+    """Of this size some go together, of a smaller one all."""
+    jpegs = [noise(300, 400, seed) for seed in range(n_frames)]
+    views = [short_side_view(300, 400, size, "three") for size in (112, 300)]  # and as they are
+    together = decode_views([[jpeg] for jpeg in jpegs], lambda h, w: views)
+    for crops, view in zip(together, views, strict=True):
+        alone = [decode_clip([[jpeg]], lambda h, w, view=view: view) for jpeg in jpegs]
+        for crop, frames in zip(crops, zip(*alone, strict=True), strict=True):
+            assert torch.equal(crop, torch.cat(frames))
+    with pytest.raises(FrameError) as caught:
+        decode_views([[jpeg] for jpeg in [*jpegs, b""]], lambda h, w: views)
+    assert caught.value.position == n_frames
 
 
 @pytest.mark.parametrize(

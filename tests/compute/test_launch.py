@@ -98,6 +98,7 @@ def test_two_processes_do_what_one_does(data: Path, tmp_path: Path):
     alone, both = tmp_path / "alone", tmp_path / "both"
     # In two parts, for batch norm takes its statistics over the clips of a process.
     at_random = {"dropout": 0.2, "stochastic_depth": 0.3, "class_balance": 0.5}
+    at_random["crops_per_clip"] = 2
     train(**training(data, alone, accumulate_steps=2, **at_random), n_cores=1)
     assert start(train, training(data, both, **at_random), both).wait(timeout=300) == 0
     for name, value in weights(alone).items():

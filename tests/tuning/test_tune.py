@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -148,6 +149,12 @@ def test_steps_and_inference_have_a_rate(data: Path):
     batch = inference_batch(subject, 30)  # more than there are
     assert len(batch.clips) == 30
     assert Inference(subject, subject.options, batch).prepare(0.1) > 0
+
+
+def test_clips_are_loaded_as_often_as_the_training_decodes_them(data: Path):
+    subject = subject_of(data, crops_per_clip=2, n_threads=0)
+    for batch in Loading(subject, subject.options, 4)._batches(3):
+        assert sorted(Counter(batch.videos.tolist()).values()) == [2, 2]
 
 
 def test_a_loss_that_is_not_finite_has_no_rate(data: Path):

@@ -34,7 +34,7 @@ from r3d.clips.transforms import (
     FrameError,
     View,
     corner_view,
-    decode_clip,
+    decode_views,
     jitter_colors,
     rand_augment,
     random_jitter,
@@ -78,6 +78,7 @@ class TrainingClipOptions(ClipOptions):
     no_hflip: bool = False
     colorjitter: bool = False
     randaugment: int = 0
+    crops_per_clip: int = 1
     manual_seed: int = 1
 
 
@@ -154,6 +155,10 @@ class ClipDataset(Dataset[Clip], ABC):
     def __getitem__(self, key: Any) -> Clip:
         """The clip of a key."""
 
+    def __getitems__(self, keys: Sequence[Any]) -> list[Clip]:
+        """The clips of the keys of a batch, as a `DataLoader` asks for them."""
+        return [self[key] for key in keys]
+
     @abstractmethod
     def batches(self, keys: Any, batch_size: int) -> Iterable[list[Any]]:
         """The keys of batches of at most `batch_size` rows."""
@@ -162,8 +167,13 @@ class ClipDataset(Dataset[Clip], ABC):
         return int(self._samples.begins[video]), int(self._samples.ends[video])
 
     def _read(
-        self, video: int, start: int, shape: ClipShape, choose_view: Callable[[int, int], View]
-    ) -> tuple[list[Tensor], tuple[int, int]]:
+        self,
+        video: int,
+        start: int,
+        shape: ClipShape,
+        choose_views: Callable[[int, int], Sequence[View]],
+        shown: Sequence[int] | None = None,
+    ) -> tuple[list[list[Tensor]], tuple[int, int]]:
         """The views of the clip from frame `start` on, and the segment that it covers."""
         indices = frame_indices(
             start, self._segment(video)[1], size=shape.duration, t_stride=shape.t_stride
@@ -174,13 +184,15 @@ class ClipDataset(Dataset[Clip], ABC):
         distinct = list(dict.fromkeys(indices))  # a looped frame is decoded once
         path = self._samples.video_paths[video] or self._store.path(self._samples.keys[video])
         try:
-            views = decode_clip(self._jpegs(path, distinct), choose_view, reduce=self.reduce)
+            views = decode_views(
+                self._jpegs(path, distinct), choose_views, reduce=self.reduce, shown=shown
+            )
         except FrameError as error:
             what = f"frame {distinct[error.position]}: {error.reason}"
             raise self._store.damaged(path, what) from None
         if len(distinct) < len(indices):
             positions = [distinct.index(index) for index in indices]
-            views = [view[positions] for view in views]
+            views = [[crop[positions] for crop in crops] for crops in views]
         return views, segment
 
     def _jpegs(self, path: str | Path, indices: list[int]) -> list[tuple[bytes, ...]]:
@@ -190,13 +202,25 @@ class ClipDataset(Dataset[Clip], ABC):
         return list(zip(*self._store.read_flow_at(path, indices), strict=True))
 
 
+class _Source(NamedTuple):
+    """What the crops of a clip have in common."""
+
+    epoch: int
+    number: int
+    shape: ClipShape
+
+
 class TrainingClips(ClipDataset):
     """One clip a video, anew in each epoch.
 
     A key is (epoch, number of the video), as `EpochSampler` gives them: then the clip depends on
-    nothing but the key and `manual_seed`. Numbers from `len` on are more clips of the same videos,
-    in their order. With a `ClipShape` as its third part it is of that shape. The number alone gives
+    nothing but the key and the options. Numbers from `len` on are more clips of the same videos,
+    in their order. With a `ClipShape` as its last part it is of that shape. The number alone gives
     a clip that varies by torch's random state, as data sets usually do.
+
+    With `crops_per_clip` above 1 the third part of a key is a number below it. Keys that differ in
+    nothing else show the same frames, and all else is drawn for each by itself. Those of a batch
+    are read and decoded together.
 
     >>> import r3d
     >>> samples = r3d.read_annotation("annotation.json", subset="training")
@@ -232,36 +256,75 @@ class TrainingClips(ClipDataset):
     def batches(self, keys: Any, batch_size: int) -> Iterable[list[Any]]:
         return BatchSampler(keys, batch_size, drop_last=False)
 
-    def __getitem__(self, key: tuple[int, int] | tuple[int, int, ClipShape] | int) -> Clip:
-        shape = self._shape
-        if isinstance(key, tuple):
-            epoch, number, *shapes = key
-            shape = shapes[0] if shapes else shape
-        elif -len(self) <= key < len(self):
-            epoch, number = _random_epoch(), key % len(self)
-        else:  # what ends a loop over a sequence
-            raise IndexError(f"video {key} of {len(self)}")
+    def __getitem__(self, key: tuple[Any, ...] | int) -> Clip:
+        (clip,) = self.__getitems__([key])
+        return clip
+
+    def __getitems__(self, keys: Sequence[tuple[Any, ...] | int]) -> list[Clip]:
+        asked = [self._parts(key) for key in keys]
+        wanted: dict[_Source, list[int]] = {}
+        for source, crop in dict.fromkeys(asked):
+            wanted.setdefault(source, []).append(crop)
+        made = {
+            (source, crop): clip
+            for source, crops in wanted.items()
+            for crop, clip in zip(crops, self._crops(source, crops), strict=True)
+        }
+        return [made[one] for one in asked]
+
+    def _parts(self, key: tuple[Any, ...] | int) -> tuple[_Source, int]:
+        """The clip of a key, and which of its crops."""
+        if not isinstance(key, tuple):
+            if not -len(self) <= key < len(self):  # what ends a loop over a sequence
+                raise IndexError(f"video {key} of {len(self)}")
+            key = _random_epoch(), key % len(self)
+        epoch, number, *rest = key
+        shape = rest.pop() if rest and isinstance(rest[-1], ClipShape) else self._shape
+        crop = rest[0] if rest else 0
+        if crop >= self._options.crops_per_clip:
+            raise IndexError(f"crop {crop} of crops_per_clip: {self._options.crops_per_clip}")
+        return _Source(epoch, number, shape), crop
+
+    def _crops(self, source: _Source, crops: Sequence[int]) -> list[Clip]:
+        """Some crops of a clip, which is read and decoded once for all of them."""
+        options, (epoch, number, shape) = self._options, source
         video = number % len(self)
-        options = self._options
-        # The spawn key keeps the stream apart from that of the order of the epoch.
-        seed = np.random.SeedSequence((options.manual_seed, epoch), spawn_key=(number,))
-        rng = np.random.default_rng(seed)
+
+        def stream(*place: int) -> np.random.Generator:
+            # The spawn key keeps the stream apart from that of the order of the epoch.
+            seed = np.random.SeedSequence((options.manual_seed, epoch), spawn_key=(number, *place))
+            return np.random.default_rng(seed)
+
+        # The first crop goes on with the stream that the frames are drawn from.
+        rngs = [stream(), *(stream(crop) for crop in range(1, options.crops_per_clip))]
         begin, end = self._segment(video)
         size, t_stride = shape.duration, shape.t_stride
         if options.train_t_crop == "random":
-            start = random_start(begin, end, size=size, t_stride=t_stride, rng=rng)
+            start = random_start(begin, end, size=size, t_stride=t_stride, rng=rngs[0])
         else:
             start = center_start(begin, end, size=size, t_stride=t_stride)
-        flip = not options.no_hflip and bool(rng.random() < 0.5)
-        views, segment = self._read(
-            video, start, shape, lambda h, w: self._view(h, w, shape.size, rng)
+        flips = [not options.no_hflip and bool(rng.random() < 0.5) for rng in rngs]
+        shown, segment = self._read(
+            video,
+            start,
+            shape,
+            lambda h, w: [self._view(h, w, shape.size, rng) for rng in rngs],
+            crops,
         )
+        label = int(self._samples.targets[video])
+        return [
+            Clip(self._recoloured(views, rngs[crop]), label, flips[crop], video, segment)
+            for crop, views in zip(crops, shown, strict=True)
+        ]
+
+    def _recoloured(self, views: list[Tensor], rng: np.random.Generator) -> list[Tensor]:
+        options = self._options
         if options.colorjitter:
             jitter = random_jitter(rng)
             views = [jitter_colors(view, jitter) for view in views]
         if options.randaugment:
             views = [rand_augment(view, options.randaugment, rng) for view in views]
-        return Clip(views, int(self._samples.targets[video]), flip, video, segment)
+        return views
 
     def _view(self, height: int, width: int, size: int, rng: np.random.Generator) -> View:
         options = self._options
@@ -321,11 +384,11 @@ class EvaluationClips(ClipDataset):
         key %= len(self)
         video = int(np.searchsorted(self._first, key, side="right")) - 1
         start = self._starts(*self._segment(video))[key - int(self._first[video])]
-        views, segment = self._read(
+        (views,), segment = self._read(
             video,
             start,
             self._shape,
-            lambda h, w: short_side_view(h, w, self._shape.size, self._crop),
+            lambda h, w: [short_side_view(h, w, self._shape.size, self._crop)],
         )
         return Clip(views, int(self._samples.targets[video]), False, video, segment)
 

@@ -71,6 +71,13 @@ class EpochSampler:
     Each of several processes gets every `world_size`-th sample: together they get each once, and
     their shares differ by at most one.
 
+    With `crops_per_clip` each clip comes so many times in a row, as the keys (epoch, number, crop):
+
+    >>> list(r3d.EpochSampler(2, seed=1, crops_per_clip=2))
+    [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)]
+    >>> list(r3d.EpochSampler(2, seed=1, crops_per_clip=2, batch_size=4))
+    [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
+
     Args:
         n: number of videos.
         start: samples of the epoch that all processes together are done with; with it an epoch
@@ -78,6 +85,11 @@ class EpochSampler:
         classes: (n,), the class of each video, which `class_balance` needs.
         class_balance: from 0, each video once, to 1, each class equally often
             (`r3d.clips.balance`).
+        crops_per_clip: samples of each clip, which is decoded once for those of a batch.
+        batch_size: samples of a batch over all processes. In each batch the first crops of all its
+            clips come before the second ones and so on. So processes have whole clips, if
+            `batch_size` can be divided by their number times `crops_per_clip`, and neighbours,
+            which are mixed with each other, are of different videos.
     """
 
     def __init__(
@@ -91,8 +103,11 @@ class EpochSampler:
         start: int = 0,
         classes: np.ndarray | None = None,
         class_balance: float = 0,
+        crops_per_clip: int = 1,
+        batch_size: int = 1,
     ) -> None:
         self._classes, self._class_balance = classes, class_balance
+        self._crops_per_clip, self._batch_size = crops_per_clip, batch_size
         self._n, self._seed, self._rank, self._world_size = n, seed, rank, world_size
         self.set_epoch(epoch, start=start)
 
@@ -101,14 +116,23 @@ class EpochSampler:
         self._epoch, self._start = epoch, start
 
     def __len__(self) -> int:
-        return len(range(self._start + self._rank, self._n, self._world_size))
+        n_samples = self._n * self._crops_per_clip
+        return len(range(self._start + self._rank, n_samples, self._world_size))
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         epoch = self._epoch
-        for number in self._order()[self._start + self._rank :: self._world_size]:
-            yield epoch, int(number)
+        share = slice(self._start + self._rank, None, self._world_size)
+        if self._crops_per_clip == 1:
+            for number in self._order()[share]:
+                yield epoch, int(number)
+            return
+        places, crops = np.divmod(np.arange(self._n * self._crops_per_clip), self._crops_per_clip)
+        order = np.lexsort((crops, np.arange(len(crops)) // self._batch_size))[share]
+        for number, crop in zip(self._order()[places[order]], crops[order], strict=True):
+            yield epoch, int(number), int(crop)
 
     def _order(self) -> np.ndarray:
+        """The numbers of the clips, (n,)."""
         rng = np.random.default_rng((self._seed, self._epoch))
         if self._classes is None or self._class_balance == 0:
             return rng.permutation(self._n)
@@ -256,7 +280,7 @@ class _Guarded(Dataset[Clip]):
 
     def __getitems__(self, keys: Sequence[Any]) -> list[Clip] | InputError:
         try:
-            return [self._dataset[key] for key in keys]
+            return self._dataset.__getitems__(keys)
         except InputError as error:
             return error
         except MemoryError as error:

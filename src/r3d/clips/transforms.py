@@ -25,6 +25,8 @@ from torch.nn import functional
 
 from r3d.frames.jpegs import frame_size
 
+# Frames of so many bytes are resized at a time, which a core has in its cache then, but not fewer.
+_CACHED_BYTES, _FEWEST_TOGETHER = 3 << 19, 4
 _CORNER_SCALES = tuple(2 ** (-step / 4) for step in range(5))
 _JITTER_STRENGTH = 0.4  # of brightness, contrast and saturation: factors from 0.6 to 1.4
 _JITTER_HUE = 0.1  # of a full turn, either way
@@ -134,51 +136,89 @@ def decode_clip(
     *,
     reduce: bool = False,
 ) -> list[Tensor]:
-    """Decode the frames of a clip and render a view of them.
+    """Decode the frames of a clip and render a view of them: `decode_views` of a single one.
+
+    Args:
+        choose_view: gives the view of frames of a height and width.
+
+    Returns:
+        A uint8 clip (t, h, w, c) for each crop of the view, c being 3 or, for flow, 2.
+    """
+    (crops,) = decode_views(jpegs, lambda h, w: [choose_view(h, w)], reduce=reduce)
+    return crops
+
+
+def decode_views(
+    jpegs: Sequence[Sequence[bytes]],
+    choose_views: Callable[[int, int], Sequence[View]],
+    *,
+    reduce: bool = False,
+    shown: Sequence[int] | None = None,
+) -> list[list[Tensor]]:
+    """Decode the frames of a clip once and render several views of them.
 
     Args:
         jpegs: the JPEGs of each frame: one in colour (or grey, which becomes RGB), or two
             in grey, the horizontal and vertical components of optical flow.
-        choose_view: gives the view of frames of a height and width.
+        choose_views: gives the views of frames of a height and width.
         reduce: decode at a half, quarter or eighth of the size where that still has the pixels of
-            the view, and widen its box to whole pixels of the smaller frame: 2 grey levels off on
-            average, as frames decoded so are a little sharper than antialiasing leaves them.
+            all views, and widen their boxes to whole pixels of the smaller frame: 2 grey levels off
+            on average, as frames decoded so are a little sharper than antialiasing leaves them.
+        shown: places of the views to render, by default of all. The others count all the same for
+            the size that is decoded at, so that a view does not depend on which others are shown.
 
     Returns:
-        A uint8 clip (t, h, w, c) for each crop of the view, c being 3 or, for flow, 2.
+        For each view that is shown a uint8 clip (t, h, w, c) for each of its crops, c being 3 or,
+        for flow, 2.
 
     Raises:
         FrameError: if a frame is no whole JPEG, is absurdly large, or has another size than the
             first.
     """
     size = _frame_size(jpegs[0][0], 0)
-    view = choose_view(*size)
-    divisor = _divisor(view) if reduce else 1
+    views = choose_views(*size)
+    divisor = min(map(_divisor, views)) if reduce else 1
     height, width = (_ceil_div(side, divisor) for side in size)
-    top, left = view.box.top // divisor, view.box.left // divisor
-    bottom = _ceil_div(view.box.top + view.box.height, divisor)
-    right = _ceil_div(view.box.left + view.box.width, divisor)
+    views = [views[place] for place in (range(len(views)) if shown is None else shown)]
+    boxes = [_reduced(view.box, divisor) for view in views]
     n_planes = len(jpegs[0])
     colors, depth = ("RGB", 3) if n_planes == 1 else ("GRAY", 1)
     plane = np.empty((height, width, depth), np.uint8)
+    n_bytes = 3 * sum(box.height * box.width for box in boxes)
+    n_together = min(len(jpegs), max(_FEWEST_TOGETHER, _CACHED_BYTES // n_bytes))
     # Always three channels, for which torch has its fast path; flow leaves the third one unset.
-    pixels = np.empty((len(jpegs), bottom - top, right - left, 3), np.uint8)
-    for position, planes in enumerate(jpegs):
-        for channel, jpeg in enumerate(planes):
-            _check_size(_frame_size(jpeg, position), size, position)
-            try:
-                decoded = simplejpeg.decode_jpeg(
-                    jpeg,
-                    colors,
-                    fastupsample=True,
-                    min_height=height,
-                    min_width=width,
-                    buffer=plane,
-                )
-            except ValueError as error:
-                raise FrameError(position, str(error)) from None
-            pixels[position, :, :, channel : channel + depth] = decoded[top:bottom, left:right]
-    return [crop[..., : n_planes * depth] for crop in _resize(torch.from_numpy(pixels), view)]
+    pixels = [np.empty((n_together, box.height, box.width, 3), np.uint8) for box in boxes]
+    clips: list[list[list[Tensor]]] = [[] for _ in views]  # by view, in parts, of each crop
+    for begin in range(0, len(jpegs), n_together):
+        together = jpegs[begin : begin + n_together]
+        for place, planes in enumerate(together):
+            for channel, jpeg in enumerate(planes):
+                _check_size(_frame_size(jpeg, begin + place), size, begin + place)
+                try:
+                    decoded = simplejpeg.decode_jpeg(
+                        jpeg,
+                        colors,
+                        fastupsample=True,
+                        min_height=height,
+                        min_width=width,
+                        buffer=plane,
+                    )
+                except ValueError as error:
+                    raise FrameError(begin + place, str(error)) from None
+                for part, (top, left, h, w) in zip(pixels, boxes, strict=True):
+                    part[place, :, :, channel : channel + depth] = decoded[
+                        top : top + h, left : left + w
+                    ]
+        for parts, part, view in zip(clips, pixels, views, strict=True):
+            parts.append(_resize(torch.from_numpy(part[: len(together)]), view))
+    return [
+        [_joined(crop)[..., : n_planes * depth] for crop in zip(*parts, strict=True)]
+        for parts in clips
+    ]
+
+
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def show_view(frames: Tensor, view: View) -> list[Tensor]:
@@ -203,6 +243,14 @@ def _divisor(view: View) -> int:
     """The greatest of 8, 4, 2 and 1 by which sizes may be divided so that none is enlarged."""
     h, w = view.size
     return next((n for n in (8, 4, 2) if view.box.height >= n * h and view.box.width >= n * w), 1)
+
+
+def _reduced(box: Box, divisor: int) -> Box:
+    """The box in frames of a smaller size, widened to whole pixels of them."""
+    top, left = box.top // divisor, box.left // divisor
+    bottom = _ceil_div(box.top + box.height, divisor)
+    right = _ceil_div(box.left + box.width, divisor)
+    return Box(top, left, bottom - top, right - left)
 
 
 def _ceil_div(a: int, b: int) -> int:

@@ -208,6 +208,9 @@ class TrainOptions(Section):
     """How far classes of unequal size come equally often: an epoch has as many clips as there are
     videos, of a class of m videos in proportion to m to the power of 1 - class_balance; 0 takes
     each video once, 1 each class equally often, a video of a small class several times."""
+    crops_per_clip: Count = 1
+    """Samples that a clip is read and decoded once for, in the same batch: of the same frames, with
+    a crop, flip and colours of their own. An epoch has so many times the steps (docs/tuning.md)."""
     train_crop: Literal["random", "corner", "center"] = "random"
     """Spatial crop: of random area and shape, at a corner in one of five scales, or the centre."""
     train_crop_min_scale: Annotated[Number, Field(gt=0, le=1)] = 0.25
@@ -309,6 +312,11 @@ class TrainOptions(Section):
             yield ("warmup_epochs: goes with lr_scheduler: multistep or cosine only")
         if self.warmup_epochs >= self.n_epochs:
             yield (f"warmup_epochs: {self.warmup_epochs} must be below n_epochs ({self.n_epochs})")
+        if self.crops_per_clip > self.batch_size:
+            yield (
+                f"crops_per_clip: {self.crops_per_clip} cannot exceed batch_size "
+                f"({self.batch_size}), which holds them"
+            )
         if self.accumulate_steps > self.batch_size:
             yield (
                 f"accumulate_steps: {self.accumulate_steps} cannot exceed batch_size "

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
 from math import isqrt, sqrt
+from typing import Any
 
 from r3d.clips.datasets import ClipShape
 from r3d.clips.loader import EpochSampler
@@ -107,7 +108,7 @@ def make_schedule(options: TrainingOptions, n_clips: int, world_size: int = 1) -
     """The schedule that the options ask for.
 
     Args:
-        n_clips: training videos.
+        n_clips: training videos, times `crops_per_clip`.
         world_size: processes that share each batch.
     """
     if options.multigrid == "none":
@@ -220,7 +221,7 @@ class ShapedBatches:
     ) -> None:
         self._schedule, self._order = schedule, order
         order.set_epoch(0)
-        self._n_videos = len(order)
+        self._n_samples = len(order)
         self._rank, self._world_size = rank, world_size
         self.set_epoch(0)
 
@@ -228,19 +229,20 @@ class ShapedBatches:
         """Choose the epoch, and the clips of it that are done, of the next iteration."""
         self._epoch, self._start = epoch, start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, ClipShape]]]:
+    def __iter__(self) -> Iterator[list[tuple[Any, ...]]]:
         schedule, epoch, start = self._schedule, self._epoch, self._start
         keys = self._keys(schedule.n_clips_before(epoch) + start)
         for step in range(1, schedule.n_steps(epoch) + 1):
             if schedule.seen(epoch, step) <= start:
                 continue
             shape = schedule.grid(epoch, step).shape
-            batch = list(islice(keys, schedule.n_clips(epoch, step)))
+            # The first crops of all clips before the second ones, as in plain batches.
+            batch = sorted(islice(keys, schedule.n_clips(epoch, step)), key=lambda key: key[2:])
             yield [(*key, shape) for key in batch[self._rank :: self._world_size]]
 
-    def _keys(self, place: int) -> Iterator[tuple[int, int]]:
+    def _keys(self, place: int) -> Iterator[tuple[int, ...]]:
         """The clips from a place on in all passes, one after the other."""
-        number, start = divmod(place, self._n_videos)
+        number, start = divmod(place, self._n_samples)
         while True:
             self._order.set_epoch(number, start=start)
             yield from self._order

@@ -301,7 +301,7 @@ class Training:
         stop_requested: Callable[[], bool],
     ) -> None:
         self.state, self.options, self.folder = state, state.options, folder
-        self.n_clips = len(training_clips)
+        self.n_clips = len(training_clips) * self.options.crops_per_clip  # of an epoch
         self.run, self.device, self.world = run, device, world
         self.stop_requested = stop_requested
         self.code = code
@@ -314,10 +314,11 @@ class Training:
         pin_memory = device.type == "cuda"
         make_order = partial(
             EpochSampler,
-            self.n_clips,
+            len(training_clips),
             seed=self.options.manual_seed,
             classes=training_clips.classes,
             class_balance=self.options.class_balance,
+            crops_per_clip=self.options.crops_per_clip,
         )
         self.order: EpochSampler | ShapedBatches
         if isinstance(self.schedule, MultigridSchedule):
@@ -325,7 +326,9 @@ class Training:
                 self.schedule, make_order(), rank=world.rank, world_size=world.size
             )
         else:
-            self.order = make_order(rank=world.rank, world_size=world.size)
+            self.order = make_order(
+                batch_size=self.options.batch_size, rank=world.rank, world_size=world.size
+            )
         self.training_batches = make_loader(
             training_clips,
             self.order,
@@ -394,7 +397,8 @@ class Training:
                 f"resume_path: {self.options.resume_path} stopped within an epoch, after "
                 f"{step} steps and {progress.seen} clips, which does not fit batches of "
                 f"{size} of {self.n_clips} clips; give a checkpoint of an epoch's end "
-                "(save_<epoch>.pth), or the batch_size and annotation of its training"
+                "(save_<epoch>.pth), or the batch_size, crops_per_clip and annotation of its "
+                "training"
             )
 
     def _train_epoch(self) -> None:

@@ -109,8 +109,9 @@ class Loading(Trial):
         self._subject, self._options, self.batch_size = subject, options, batch_size
         samples = _at_least(subject.samples, 2 * _MOST_BATCHES * batch_size)
         clips = TrainingClips(samples, subject.store, options)
-        self._n_clips = len(clips)
-        self._order = EpochSampler(self._n_clips, seed=options.manual_seed)
+        n_crops = options.crops_per_clip
+        self._n_clips = len(clips) * n_crops
+        self._order = EpochSampler(len(clips), seed=options.manual_seed, crops_per_clip=n_crops)
         self._loader = make_loader(
             clips,
             self._order,

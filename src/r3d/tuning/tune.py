@@ -98,6 +98,7 @@ def tune(
     own = {
         "batch_size": batch_size,
         "accumulate_steps": min(options.accumulate_steps, batch_size),
+        "crops_per_clip": min(options.crops_per_clip, batch_size),
         "inference_batch_size": options.inference_batch_size or options.batch_size,
     }
 

@@ -11,7 +11,6 @@ What is trained is kept in a folder, if one is given: then a run that was stoppe
 
 import hashlib
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -58,7 +57,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "a third": {"n_epochs": 5, "multistep_milestones": [4], "warmup_epochs": 1},
 }
 COLUMNS = [
-    *("", "schedule", "top-1 by seed, in percent", "mean", "difference to plain (95 %)"),
+    *("", "schedule", "top-1 by seed, in percent", "mean (95 %)", "difference to plain (95 %)"),
     *("time of a core", "x plain", "as good at"),
 ]
 RUN = RunOptions(n_threads=0, no_cuda=True, checkpoint=10**6)
@@ -186,14 +185,14 @@ def kept(folder: Path, options: dict[str, Any]) -> Curve:
     store = folder / "results" / f"{key}.json"
     if not store.is_file():
         store.parent.mkdir(exist_ok=True)
-        curve = trained(folder, folder / "work" / key, options)
+        with tempfile.TemporaryDirectory() as work:
+            curve = trained(folder, Path(work), options)
         store.write_text(json.dumps(curve))
     return [(taken, accuracy) for taken, accuracy in json.loads(store.read_text())]
 
 
 def trained(folder: Path, work: Path, options: dict[str, Any]) -> Curve:
-    """Train from the beginning."""
-    shutil.rmtree(work, ignore_errors=True)
+    """Train; after each epoch the seconds of a core until then, and the accuracy."""
     Timed.taken = []
     train_module.Training = Timed  # type: ignore[misc]
     train(
@@ -226,23 +225,24 @@ def row(data: str, network: str, kind: str, runs: dict[str, list[Curve]]) -> lis
         f"{data}, {network}",
         kind,
         ", ".join(f"{100 * accuracy:.1f}" for _, accuracy in last),
-        f"{100 * np.mean([accuracy for _, accuracy in last]):.1f}",
-        "" if kind == "plain" else in_points(differences),
+        with_interval([accuracy for _, accuracy in last], "{:.1f}", lowest=0),
+        "" if kind == "plain" else with_interval(differences, "{:+.1f}", lowest=-1),
         f"{np.mean([took for took, _ in last]):.0f} s",
         f"{np.median(ratios):.2f}",
         ", ".join(reached),
     ]
 
 
-def in_points(differences: list[float]) -> str:
-    """The mean of differences between accuracies, and Student's interval over the seeds."""
-    mean = f"{100 * np.mean(differences):+.1f}"
-    # Of values between 0 and 1, as accuracies are.
-    interval = trainings_interval([[(1 + value) / 2 for value in differences]], test_share=0)
+def with_interval(values: list[float], form: str, *, lowest: float) -> str:
+    """The mean of values from `lowest` to 1, in percent, and Student's interval over the seeds."""
+    mean = form.format(100 * np.mean(values))
+    wide = 1 - lowest
+    shares = [(value - lowest) / wide for value in values]  # from 0 to 1, as accuracies are
+    interval = trainings_interval([shares], test_share=0)
     if interval is None:
         return mean
-    low, high = (100 * (2 * bound - 1) for bound in interval)
-    return f"{mean} ({low:+.1f} to {high:+.1f})"
+    low, high = (form.format(100 * (lowest + wide * bound)) for bound in interval)
+    return f"{mean} ({low} to {high})"
 
 
 def draw(curves: dict[tuple[str, str], dict[str, list[Curve]]], output: Path) -> None:

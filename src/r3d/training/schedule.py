@@ -16,7 +16,7 @@ A shorter clip takes its frames further apart and shows the same span of time. T
 grows with the root of the batch of the long cycle, not with that of the short one. (Published is in
 proportion to the batch; in short trainings that was the worse, see docs/benchmarks.md.) After the
 last drop, or in the last quarter where that is not in the second half, the clips are those of the
-plain schedule.
+plain schedule. (The public code goes on with the short cycle there; that was worse, too.)
 
 One and a half times the clips are seen over the whole training. They are had in less than half the
 steps, and the epochs are shortened alike: everything that is said in epochs, such as milestones,

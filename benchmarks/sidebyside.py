@@ -85,9 +85,9 @@ def compare_apart(
         processes.append(process)
         theirs.close()
         turns_of[name] = partial(_ask_for_turn, ours)
-    for warm_up in turns_of.values():
-        warm_up()
     try:
+        for warm_up in turns_of.values():
+            warm_up()
         return take_turns(turns_of, rounds=rounds)
     finally:
         for process in processes:

@@ -66,6 +66,7 @@ def _replaced(path: Path, *, durable: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_over(path)
     handle, partial = _new_partial(path)
+    writer = os.getpid()
     try:
         yield partial
         # mkstemp makes the file private; the result gets the permissions of an ordinary new file.
@@ -79,8 +80,8 @@ def _replaced(path: Path, *, durable: bool) -> Iterator[Path]:
             with suppress(OSError):  # some file systems do not do it for folders
                 _to_disk(path.parent)
     finally:
-        if handle in _handles:  # and not in a fork
-            _handles.remove(handle)
+        if os.getpid() == writer:  # and not a fork of it
+            _handles.discard(handle)
             os.close(handle)
             partial.unlink(missing_ok=True)
 
@@ -168,6 +169,17 @@ def hold_lock(
         if not optional or error.errno not in _NO_LOCKS:
             raise
         return nullcontext()
+
+
+def alone(lock: Path, *, wait_seconds: float) -> AbstractContextManager[object]:
+    """Hold a lock if it is to be had in that time, its folder made if absent; else go on without.
+
+    For work that several processes may do, but one would do for all.
+    """
+    with suppress(OSError, RuntimeError):  # a timeout is an OSError, too
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return hold_lock(lock, wait_seconds=wait_seconds, optional=True)
+    return nullcontext()
 
 
 def read_text(file: Path) -> str:

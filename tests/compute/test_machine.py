@@ -1,9 +1,11 @@
 """What the machine tells: memory that is left, and memory that was held."""
 
+import platform
 import subprocess
 import sys
 
 import psutil
+import pytest
 
 from r3d.compute.machine import free_memory, machine, n_cores
 
@@ -47,3 +49,37 @@ def test_the_peak_outlasts_the_memory():
 
 def test_the_machine_in_words():
     assert f"{n_cores()} cores" in machine()
+
+
+KEPT = """
+import resource, sys
+import torch
+from r3d.compute.machine import keep_memory
+from r3d.tuning.fitting import free
+import psutil
+
+torch.set_num_threads(1)
+if sys.argv[1] == "kept":
+    keep_memory()
+for n in range(24):
+    if n == 16:  # by then it has found its places
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)  # 64 MB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+held = psutil.Process().memory_info().rss
+free()
+print(held - psutil.Process().memory_info().rss)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_is_kept_until_it_is_given_back():
+    found = {}
+    for how in ("kept", "plain"):
+        done = subprocess.run(
+            [sys.executable, "-c", KEPT, how], capture_output=True, text=True, check=True
+        )
+        found[how] = [int(line) for line in done.stdout.split()]
+    pages, given_back = found["kept"]
+    assert pages < found["plain"][0] / 3
+    assert given_back > 50 << 20  # what a forecast of memory must not take for used

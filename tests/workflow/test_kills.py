@@ -117,7 +117,7 @@ def check_kills(whole: SmallRun, run: SmallRun, kills: list[Kill], seed: int) ->
 @pytest.mark.parametrize("whole", ["jpg"], indirect=True)
 def test_a_few_kills(whole: SmallRun, tmp_path: Path):
     run = workflow(tmp_path / "killed", "jpg")
-    assert check_kills(whole, run, FEW, seed=0) >= len(FEW) // 2  # a busy machine misses moments
+    assert check_kills(whole, run, FEW, seed=0) >= len(FEW) - 2  # a busy machine misses moments
 
 
 @pytest.mark.skipif(not KILLS, reason="R3D_KILLS is not set")

@@ -13,7 +13,7 @@ import psutil
 
 _SAMPLE_SECONDS = 0.005
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
-_LARGEST = 2**31 - 1
+_LARGEST, _LARGEST_BEFORE = 2**31 - 1, 32 << 20
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 
@@ -41,13 +41,20 @@ def keep_memory() -> None:
 
     Tensors of a step are larger than what glibc keeps by default: it asks the system for the same
     memory in each step again, which clears it page by page. That was a sixth to a quarter of the
-    time of a training step on a CPU. With it the process needs as much memory at most as before, or
-    a few percent more, but gives none of it back before its end.
+    time of a training step on a CPU. The process gives none of it back before its end, but by
+    `give_back_memory`.
     """
     with suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
-        libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+        # One is refused by older versions, which take no more than the other.
+        if any(libc.mallopt(_M_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_BEFORE)):
+            libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+
+
+def give_back_memory() -> None:
+    """Give the memory that is freed by now back to the system (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def free_memory() -> int:

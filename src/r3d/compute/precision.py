@@ -13,7 +13,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from r3d.compute.machine import processor
-from r3d.files import atomic_path, hold_lock
+from r3d.files import alone, atomic_path
 from r3d.paths import cache_folder
 
 CLEARLY_FASTER = 1.2
@@ -62,7 +62,7 @@ def bf16_speedup(formats: Formats, *, training: bool) -> float:
     kept = _read(entry, about)
     if kept is not None:
         return kept
-    with _alone(entry):
+    with alone(entry.parent / ".lock", wait_seconds=_WAIT_SECONDS):
         kept = _read(entry, about)  # of the process that was waited for
         if kept is not None:
             return kept
@@ -93,14 +93,6 @@ def _read(entry: Path, about: dict[str, Any]) -> float | None:
         if there == about and isinstance(speedup, float) and math.isfinite(speedup):
             return speedup
     return None
-
-
-def _alone(entry: Path) -> Any:
-    """Measure while no other process does, as far as that is to be had soon."""
-    with suppress(OSError, RuntimeError):  # a timeout is an OSError, too
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        return hold_lock(entry.parent / ".lock", wait_seconds=_WAIT_SECONDS, optional=True)
-    return nullcontext()
 
 
 def _measured(formats: Formats, *, training: bool) -> tuple[float, bool]:

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -108,12 +108,15 @@ def open_int8(
         return found
     pixels = [row[None] for batch in clips[0]() for row in batch.clips]
     path = _entry(digest, n_frames, _digest([pixels]))
-    with stored.alone(path):
-        return _calibrated(path, network, options, normalisation, dtype, pixels, clips[1])
+    checked = _digest((batch.clips, batch.labels) for batch in clips[1]())
+    file = path / f"{_beginning(dtype)}{checked}.json"
+    # What is there already, several may open at once.
+    with nullcontext() if file.is_file() else stored.alone(path):
+        return _calibrated(file, network, options, normalisation, dtype, pixels, clips[1])
 
 
 def _calibrated(
-    path: Path,
+    file: Path,
     network: VideoModel,
     options: InferenceOptions,
     normalisation: dict[str, Any],
@@ -121,16 +124,19 @@ def _calibrated(
     pixels: list[Tensor],
     checked: Clips,
 ) -> Engine:
-    """The network of an entry, or calibrated now on clips (1, t, h, w, c), once it is checked."""
+    """The network of an entry, or calibrated now on clips (1, t, h, w, c), once it is checked.
+
+    Args:
+        file: the report in the entry.
+    """
+    path = file.parent
     engine, graph = on_openvino.open_stored(path, dtype, int8=True), None
     if engine is None:
         graph = on_openvino.quantize(
             on_openvino.convert(network, normalisation, options.sample_duration), pixels
         )
         engine = OnOpenVino(graph, dtype, int8=True)
-    about = _digest((batch.clips, batch.labels) for batch in checked())
-    name = f"{_beginning(dtype)}{about}.json"
-    report = _read(path / name) if graph is None else None
+    report = _read(file) if graph is None else None
     if report is None:
         exact = OnTorch(
             copy.deepcopy(network), options, torch.device("cpu"), torch.float32, layout="auto"
@@ -140,7 +146,7 @@ def _calibrated(
         if graph is not None:
             need_accuracy(report)  # what is of no use is not kept
             stored.write_entry(path, partial(on_openvino.save, graph))
-        _write(path / name, report)
+        _write(file, report)
     if graph is None:
         need_accuracy(report)
     return engine

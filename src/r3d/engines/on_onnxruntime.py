@@ -36,19 +36,20 @@ def open_onnxruntime(
 
     digest = stored.network_digest(network, normalisation)
     path = stored.entry(digest, str(n_frames), "onnxruntime", onnxruntime.__version__)
-    if stored.use_entry(path):
-        try:
+    with stored.alone(path):
+        if stored.use_entry(path):
+            try:
+                return OnOnnxRuntime(path / _MODEL)
+            except Exception:  # whose classes the package does not name
+                stored.remove_entry(path)
+        n_channels = network.architecture.n_input_channels
+        program = export_graph(network, normalisation, clip_shape=(n_frames, 0, 0, n_channels))
+
+        def write(folder: Path) -> None:
+            write_onnx(program, {}, folder / _MODEL)
+
+        if stored.write_entry(path, write):
             return OnOnnxRuntime(path / _MODEL)
-        except Exception:  # whose classes the package does not name
-            stored.remove_entry(path)
-    n_channels = network.architecture.n_input_channels
-    program = export_graph(network, normalisation, clip_shape=(n_frames, 0, 0, n_channels))
-
-    def write(folder: Path) -> None:
-        write_onnx(program, {}, folder / _MODEL)
-
-    if stored.write_entry(path, write):
-        return OnOnnxRuntime(path / _MODEL)
     with TemporaryDirectory() as folder:  # the cache cannot be written
         write(Path(folder))
         return OnOnnxRuntime(Path(folder) / _MODEL)

@@ -118,8 +118,11 @@ def open_openvino(
 ) -> OnOpenVino:
     """A network in OpenVINO: as it was kept, or converted and kept."""
     path = entry_of(stored.network_digest(network, normalisation), n_frames)
+    found = open_stored(path, dtype)
+    if found is not None:
+        return found
     with stored.alone(path):
-        found = open_stored(path, dtype)
+        found = open_stored(path, dtype)  # of who was faster
         if found is None:
             graph = convert(network, normalisation, n_frames)
             stored.write_entry(path, lambda folder: save(graph, folder))

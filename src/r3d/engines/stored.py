@@ -9,13 +9,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from r3d.files import hold_lock
+from r3d import files
 from r3d.models.base import VideoModel
 from r3d.paths import cache_folder
 
@@ -52,11 +52,7 @@ def entry(*about: str) -> Path:
 
 def alone(path: Path) -> AbstractContextManager[object]:
     """Let one process at a time look for an entry and make it: others wait, and find it there."""
-    with suppress(OSError, RuntimeError):  # a timeout is an OSError, too
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f".{path.name}.lock")
-        return hold_lock(lock, wait_seconds=_WAIT_SECONDS, optional=True)
-    return nullcontext()
+    return files.alone(path.with_name(f".{path.name}.lock"), wait_seconds=_WAIT_SECONDS)
 
 
 def write_entry(path: Path, write: Callable[[Path], object]) -> bool:

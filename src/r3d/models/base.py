@@ -80,8 +80,6 @@ class Conv3d(nn.Conv3d):
             return super().forward(x)
         assert not isinstance(self.padding, str)
         weight, padding, dilation = self.weight, self.padding, self.dilation
-        if self.kernel_size[2] == 1:
-            dilation = (dilation[0], dilation[1], 2)
         sizes = list(zip(x.shape[2:], self.kernel_size, strict=True))
         if torch.is_grad_enabled() and any(size <= kernel and kernel > 1 for size, kernel in sizes):
             rest = list(padding)
@@ -92,6 +90,8 @@ class Conv3d(nn.Conv3d):
             # Two numbers a dimension, from the last (w) to time.
             x = functional.pad(x, [size for size in reversed(rest) for _ in range(2)])
             padding = (0, 0, 0)
+        if weight.shape[4] == 1 and self.stride == (1, 1, 1):
+            dilation = (dilation[0], dilation[1], 2)
         return functional.conv3d(x, weight, self.bias, self.stride, padding, dilation, self.groups)
 
 

@@ -364,7 +364,7 @@ class Training:
         self.train_step = TrainStep(self.state, run=self.run, device=self.device, world=self.world)
         if self.world.is_main:
             _log.info(
-                "training on %d clips in batches of %d, in %s on %s, %d processes",
+                "training on %d clips an epoch, in batches of %d, in %s on %s, %d processes",
                 *(self.n_clips, self.options.batch_size, self.state.dtype),
                 *(self.device, self.world.size),
             )

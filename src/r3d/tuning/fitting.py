@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
+from r3d.compute.machine import give_back_memory
 from r3d.errors import InputError
 
 _USABLE = 0.9  # of a GPU's memory
@@ -37,8 +38,9 @@ def fewest_parts(run: Callable[[int], object], *, first: int, batch_size: int) -
 
 
 def free() -> None:
-    """Give memory of what is no longer used back to the device."""
+    """Give memory of what is no longer used back to the machine and the device."""
     gc.collect()
+    give_back_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -430,6 +430,7 @@ class _Tuner:
         return changed(self._subject.options, {**self._result.changes, **changes})
 
     def _memory_model(self) -> MemoryModel:
+        free()  # what is held from larger batches would hide what smaller ones need
         share = _MEMORY_SHARE / self._subject.options.resources.processes_per_node
         held = psutil.Process().memory_info().rss
         return MemoryModel(held + round(share * free_memory()))

@@ -28,11 +28,10 @@ import os, sys, time
 from r3d.files import atomic_path
 with atomic_path(sys.argv[1]) as partial:
     partial.write_text("half")
-    if not (child := os.fork()):
-        time.sleep(60)
-        os._exit(0)
-    print(child, flush=True)
+    if not os.fork():
+        print(os.getpid(), flush=True)
     time.sleep(60)
+    os._exit(0)
 """
 
 

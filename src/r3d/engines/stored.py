@@ -52,7 +52,7 @@ def entry(*about: str) -> Path:
 
 def alone(path: Path) -> AbstractContextManager[object]:
     """Let one process at a time look for an entry and make it: others wait, and find it there."""
-    return files.alone(path.with_name(f".{path.name}.lock"), wait_seconds=_WAIT_SECONDS)
+    return files.alone(cache_folder("locks") / path.name, wait_seconds=_WAIT_SECONDS)
 
 
 def write_entry(path: Path, write: Callable[[Path], object]) -> bool:

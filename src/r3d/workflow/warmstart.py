@@ -149,10 +149,12 @@ def _serve(connection: socket.socket) -> str | None:
 
     def reap(*_: object) -> None:
         for pid in list(answers):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                with answers.pop(pid) as answer, suppress(OSError):
-                    answer.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+            # The next end may interrupt this function, by itself, which then has told of this one.
+            with suppress(ChildProcessError):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    with answers.pop(pid) as answer, suppress(OSError):
+                        answer.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
     signal.signal(signal.SIGCHLD, reap)
     while True:

@@ -1,7 +1,7 @@
 """Trainings on several samples of each clip: they go on, and share their work, as all do."""
 
-import os
-import signal
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,12 @@ def fit(data: Path, output: Path, n_threads: int = 0, **options: Any) -> dict[st
     return read_checkpoint(output / "model.pth").state_dict
 
 
+def ask_to_stop(monkeypatch: pytest.MonkeyPatch, is_asked: Callable[[], bool]) -> None:
+    """As a signal does, which test_train.py sends to processes of their own."""
+    requests = lambda: nullcontext(is_asked)  # noqa: E731
+    monkeypatch.setattr("r3d.training.train._stop_requests", requests)
+
+
 def log_of(output: Path) -> pd.DataFrame:
     (log,) = output.glob("checkpoints/*/train_batch.log")
     return pd.read_csv(log, sep="\t")
@@ -60,11 +66,10 @@ def test_a_training_goes_on_within_the_samples_of_a_clip(
     class Step(TrainStep):
         def __call__(self, *arguments: Any, **options: Any) -> torch.Tensor:
             done.append(options["number"])
-            if len(done) in stops:
-                os.kill(os.getpid(), signal.SIGTERM)
             return super().__call__(*arguments, **options)
 
     monkeypatch.setattr("r3d.training.train.TrainStep", Step)
+    ask_to_stop(monkeypatch, lambda: len(done) in stops)
     for n_threads in (0, 1, 0):  # and the number of workers changes nothing
         with pytest.raises(Stopped):
             fit(data, tmp_path / "parts", n_threads, **options)
@@ -85,14 +90,16 @@ def test_a_state_of_another_number_of_samples_is_another_training(data: Path, tm
 def test_a_file_from_within_an_epoch_of_more_steps_is_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    done = []
+
     class Step(TrainStep):
         def __call__(self, *arguments: Any, **options: Any) -> torch.Tensor:
-            if options["number"] == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
+            done.append(options["number"])
             return super().__call__(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr("r3d.training.train.TrainStep", Step)
+        ask_to_stop(patch, lambda: 5 in done)
         with pytest.raises(Stopped):
             fit(data, tmp_path / "two")
     (state,) = tmp_path.glob("two/checkpoints/*/latest.pth")

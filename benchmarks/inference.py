@@ -150,9 +150,10 @@ def _accuracy(folder: Path, depth: int) -> str:
     annotation = embedded(
         folder, FrameOptions(**dataset.frame_options), **dataset.render.model_dump()
     )
+    changes = {"model_depth": depth}
     # With the 5 epochs of the demo so deep a network as r3d50 has not learnt anything.
-    changes = {"model_depth": depth, "n_epochs": 15}
-    training = TrainingOptions(**{**experiment.options(TrainingOptions), **changes})
+    longer = {"n_epochs": 15, "multistep_milestones": [12]}
+    training = TrainingOptions(**{**experiment.options(TrainingOptions), **changes, **longer})
     applied = {**experiment.options(InferenceOptions), **changes, "output_topk": 0}
     files = {"annotation": annotation, "frames": folder / "frames", "file_type": "jpg"}
     train(

@@ -467,10 +467,20 @@ def test_gradient_of_a_convolution_of_a_small_input(
         assert (found.double() - expected).norm() < 0.01 * expected.norm()
 
 
-@pytest.mark.parametrize("kernel", [(3, 3, 3), (3, 1, 1), (1, 1, 1)])
-def test_convolutions_of_one_thread_are_computed_by_onednn(kernel: tuple[int, int, int]):
+@pytest.mark.parametrize(
+    ("kernel", "size"),
+    [
+        ((3, 3, 3), (4, 5, 6)),
+        ((3, 1, 1), (4, 5, 6)),
+        ((1, 1, 1), (4, 5, 6)),
+        ((3, 3, 3), (2, 1, 1)),  # of which one column is left
+    ],
+)
+def test_convolutions_of_one_thread_are_computed_by_onednn(
+    kernel: tuple[int, int, int], size: tuple[int, int, int]
+):
     conv = Conv3d(16, 16, kernel, padding=tuple(length // 2 for length in kernel))
-    x = torch.randn(2, 16, 4, 5, 6)
+    x = torch.randn(2, 16, *size)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -481,6 +491,21 @@ def test_convolutions_of_one_thread_are_computed_by_onednn(kernel: tuple[int, in
     kinds = {event.key for event in profile.key_averages()}
     assert "aten::mkldnn_convolution" in kinds
     assert not {kind for kind in kinds if "slow_conv" in kind}
+
+
+@pytest.mark.parametrize(("stride", "gap"), [(1, 2), (2, 1)])
+def test_strided_convolutions_have_no_gap(stride: int, gap: int, monkeypatch: pytest.MonkeyPatch):
+    # In bf16 it makes those ten times as slow, and oneDNN computes them anyway.
+    gaps = []
+    computed = functional.conv3d
+
+    def conv3d(*arguments: Any) -> torch.Tensor:
+        gaps.append(arguments[5])
+        return computed(*arguments)
+
+    monkeypatch.setattr(functional, "conv3d", conv3d)
+    Conv3d(4, 4, 1, stride=stride)(torch.randn(1, 4, 2, 4, 4))
+    assert gaps == [(1, 1, gap)]
 
 
 @pytest.mark.parametrize("options", SMALL, ids=small_id)

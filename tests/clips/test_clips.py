@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tracemalloc
@@ -14,6 +15,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import Client, Connection
+from multiprocessing.resource_sharer import DupFd
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +44,7 @@ from r3d.clips.loader import (
     ClipLoader,
     EpochSampler,
     WorkerLost,
+    _init_worker,
     make_loader,
     worker_count,
 )
@@ -645,6 +649,32 @@ def test_workers_outlive_a_signal_to_the_whole_group(
         worker.terminate()
         worker.join(timeout=20)
         assert worker.exitcode == 0
+
+
+def test_a_worker_has_nothing_to_say_to_a_parent_that_is_gone(tmp_path: Path) -> None:
+    """Which was killed while a batch was handed over."""
+    here, there = multiprocessing.Pipe()
+    context = multiprocessing.get_context("fork")
+    worker = context.Process(target=_hand_over, args=(there, tmp_path / "stderr"))
+    worker.start()
+    address, key = here.recv()
+    for read in (0, 4):  # nothing, or a part of what is said first
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+            client.recv(read)
+    Client(address, authkey=key).close()  # so the others are done with
+    worker.kill()
+    worker.join()
+    assert not (tmp_path / "stderr").read_text()
+
+
+def _hand_over(to: Connection, stderr: Path) -> None:
+    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)
+    sys.stderr = open(2, "w")  # noqa: SIM115 - pytest has put something in its place
+    _init_worker(0)
+    address, _ = DupFd(0)._id  # type: ignore[attr-defined]
+    to.send((address, bytes(multiprocessing.current_process().authkey)))
+    signal.pause()
 
 
 def _signal_from_elsewhere(pid: int, number: int) -> None:

@@ -7,6 +7,8 @@ import logging
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -290,6 +292,27 @@ def test_threads_are_those_that_torch_has():
         engine(batch)
     used, passed = sum(process.cpu_times()[:2]) - used, time.perf_counter() - begin
     assert used < 1.25 * passed
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+import openvino, torch
+from openvino import opset13
+from r3d.engines.on_openvino import OnOpenVino
+parameter = opset13.parameter([1, 4], openvino.Type.f32)
+graph = openvino.Model([opset13.relu(parameter)], [parameter])
+first, second = (OnOpenVino(graph, torch.float32) for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(5)
+"""
+
+
+def test_signals_are_handled_after_engines_are_gone():
+    """The stack that OpenVINO has given them is there."""
+    assert subprocess.run([sys.executable, "-c", INTERRUPTED], timeout=60).returncode == 7
 
 
 # Which one `auto` takes.

@@ -249,7 +249,11 @@ def _wait_until(
 def children(pid: int) -> list[int]:
     """Processes that a process has started."""
     found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it has ended
+        return found
+    for path in (thread / "children" for thread in threads):
         with suppress(OSError):
             found += map(int, path.read_text().split())
     return found

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -370,9 +371,18 @@ def _init_worker(_: int) -> None:
     which it must not lose its workers; they end with it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _tell_nobody_who_is_gone
     torch.set_num_threads(1)
     if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=_end_on_request, args=(os.getppid(),), daemon=True).start()
+
+
+def _tell_nobody_who_is_gone(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """The thread that hands batches over fails where the parent is killed meanwhile."""
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_on_request(parent: int) -> None:

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,7 @@ class OnOpenVino:
     """
 
     def __init__(self, graph: Any, dtype: torch.dtype, *, int8: bool = False) -> None:
-        core = _openvino().Core()
-        compiled = core.compile_model(
+        compiled = _core().compile_model(
             graph,
             "CPU",
             {
@@ -106,7 +106,7 @@ def open_stored(path: Path, dtype: torch.dtype, *, int8: bool = False) -> OnOpen
     if not stored.use_entry(path):
         return None
     try:
-        graph = _openvino().Core().read_model(path / _MODEL)
+        graph = _core().read_model(path / _MODEL)
     except RuntimeError:
         stored.remove_entry(path)
         return None
@@ -159,6 +159,19 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def _core() -> Any:
+    """The one of this process, which lasts.
+
+    Each gives the thread that makes it a stack for signals, and gives back the one before as it
+    goes: of several that go in any order, the last leaves a stack that is gone, and the next signal
+    (Ctrl-C, say) ends the process.
+    """
+    core = _openvino().Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # now, not after others
+    return core
 
 
 def _version() -> str:

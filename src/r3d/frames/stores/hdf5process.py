@@ -129,7 +129,7 @@ class _Helper:
             return answer, [answers.take(size) for size in answer.get("sizes", ())]
         except (BrokenPipeError, EOFError, TimeoutError) as error:
             if isinstance(error, TimeoutError):
-                process.send_signal(signal.SIGXCPU)  # as the system does after too much work
+                process.send_signal(signal.SIGPROF)  # as the system does after too much work
             self._status = process.wait()
             process.stdin.close()
             process.stdout.close()

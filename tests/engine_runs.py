@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from synthetic import LABELS, write_frames
-from torch import Tensor
+from torch import Tensor, nn
 
 from r3d.clips.loader import ClipBatch
 from r3d.config.normalisation import input_normalisation
@@ -62,6 +62,18 @@ def network(n_classes: int = 2, **options: Any) -> Any:
             buffer.uniform_(0.5, 2)
         elif name.endswith("running_mean"):
             buffer.normal_(0, 0.1)
+    return made
+
+
+class _Bessel(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j0(x)
+
+
+def unconvertible() -> Any:
+    """A network that torch computes and OpenVINO does not know."""
+    made = network()
+    made.fc = nn.Sequential(made.fc, _Bessel())
     return made
 
 

@@ -21,6 +21,7 @@ from engine_runs import (
     own_cache,
     run_options,
     scores,
+    unconvertible,
     write_data,
 )
 from torch import distributed as dist
@@ -32,7 +33,7 @@ from r3d.engines.choosing import Choosing
 from r3d.engines.on_torch import OnTorch
 from r3d.engines.opening import open_engine
 
-pytest.importorskip("openvino")
+frontend = pytest.importorskip("openvino.frontend")
 pytest.importorskip("onnxruntime")
 
 
@@ -67,8 +68,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return seconds
 
 
-def auto(**more: Any) -> Any:
-    return open_engine(network(), InferenceOptions(**TINY), run_options("auto", **more), CPU)
+def auto(net: Any = None, **more: Any) -> Any:
+    net = net or network()
+    return open_engine(net, InferenceOptions(**TINY), run_options("auto", **more), CPU)
 
 
 def chosen(n_rows: int | None, engine: Any = None) -> str:
@@ -139,6 +141,66 @@ def test_auto_keeps_torch_where_results_differ(
         patch.setattr(on_openvino.OnOpenVino, "outputs", lambda *a: 1.1 * outputs(*a))
         assert chosen(LONG) == "torch"
     assert chosen(LONG) == "torch"
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, MemoryError, frontend.GeneralFailure])
+def test_a_failure_is_told_and_openvino_tried_again(
+    clock: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: type[Exception],
+):
+    """Of all networks of this kind, the next time."""
+
+    def fails(*_: Any) -> None:
+        raise failure("Exception from core.cpp:84:\nCheck 'a' failed at b.cpp:1:\nno\nmemory\n\n")
+
+    for known in (False, True):
+        caplog.clear()
+        with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
+            patch.setattr(on_openvino, "open_stored" if known else "open_openvino", fails)
+            assert chosen(LONG) == "torch"
+        (said,) = caplog.messages
+        assert said == (
+            "engine: auto: torch, for OpenVINO does not compute this network: no memory"
+        )
+        assert chosen(LONG) == "openvino"
+
+
+def test_auto_is_torch_where_openvino_cannot_convert(
+    clock: dict[str, float], caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO):
+        engine = auto(unconvertible())
+        assert chosen(LONG, engine) == "torch"
+    (said,) = caplog.messages
+    assert "OpenVINO does not compute this network: " in said
+    assert "special_bessel_j0" in said
+    assert engine(batch_of(BATCH)).isfinite().all()
+    assert chosen(LONG) == "openvino"  # others of this kind
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_outputs_that_are_all_the_same_rule_nothing_out(clock: dict[str, float], value: float):
+    odd = network()
+    torch.nn.init.zeros_(odd.fc.weight)
+    torch.nn.init.constant_(odd.fc.bias, value)
+    assert chosen(LONG, auto(odd)) == ("openvino" if value == 0 else "torch")
+    assert chosen(LONG) == "openvino"
+
+
+def test_what_is_known_is_of_one_processor_and_layout(
+    clock: dict[str, float], monkeypatch: pytest.MonkeyPatch
+):
+    """One home may serve machines whose processors share a name."""
+    clock["openvino"] = 1.0
+    assert chosen(LONG) == "torch"
+    clock["openvino"] = 0.5
+    assert chosen(LONG) == "torch"
+    assert chosen(LONG, auto(memory_format="channels_last")) == "torch"  # as auto is
+    assert chosen(LONG, auto(memory_format="contiguous")) == "openvino"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "SVE256")
+    assert chosen(LONG) == "openvino"
 
 
 def test_auto_is_torch_where_openvino_is_missing(

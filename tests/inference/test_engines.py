@@ -1,6 +1,7 @@
 """Engines compute what torch computes, and say in one line where they cannot."""
 
 import dataclasses
+import errno
 import importlib
 import json
 import logging
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +31,22 @@ from engine_runs import (
     own_cache,
     run_options,
     scores,
+    unconvertible,
     write_data,
 )
 from torch import Tensor
 
 from r3d.cli.predict import predict_command
 from r3d.clips.loader import ClipBatch
+from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions, RunOptions
-from r3d.engines import calibrating, on_openvino, stored
+from r3d.engines import calibrating, on_onnxruntime, on_openvino, stored
 from r3d.engines.graph import export_graph
 from r3d.engines.on_torch import OnTorch
-from r3d.engines.opening import device_for, need_engine, open_engine
+from r3d.engines.opening import Calibration, device_for, need_engine, open_engine
 from r3d.errors import InputError
 from r3d.inference import applied
 from r3d.inference.features import features
-from r3d.inference.infer import infer
 from r3d.models.architectures import FAMILIES as FAMILIES_OF_NETWORKS
 from r3d.models.building import build_model
 
@@ -193,6 +196,45 @@ def test_what_is_kept_outlives_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch,
     open_engine(network(), options, run, CPU)
 
 
+def test_another_version_of_what_makes_graphs_makes_its_own(monkeypatch: pytest.MonkeyPatch):
+    normalisation = input_normalisation(InferenceOptions(**TINY))
+    known = version
+    before = stored.network_digest(network(), normalisation)
+    assert stored.network_digest(network(), normalisation) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "99.0")
+        assert stored.network_digest(network(), normalisation) != before
+    for package, entry in (
+        ("r3d", lambda: stored.network_digest(network(), normalisation)),
+        ("nncf", lambda: calibrating._entry("a", 8, "clips")),
+    ):
+        before = entry()
+        with monkeypatch.context() as patch:
+            for module in (stored, calibrating):
+                patch.setattr(
+                    module, "version", lambda name, p=package: "99.0" if name == p else known(name)
+                )
+            assert entry() != before
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_an_entry_of_someone_else_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str
+):
+    """Where the time of use cannot be noted."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options, run = InferenceOptions(**TINY), run_options(engine)
+    open_engine(network(), options, run, CPU)
+
+    def refuses(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "utime", refuses)
+    for module in (on_openvino, on_onnxruntime):
+        monkeypatch.setattr(module, "export_graph", None)
+    open_engine(network(), options, run, CPU)
+
+
 @pytest.mark.parametrize("version", ["2026.4.1-21234-abc", "2026.10.0-21234", "2026.4.1"])
 def test_an_entry_has_the_version_without_its_build(monkeypatch: pytest.MonkeyPatch, version: str):
     monkeypatch.setattr(on_openvino._openvino(), "__version__", version)
@@ -339,27 +381,37 @@ def test_int8_that_costs_accuracy_is_refused(caplog: pytest.LogCaptureFixture):
             calibrating.need_accuracy(bad)
 
 
-def test_int8_needs_clips_to_calibrate_on(data: Path, tmp_path: Path):
+def test_int8_needs_clips_to_calibrate_on():
     with pytest.raises(InputError, match="int8: true needs this network calibrated"):
         open_engine(
             network(n_classes=3), InferenceOptions(**TINY, int8=True), run_options("auto"), CPU
         )
-    alone = tmp_path / "annotation.json"
+
+
+def test_int8_without_training_videos_takes_what_was_calibrated(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As `r3d predict` does; where nothing was, it says what to do, which works."""
+    pytest.importorskip("nncf")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(calibrating, "_MOST_LOST", 1.0)
+    monkeypatch.setattr(calibrating, "_LEAST_AGREEING", 0.0)
     content = json.loads((data / "annotation.json").read_text())
-    for entry in content["database"].values():
-        entry["subset"] = "validation"
-    alone.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="training"):
-        infer(
-            InferenceOptions(**TINY, int8=True),
-            annotation=alone,
-            frames=data / "jpg",
-            model=data / "model.pth",
-            output=tmp_path / "val.json",
-            run=run_options("auto"),
-            n_cores=1,
-        )
-    assert not (tmp_path / "val.json").exists()
+    content["database"] = {
+        name: entry for name, entry in content["database"].items() if entry["subset"] != "training"
+    }
+    (tmp_path / "jpg").symlink_to(data / "jpg")
+    shutil.copy(data / "model.pth", tmp_path)
+    (tmp_path / "annotation.json").write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r"int8: true needs .* r3d infer --int8 with .* training and validation"
+    ) as refused:
+        scores(tmp_path, tmp_path / "1.json", "auto", int8=True)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "1.json").exists()
+    expected = scores(data, tmp_path / "2.json", "auto", int8=True)
+    monkeypatch.setattr(on_openvino, "quantize", None)
+    assert np.array_equal(scores(tmp_path, tmp_path / "1.json", "auto", int8=True), expected)
 
 
 def test_features_are_not_computed_in_int8(data: Path, tmp_path: Path):
@@ -445,6 +497,30 @@ def test_what_an_engine_does_not_compute_in_is_refused():
     for engine in ("torch", "onnxruntime"):
         with pytest.raises(InputError, match=f"int8: true goes with .* not {engine}"):
             need_engine(InferenceOptions(int8=True), run_options(engine), CPU)
+
+
+@pytest.mark.parametrize(
+    ("asked", "int8", "remedy"),
+    [
+        ("engine: openvino", False, "engine: torch"),
+        ("int8: true", True, "int8: false with engine: torch"),
+    ],
+)
+def test_a_network_that_openvino_cannot_convert_is_refused(asked: str, int8: bool, remedy: str):
+    pytest.importorskip("nncf")
+    batch = batch_of((2, 8, 32, 32, 3))
+    clips = Calibration(lambda: [batch], lambda: [batch])
+    options = InferenceOptions(**TINY, int8=int8)
+    with pytest.raises(
+        InputError, match=rf"^{asked}: OpenVINO .* cannot convert .*bessel"
+    ) as found:
+        open_engine(unconvertible(), options, run_options("openvino"), CPU, clips)
+    assert str(found.value).endswith(f"; accepted for it: {remedy}")
+    assert "\n" not in str(found.value)
+    # With the remedy it computes.
+    options = InferenceOptions(**TINY)
+    engine = open_engine(unconvertible(), options, run_options("torch"), CPU)
+    assert engine(batch).isfinite().all()
 
 
 def test_a_refusal_is_one_line_of_the_command(data: Path):

@@ -1,17 +1,18 @@
 """Engines compute what torch computes, and say in one line where they cannot."""
 
 import dataclasses
+import errno
 import importlib
 import json
 import logging
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +21,38 @@ import psutil
 import pytest
 import torch
 from click.testing import CliRunner
-from synthetic import LABELS, write_frames
+from engine_runs import (
+    CLIPS,
+    CPU,
+    TINY,
+    assert_near,
+    batch_of,
+    network,
+    own_cache,
+    run_options,
+    scores,
+    unconvertible,
+    write_data,
+)
 from torch import Tensor
-from torch import distributed as dist
 
-from r3d.annotations.results import read_result
 from r3d.cli.predict import predict_command
 from r3d.clips.loader import ClipBatch
 from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions, RunOptions
-from r3d.engines import calibrating, choosing, on_openvino, stored
-from r3d.engines.choosing import Choosing
+from r3d.engines import calibrating, on_onnxruntime, on_openvino, stored
 from r3d.engines.graph import export_graph
 from r3d.engines.on_torch import OnTorch
-from r3d.engines.opening import device_for, need_engine, open_engine
+from r3d.engines.opening import Calibration, device_for, need_engine, open_engine
 from r3d.errors import InputError
 from r3d.inference import applied
 from r3d.inference.features import features
-from r3d.inference.infer import infer
 from r3d.models.architectures import FAMILIES as FAMILIES_OF_NETWORKS
 from r3d.models.building import build_model
-from r3d.models.checkpoint import Checkpoint, write_checkpoint
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
 
-CPU = torch.device("cpu")
-CLIPS = {"sample_size": 32, "sample_duration": 8, "inference_stride": 8, "precision": "fp32"}
-NETWORK = {"model_depth": 10, "resnet_widen_factor": 0.0625}
-TINY: dict[str, Any] = {**NETWORK, **CLIPS}
 FAMILIES: list[dict[str, Any]] = [
     {"model": "resnet", "model_depth": 18, "resnet_shortcut": "A", "resnet_widen_factor": 0.125},
     {"model": "resnet", "model_depth": 10, "resnet_widen_factor": 0.125, "input_type": "flow"},
@@ -63,84 +67,13 @@ FAMILIES: list[dict[str, Any]] = [
 @pytest.fixture(scope="module", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What these tests convert, they share; what others keep, they do not see."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    with own_cache(tmp_path_factory.mktemp("cache")):
         yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Frames of 5 videos of 20 frames in each class, and a model."""
-    folder = tmp_path_factory.mktemp("data")
-    write_frames(folder, n_training=2, n_validation=3, n_frames=20)
-    write_checkpoint(
-        folder / "model.pth",
-        Checkpoint(
-            state_dict=network().state_dict(),
-            labels=LABELS,
-            config=InferenceOptions(**TINY).model_dump(),
-            normalisation=input_normalisation(InferenceOptions(**TINY)),
-        ),
-    )
-    return folder
-
-
-def network(n_classes: int = 2, **options: Any) -> Any:
-    """An untrained network of which batch norms do something."""
-    torch.manual_seed(0)
-    made = build_model(
-        n_classes=n_classes, **InferenceOptions(**(options or NETWORK)).network()
-    ).eval()
-    for name, buffer in made.named_buffers():
-        if name.endswith("running_var"):
-            buffer.uniform_(0.5, 2)
-        elif name.endswith("running_mean"):
-            buffer.normal_(0, 0.1)
-    return made
-
-
-def batch_of(shape: Sequence[int]) -> ClipBatch:
-    """Clips (b, t, h, w, c) of noise."""
-    n = shape[0]
-    rng = torch.Generator().manual_seed(n)
-    return ClipBatch(
-        clips=torch.randint(0, 256, tuple(shape), dtype=torch.uint8, generator=rng),
-        labels=torch.zeros(n, dtype=torch.long),
-        flips=torch.zeros(n, dtype=torch.bool),
-        videos=torch.zeros(n, dtype=torch.long),
-        segments=torch.zeros(n, 2, dtype=torch.long),
-    )
-
-
-def run_options(engine: str, **more: Any) -> RunOptions:
-    return RunOptions(engine=engine, no_cuda=True, n_threads=0, **more)  # type: ignore[arg-type]
-
-
-def assert_near(found: Tensor, expected: Tensor, part: float) -> None:
-    """Within a part of the largest value."""
-    assert found.shape == expected.shape
-    assert float((found - expected).abs().max()) <= part * float(expected.abs().max())
-
-
-def scores(data: Path, output: Path, engine: str, **options: Any) -> np.ndarray:
-    """The scores of all videos or clips of the subset, by `r3d infer`."""
-    infer(
-        InferenceOptions(**{**TINY, "output_topk": 0, **options}),
-        annotation=data / "annotation.json",
-        frames=data / "jpg",
-        model=data / "model.pth",
-        output=output,
-        batch_size=4,
-        run=run_options(engine),
-        n_cores=1,
-    )
-    results = json.loads(output.read_text())["results"].values()
-    return np.array(
-        [[entry["score"] for entry in sorted(best, key=lambda e: e["label"])] for best in results]
-    )
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -263,6 +196,45 @@ def test_what_is_kept_outlives_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch,
     open_engine(network(), options, run, CPU)
 
 
+def test_another_version_of_what_makes_graphs_makes_its_own(monkeypatch: pytest.MonkeyPatch):
+    normalisation = input_normalisation(InferenceOptions(**TINY))
+    known = version
+    before = stored.network_digest(network(), normalisation)
+    assert stored.network_digest(network(), normalisation) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "99.0")
+        assert stored.network_digest(network(), normalisation) != before
+    for package, entry in (
+        ("r3d", lambda: stored.network_digest(network(), normalisation)),
+        ("nncf", lambda: calibrating._entry("a", 8, "clips")),
+    ):
+        before = entry()
+        with monkeypatch.context() as patch:
+            for module in (stored, calibrating):
+                patch.setattr(
+                    module, "version", lambda name, p=package: "99.0" if name == p else known(name)
+                )
+            assert entry() != before
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_an_entry_of_someone_else_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str
+):
+    """Where the time of use cannot be noted."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options, run = InferenceOptions(**TINY), run_options(engine)
+    open_engine(network(), options, run, CPU)
+
+    def refuses(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "utime", refuses)
+    for module in (on_openvino, on_onnxruntime):
+        monkeypatch.setattr(module, "export_graph", None)
+    open_engine(network(), options, run, CPU)
+
+
 @pytest.mark.parametrize("version", ["2026.4.1-21234-abc", "2026.10.0-21234", "2026.4.1"])
 def test_an_entry_has_the_version_without_its_build(monkeypatch: pytest.MonkeyPatch, version: str):
     monkeypatch.setattr(on_openvino._openvino(), "__version__", version)
@@ -313,178 +285,6 @@ time.sleep(5)
 def test_signals_are_handled_after_engines_are_gone():
     """The stack that OpenVINO has given them is there."""
     assert subprocess.run([sys.executable, "-c", INTERRUPTED], timeout=60).returncode == 7
-
-
-# Which one `auto` takes.
-
-
-BATCH = (2, 8, 32, 32, 3)
-LONG = 100
-"""Rows for which a second each is worth any trial."""
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Nothing is known yet, and this is how many seconds each engine takes for a row."""
-    shutil.rmtree(choices(), ignore_errors=True)
-    monkeypatch.setattr(choosing, "_LONG_SECONDS", 15.0)
-    seconds = {"torch": 1.0, "openvino": 0.5}
-    monkeypatch.setattr(
-        choosing,
-        "_seconds",
-        lambda engine, batch: len(batch.clips) * seconds[engine.name.partition(" ")[0]],
-    )
-    return seconds
-
-
-def auto(**more: Any) -> Any:
-    return open_engine(network(), InferenceOptions(**TINY), run_options("auto", **more), CPU)
-
-
-def chosen(n_rows: int | None, engine: Any = None) -> str:
-    """Which engine is chosen for so many rows, in a word."""
-    engine = engine or auto()
-    engine.choose(batch_of(BATCH), n_rows)
-    return str(engine.name.partition(" ")[0])
-
-
-def choices() -> Path:
-    """Where it is kept what came of trials."""
-    return stored.folder().with_name("engine_choices")
-
-
-def test_short_work_is_torchs(clock: dict[str, float], monkeypatch: pytest.MonkeyPatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(on_openvino, "convert", None)
-        assert chosen(15) == "torch"
-        assert chosen(None) == "torch"
-        nothing = auto()
-        nothing.choose(None, 0)
-        assert nothing.name.startswith("torch ")
-        assert isinstance(auto(deterministic=True), OnTorch)
-    assert chosen(16) == "openvino"
-
-
-def test_auto_takes_what_is_measured_to_be_faster(
-    clock: dict[str, float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    engine = auto()
-    with caplog.at_level(logging.INFO):
-        assert chosen(LONG, engine) == "openvino"
-    assert "openvino is 2.00 times as fast" in caplog.text
-    batch = batch_of(BATCH)
-    torchs = open_engine(network(), InferenceOptions(**TINY), run_options("torch"), CPU)
-    assert_near(engine(batch), torchs(batch), 1e-3)
-    # It is known the next time, and that network is converted already.
-    monkeypatch.setattr(on_openvino, "convert", None)
-    monkeypatch.setattr(choosing, "_seconds", None)
-    assert chosen(1) == chosen(None) == "openvino"
-
-
-def test_another_network_is_converted_where_that_pays(
-    clock: dict[str, float], monkeypatch: pytest.MonkeyPatch
-):
-    """At twice the speed, half of the time is won; 5 seconds are to be."""
-    assert chosen(LONG) == "openvino"
-    monkeypatch.setattr(on_openvino, "open_stored", lambda *_: None)
-    clock["openvino"] = 9.0  # is not measured again
-    assert chosen(None) == chosen(10) == "torch"
-    assert chosen(11) == "openvino"
-
-
-def test_auto_keeps_torch_where_nothing_is_gained(
-    clock: dict[str, float], monkeypatch: pytest.MonkeyPatch
-):
-    clock["openvino"] = 0.95
-    assert chosen(LONG) == "torch"
-    monkeypatch.setattr(choosing, "_seconds", None)
-    assert chosen(LONG) == "torch"
-
-
-def test_auto_keeps_torch_where_results_differ(
-    clock: dict[str, float], monkeypatch: pytest.MonkeyPatch
-):
-    outputs = on_openvino.OnOpenVino.outputs
-    with monkeypatch.context() as patch:
-        patch.setattr(on_openvino.OnOpenVino, "outputs", lambda *a: 1.1 * outputs(*a))
-        assert chosen(LONG) == "torch"
-    assert chosen(LONG) == "torch"
-
-
-def test_auto_is_torch_where_openvino_is_missing(
-    clock: dict[str, float], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(on_openvino, "find_spec", lambda name: None)
-    assert chosen(LONG) == "torch"
-
-
-def test_the_measurement_is_real(monkeypatch: pytest.MonkeyPatch):
-    shutil.rmtree(choices(), ignore_errors=True)
-    monkeypatch.setattr(choosing, "_LONG_SECONDS", 0.0)
-    chosen(1)
-    (kept,) = choices().iterdir()
-    assert 0.02 < json.loads(kept.read_text())[1] < 50
-
-
-@pytest.mark.parametrize("is_known", [False, True], ids=["new", "known"])
-def test_a_result_is_of_one_engine(
-    data: Path,
-    tmp_path: Path,
-    clock: dict[str, float],
-    monkeypatch: pytest.MonkeyPatch,
-    is_known: bool,
-):
-    """From the first batch on, to the last bit."""
-    clock["torch"], clock["openvino"] = 10.0, 1.0
-    if is_known:
-        scores(data, tmp_path / "before.json", "auto")
-        monkeypatch.setattr(choosing, "_seconds", None)
-    found = scores(data, tmp_path / "auto.json", "auto", inference_no_average=False)
-    assert np.array_equal(found, scores(data, tmp_path / "other.json", "openvino"))
-    assert not np.array_equal(found, scores(data, tmp_path / "torch.json", "torch"))
-    for name, engine in (("auto", "openvino"), ("torch", "torch")):
-        file = tmp_path / f"{name}.json"
-        computed = json.loads(file.read_text())["computed"]
-        assert computed.startswith(f"{engine} ")
-        assert computed.endswith(" in fp32")
-        assert len(read_result(file, None, largest_k=1).ranking) == 6
-
-
-def test_the_number_of_rows_is_that_of_all_views(
-    data: Path, tmp_path: Path, clock: dict[str, float], monkeypatch: pytest.MonkeyPatch
-):
-    found: list[int | None] = []
-    monkeypatch.setattr(Choosing, "choose", lambda self, batch, n_rows: found.append(n_rows))
-    for crop in ("center", "three"):
-        scores(data, tmp_path / "result.json", "auto", inference_crop=crop)
-    assert found == [18, 54]
-
-
-def choose_with_others(rank: int, folder: Path) -> str:
-    """What one of two processes that work together takes."""
-    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
-    try:
-        return chosen(1)
-    finally:
-        dist.destroy_process_group()
-
-
-def _knows_nothing(folder: Path) -> None:
-    """The second of the two, with the networks of the first but without its choices."""
-    torch.set_num_threads(1)
-    os.environ["XDG_CACHE_HOME"] = str(folder)
-    (folder / "taken").write_text(choose_with_others(1, folder))
-
-
-def test_processes_that_work_together_take_the_same(clock: dict[str, float], tmp_path: Path):
-    assert chosen(LONG) == "openvino"
-    shutil.copytree(stored.folder(), tmp_path / "r3d" / "engines")
-    spawn = multiprocessing.get_context("spawn")
-    other = spawn.Process(target=_knows_nothing, args=(tmp_path,))
-    other.start()
-    assert choose_with_others(0, tmp_path) == "openvino"
-    other.join()
-    assert (tmp_path / "taken").read_text() == "openvino"
 
 
 def test_of_several_at_once_one_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -581,27 +381,37 @@ def test_int8_that_costs_accuracy_is_refused(caplog: pytest.LogCaptureFixture):
             calibrating.need_accuracy(bad)
 
 
-def test_int8_needs_clips_to_calibrate_on(data: Path, tmp_path: Path):
+def test_int8_needs_clips_to_calibrate_on():
     with pytest.raises(InputError, match="int8: true needs this network calibrated"):
         open_engine(
             network(n_classes=3), InferenceOptions(**TINY, int8=True), run_options("auto"), CPU
         )
-    alone = tmp_path / "annotation.json"
+
+
+def test_int8_without_training_videos_takes_what_was_calibrated(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As `r3d predict` does; where nothing was, it says what to do, which works."""
+    pytest.importorskip("nncf")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(calibrating, "_MOST_LOST", 1.0)
+    monkeypatch.setattr(calibrating, "_LEAST_AGREEING", 0.0)
     content = json.loads((data / "annotation.json").read_text())
-    for entry in content["database"].values():
-        entry["subset"] = "validation"
-    alone.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="training"):
-        infer(
-            InferenceOptions(**TINY, int8=True),
-            annotation=alone,
-            frames=data / "jpg",
-            model=data / "model.pth",
-            output=tmp_path / "val.json",
-            run=run_options("auto"),
-            n_cores=1,
-        )
-    assert not (tmp_path / "val.json").exists()
+    content["database"] = {
+        name: entry for name, entry in content["database"].items() if entry["subset"] != "training"
+    }
+    (tmp_path / "jpg").symlink_to(data / "jpg")
+    shutil.copy(data / "model.pth", tmp_path)
+    (tmp_path / "annotation.json").write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r"int8: true needs .* r3d infer --int8 with .* training and validation"
+    ) as refused:
+        scores(tmp_path, tmp_path / "1.json", "auto", int8=True)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "1.json").exists()
+    expected = scores(data, tmp_path / "2.json", "auto", int8=True)
+    monkeypatch.setattr(on_openvino, "quantize", None)
+    assert np.array_equal(scores(tmp_path, tmp_path / "1.json", "auto", int8=True), expected)
 
 
 def test_features_are_not_computed_in_int8(data: Path, tmp_path: Path):
@@ -687,6 +497,30 @@ def test_what_an_engine_does_not_compute_in_is_refused():
     for engine in ("torch", "onnxruntime"):
         with pytest.raises(InputError, match=f"int8: true goes with .* not {engine}"):
             need_engine(InferenceOptions(int8=True), run_options(engine), CPU)
+
+
+@pytest.mark.parametrize(
+    ("asked", "int8", "remedy"),
+    [
+        ("engine: openvino", False, "engine: torch"),
+        ("int8: true", True, "int8: false with engine: torch"),
+    ],
+)
+def test_a_network_that_openvino_cannot_convert_is_refused(asked: str, int8: bool, remedy: str):
+    pytest.importorskip("nncf")
+    batch = batch_of((2, 8, 32, 32, 3))
+    clips = Calibration(lambda: [batch], lambda: [batch])
+    options = InferenceOptions(**TINY, int8=int8)
+    with pytest.raises(
+        InputError, match=rf"^{asked}: OpenVINO .* cannot convert .*bessel"
+    ) as found:
+        open_engine(unconvertible(), options, run_options("openvino"), CPU, clips)
+    assert str(found.value).endswith(f"; accepted for it: {remedy}")
+    assert "\n" not in str(found.value)
+    # With the remedy it computes.
+    options = InferenceOptions(**TINY)
+    engine = open_engine(unconvertible(), options, run_options("torch"), CPU)
+    assert engine(batch).isfinite().all()
 
 
 def test_a_refusal_is_one_line_of_the_command(data: Path):

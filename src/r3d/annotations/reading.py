@@ -34,6 +34,10 @@ _ACTIVITYNET_ENTRY = (
 )
 
 
+class NoVideosError(InputError):
+    """An annotation has no video with frames in the subset that is asked for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Annotation:
     """The samples of one subset that have frames, in the order of the file, as parallel arrays.
@@ -100,7 +104,7 @@ def read_annotation(
     and for testing one for each whole video; other files have one kind of sample. Where
     ActivityNet's `frames` is absent, as in a file of the reference, the frames in the `store` are
     counted; without one it is taken for jpg and the length of a video for its duration times fps.
-    No frames at all in the subset is an `InputError`.
+    No frames at all in the subset is a `NoVideosError`, an `InputError`.
 
     >>> import r3d
     >>> samples = r3d.read_annotation("annotation.json", subset="validation")
@@ -127,7 +131,7 @@ def read_annotation(
                 f"expected {_ENTRY if read_entry is _video else _ACTIVITYNET_ENTRY}"
             ) from None
     if not samples.targets:
-        raise InputError(
+        raise NoVideosError(
             f"{path}: no video with frames in subset {subset}, "
             f"which lists {samples.n_without_frames} without; expected one or more"
         )

@@ -53,7 +53,7 @@ def bf16_speedup(formats: Formats, *, training: bool) -> float:
     about = {
         "format": _FORMAT,
         "processor": processor(),
-        "instructions": _instructions(),
+        "instructions": instructions(),
         "torch": torch.__version__,
         "training": training,
         "layouts": [str(formats[dtype]) for dtype in (torch.float32, torch.bfloat16)],
@@ -73,8 +73,11 @@ def bf16_speedup(formats: Formats, *, training: bool) -> float:
     return speedup
 
 
-def _instructions() -> list[str]:
-    """What the processor has for bf16: its name may be that of a whole family, or made up."""
+def instructions() -> list[str]:
+    """What the processor computes with: its name may be that of a whole family, or made up.
+
+    How wide its vectors are, and what it has for bf16.
+    """
     # Not in all versions of torch, of which each has entries of its own anyway.
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     flags = [flag for flag, has in known.items() if has and re.search("bf16|amx|sve|sme", flag)]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from r3d.errors import InputError
 from r3d.models.base import VideoModel
 
 Clips = Callable[[], Iterable[ClipBatch]]
+"""Opens clips."""
+SomeClips = Callable[[], Iterable[ClipBatch] | None]
+"""Opens clips, if there are any."""
 
 _MOST_LOST, _WARNED_LOST = 0.05, 0.01
 """Shares of clips that may be right in fp32 only: beyond the first int8 is refused, beyond the
@@ -80,33 +84,36 @@ def open_int8(
     options: InferenceOptions,
     normalisation: dict[str, Any],
     dtype: torch.dtype,
-    clips: tuple[Clips, Clips] | None,
+    clips: tuple[SomeClips, Clips] | None,
 ) -> Engine:
     """A network in int8: as it was calibrated before, or calibrated and checked now.
 
     Args:
         network: with folded batch norms, which gives class scores.
         dtype: what is not in int8 is computed in.
-        clips: to calibrate on, and to check on; None for the latest calibration that is kept.
+        clips: to calibrate on, and to check on. Without, or where there are none to calibrate on,
+            it is the latest calibration that is kept.
 
     Raises:
         InputError: if there is none, or too few of the clips keep their class.
     """
     digest = stored.network_digest(network, normalisation)
     n_frames = options.sample_duration
-    if clips is None:
+    training = clips[0]() if clips else None
+    if clips is None or training is None:
         path = _latest(digest, n_frames)
         report = _latest_report(path, dtype) if path else None
         found = on_openvino.open_stored(path, dtype, int8=True) if path and report else None
         if found is None or report is None:
             raise InputError(
                 "int8: true needs this network calibrated on clips like those of its training, "
-                "which was not done here yet; r3d infer --int8 with its annotation and frames does "
-                "it and keeps it; accepted without: int8: false"
+                "which was not done here yet; r3d infer --int8 with an annotation of training and "
+                "validation videos, and their frames, does it once and keeps it; accepted without: "
+                "int8: false"
             )
         need_accuracy(report)
         return found
-    pixels = [row[None] for batch in clips[0]() for row in batch.clips]
+    pixels = [row[None] for batch in training for row in batch.clips]
     path = _entry(digest, n_frames, _digest([pixels]))
     checked = _digest((batch.clips, batch.labels) for batch in clips[1]())
     file = path / f"{_beginning(dtype)}{checked}.json"
@@ -201,7 +208,7 @@ def need_accuracy(report: Report) -> None:
 
 
 def _entry(digest: str, n_frames: int, clips: str) -> Path:
-    return on_openvino.entry_of(digest, n_frames, "int8", clips)
+    return on_openvino.entry_of(digest, n_frames, "int8", version("nncf"), clips)
 
 
 def _latest(digest: str, n_frames: int) -> Path | None:

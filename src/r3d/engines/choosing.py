@@ -18,6 +18,7 @@ from torch import Tensor
 from r3d.clips.loader import ClipBatch
 from r3d.compute.device import same_everywhere
 from r3d.compute.machine import processor
+from r3d.compute.precision import instructions
 from r3d.config.options import InferenceOptions
 from r3d.engines import on_openvino, stored
 from r3d.engines.base import Engine
@@ -89,7 +90,7 @@ class Choosing:
     def _chosen(self, batch: ClipBatch | None, n_rows: int | None) -> Engine:
         if not on_openvino.is_installed():
             return self._plain
-        choice = Choice(self._network, self._options, self._dtype)
+        choice = Choice(self._network, self._options, self._dtype, self._plain.layout)
         speedup = choice.speedup()
         if speedup is not None and speedup < _CLEARLY_FASTER:
             return self._plain
@@ -98,8 +99,8 @@ class Choosing:
             entry = on_openvino.entry_of(digest, self._options.sample_duration)
             try:
                 ready = on_openvino.open_stored(entry, self._dtype)
-            except RuntimeError:  # as for want of memory
-                return self._plain
+            except on_openvino.failures() as error:  # as for want of memory
+                return self._not_computed(error)
             if ready is not None:
                 _log.info("engine: auto: %s, known to be faster here", ready.name)
                 return ready
@@ -110,8 +111,17 @@ class Choosing:
         if any(self._seconds_of(n_rows, batch, by=n) <= worth for n in (1, _ROWS, _ROWS)):
             return self._plain
         batch = _some(batch, _ROWS)
-        other = self._agreeing(batch)
-        if other is None:
+        try:
+            other = self._converted()
+            found = other(batch)
+        except on_openvino.failures() as error:
+            # Maybe for want of memory just now, or of this network only: that is not kept.
+            return self._not_computed(error)
+        expected = self._plain(batch)
+        if not expected.isfinite().all():  # which tells nothing of others of this kind
+            _log.info("engine: auto: torch, for what this network gives is not finite")
+            return self._plain
+        if not self._agree(found, expected):
             choice.keep(0.0)
             return self._plain
         if speedup is None:
@@ -133,21 +143,22 @@ class Choosing:
             self._network, self._normalisation, self._options.sample_duration, self._dtype
         )
 
-    def _agreeing(self, batch: ClipBatch) -> Engine | None:
-        """The network in OpenVINO, if that computes what torch does."""
-        try:
-            other = self._converted()
-            found = other(batch)
-        except RuntimeError as error:  # what OpenVINO raises
-            reason = str(error).strip().partition("\n")[0]
-            _log.info("engine: auto: torch, for OpenVINO does not compute this network: %s", reason)
-            return None
-        expected = self._plain(batch)
-        difference = float((found - expected).abs().max() / expected.abs().max())
-        if not difference <= _TOLERANCES[self._dtype]:  # nor NaN
-            _log.info("engine: auto: torch, for what OpenVINO computes differs (%.0e)", difference)
-            return None
-        return other
+    def _not_computed(self, error: Exception) -> Engine:
+        """Torch, and why."""
+        reason = on_openvino.reason_of(error)
+        _log.info("engine: auto: torch, for OpenVINO does not compute this network: %s", reason)
+        return self._plain
+
+    def _agree(self, found: Tensor, expected: Tensor) -> bool:
+        """Whether what OpenVINO computes is what torch does, which is finite."""
+        difference, largest = (float(part.abs().max()) for part in (found - expected, expected))
+        if difference <= _TOLERANCES[self._dtype] * largest:  # not so with a NaN
+            return True
+        _log.info(
+            "engine: auto: torch, for what OpenVINO computes differs (by %.0e of %.0e)",
+            *(difference, largest),
+        )
+        return False
 
 
 def _some(batch: ClipBatch, n: int) -> ClipBatch:
@@ -170,18 +181,30 @@ def _speedup(other: Engine, plain: Engine, batch: ClipBatch) -> float:
 
 
 class Choice:
-    """How much faster OpenVINO is than torch for networks of a kind on this machine, if known."""
+    """How much faster OpenVINO is than torch for networks of a kind on this machine, if known.
 
-    def __init__(self, network: VideoModel, options: InferenceOptions, dtype: torch.dtype) -> None:
+    Args:
+        layout: of clips and weights, for torch.
+    """
+
+    def __init__(
+        self,
+        network: VideoModel,
+        options: InferenceOptions,
+        dtype: torch.dtype,
+        layout: torch.memory_format,
+    ) -> None:
         from importlib.metadata import version
 
         self._about = [
             _FORMAT,
             processor(),
+            instructions(),
             torch.__version__,
             version("openvino"),
             torch.get_num_threads(),
             str(dtype),
+            str(layout),
             repr(network.architecture),
             [options.sample_duration, options.sample_size],
         ]

@@ -1,5 +1,6 @@
 """ONNX Runtime as an engine: on CPUs, in fp32."""
 
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,7 +36,8 @@ def open_onnxruntime(
     import onnxruntime
 
     digest = stored.network_digest(network, normalisation)
-    path = stored.entry(digest, str(n_frames), "onnxruntime", onnxruntime.__version__)
+    versions = (onnxruntime.__version__, version("onnxscript"))
+    path = stored.entry(digest, str(n_frames), "onnxruntime", *versions)
     with stored.alone(path):
         if stored.use_entry(path):
             try:

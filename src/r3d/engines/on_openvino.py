@@ -2,9 +2,10 @@
 
 import io
 import logging
+import re
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,8 @@ from r3d.models.base import VideoModel
 _MODEL = "model.xml"
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _NAMES = {"f32": "fp32"}
+_NO_REASON = re.compile(r"Exception from |Check '.*' failed at |FrontEnd API failed with |Summary:")
+"""How lines begin in which OpenVINO tells of its own source files."""
 
 
 def is_installed() -> bool:
@@ -46,6 +49,38 @@ def need_openvino(*, int8: bool = False) -> None:
                 f"{what} needs the package {package}: pip install 'r3d[openvino]'; accepted "
                 f"without: {'int8: false' if package == 'nncf' else 'engine: torch, or auto'}"
             )
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What OpenVINO raises where it does not compute a network, or for want of memory."""
+    return (RuntimeError, MemoryError, *_not_converted())
+
+
+def reason_of(error: Exception) -> str:
+    """What one of its failures says, in one line."""
+    lines = [line for line in str(error).splitlines() if not _NO_REASON.match(line)]
+    return " ".join(" ".join(lines).split()) or type(error).__name__
+
+
+@contextmanager
+def told_if_not_converted(asked: str, remedy: str) -> Iterator[None]:
+    """Say in one line if OpenVINO cannot convert a network in the block.
+
+    Args:
+        asked, remedy: what asks for OpenVINO, and what is accepted in its place.
+
+    Raises:
+        InputError: in this case.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, _not_converted()):
+            raise
+        raise InputError(
+            f"{asked}: OpenVINO {_version()} cannot convert this network: {reason_of(error)}; "
+            f"accepted for it: {remedy}"
+        ) from None
 
 
 class OnOpenVino:
@@ -87,7 +122,8 @@ def convert(network: VideoModel, normalisation: dict[str, Any], n_frames: int) -
     """The graph of a network as OpenVINO has it, for clips of any height and width."""
     n_channels = network.architecture.n_input_channels
     program = export_graph(network, normalisation, clip_shape=(n_frames, 0, 0, n_channels))
-    return _openvino().convert_model(program)
+    with _logging_as_it_is():
+        return _openvino().convert_model(program)
 
 
 def save(graph: Any, folder: Path) -> None:
@@ -148,7 +184,7 @@ def quantize(graph: Any, clips: Sequence[Tensor]) -> Any:
             data,
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(clips),
-            # The fast one left scores off by up to 9 %, this one by 0.6 % (docs/benchmarks.md).
+            # The fast one leaves scores off by many times as much (docs/benchmarks.md).
             fast_bias_correction=False,
         )
 
@@ -159,6 +195,32 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@contextmanager
+def _logging_as_it_is() -> Iterator[None]:
+    """Keep a conversion that fails from leaving the log silent up to errors."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters[:], root.handlers[:] = filters, handlers
+
+
+def _not_converted() -> tuple[type[Exception], ...]:
+    """What is raised where a network cannot be converted: of no class in common but Exception."""
+    _openvino()
+    from openvino import frontend
+
+    return (
+        frontend.GeneralFailure,
+        frontend.InitializationFailure,
+        frontend.NotImplementedFailure,
+        frontend.OpConversionFailure,
+        frontend.OpValidationFailure,
+    )
 
 
 @cache

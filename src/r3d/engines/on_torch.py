@@ -18,6 +18,9 @@ class OnTorch:
         network: is folded and moved in place.
         dtype: what convolutions compute in.
         layout: of clips and weights.
+
+    Attributes:
+        layout: what that is here.
     """
 
     def __init__(
@@ -29,15 +32,15 @@ class OnTorch:
         layout: Layout,
     ) -> None:
         self._options, self._device, self._dtype = options, device, dtype
-        self._layout = memory_format(device, dtype, layout, training=False)
+        self.layout = memory_format(device, dtype, layout, training=False)
         fold_batch_norms(network)
-        self._network = network.to(device).to(memory_format=self._layout)
+        self._network = network.to(device).to(memory_format=self.layout)
         precision = "fp32" if dtype is torch.float32 else "bf16"
         self.name = f"torch {torch.__version__} in {precision}"
 
     @torch.inference_mode()
     def __call__(self, batch: ClipBatch) -> Tensor:
-        inputs = model_input(batch, self._options, self._device, self._layout)
+        inputs = model_input(batch, self._options, self._device, self.layout)
         with autocast(self._device, self._dtype):
             outputs = self._network(inputs)
         return outputs.float().cpu()

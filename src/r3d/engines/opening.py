@@ -9,7 +9,7 @@ from r3d.config.normalisation import input_normalisation
 from r3d.config.options import InferenceOptions, RunOptions
 from r3d.engines import on_openvino
 from r3d.engines.base import Engine
-from r3d.engines.calibrating import Clips, open_int8
+from r3d.engines.calibrating import Clips, SomeClips, open_int8
 from r3d.engines.choosing import Choosing
 from r3d.engines.on_onnxruntime import open_onnxruntime
 from r3d.engines.on_torch import OnTorch
@@ -70,10 +70,11 @@ def need_engine(options: InferenceOptions, run: RunOptions, device: torch.device
 class Calibration:
     """Where int8 has its ranges from: clips like those of the training, and clips to check it on.
 
-    What opens clips is called only if they are needed.
+    What opens clips is called only if they are needed. Where there are none of the training, it is
+    the latest calibration that is kept.
     """
 
-    training: Clips
+    training: SomeClips
     checked: Clips
 
 
@@ -88,7 +89,7 @@ def open_engine(
 
     Raises:
         InputError: as `need_engine`; for int8, if nothing was or can be calibrated, or its scores
-            are not good enough.
+            are not good enough; if OpenVINO is asked for and cannot convert the network.
     """
     need_engine(options, run, device)
     dtype = choose_dtype(options.precision, device, run.memory_format)
@@ -97,9 +98,11 @@ def open_engine(
     fold_batch_norms(network)
     if options.int8:
         clips = (calibration.training, calibration.checked) if calibration else None
-        return open_int8(network, options, normalisation, dtype, clips)
+        with on_openvino.told_if_not_converted("int8: true", "int8: false with engine: torch"):
+            return open_int8(network, options, normalisation, dtype, clips)
     if run.engine == "openvino":
-        return on_openvino.open_openvino(network, normalisation, n_frames, dtype)
+        with on_openvino.told_if_not_converted("engine: openvino", "engine: torch"):
+            return on_openvino.open_openvino(network, normalisation, n_frames, dtype)
     if run.engine == "onnxruntime":
         return open_onnxruntime(network, normalisation, n_frames)
     plain = OnTorch(network, options, device, dtype, run.memory_format)

@@ -10,9 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from r3d import files
@@ -30,14 +32,19 @@ def folder() -> Path:
 
 
 def network_digest(network: VideoModel, normalisation: dict[str, Any]) -> str:
-    """What tells a network with its weights from any other, in hexadecimal digits."""
+    """What tells the graph of a network with its weights from any other, in hexadecimal digits.
+
+    The versions of what makes graphs of networks, torch and r3d, are part of it: another one
+    converts anew. Those of the engine, and of what else it needs, are in the names of its entries.
+    """
+    makers = [torch.__version__, version("r3d")]
     modules = [(name, type(module).__name__) for name, module in network.named_modules()]
     kernels = [
         (name, module.stride, module.padding)
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv3d)
     ]
-    about = [_FORMAT, repr(network.architecture), modules, kernels, normalisation]
+    about = [_FORMAT, makers, repr(network.architecture), modules, kernels, normalisation]
     digest = hashlib.sha256(json.dumps(about).encode())
     for name, value in network.state_dict().items():
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
@@ -78,11 +85,10 @@ def write_entry(path: Path, write: Callable[[Path], object]) -> bool:
 
 
 def use_entry(path: Path) -> bool:
-    """Whether an entry is there, which counts as used now."""
+    """Whether an entry is there, which counts as used now where it may be changed."""
     with suppress(OSError):
         os.utime(path)
-        return True
-    return False
+    return os.access(path, os.R_OK | os.X_OK)
 
 
 def remove_entry(path: Path) -> None:

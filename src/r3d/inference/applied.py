@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from r3d.annotations.reading import Annotation, read_annotation
+from r3d.annotations.reading import Annotation, NoVideosError, read_annotation
 from r3d.clips.datasets import InferenceClips
 from r3d.clips.loader import ClipBatch, make_loader, worker_count
 from r3d.compute.device import (
@@ -237,10 +237,13 @@ def open_application(
             samples = _only(samples, only)
         clips = InferenceClips(samples, store, loaded.options)
 
-        def training_clips() -> Iterable[ClipBatch]:
-            training = read_annotation(
-                Path(annotation), subset="train", untrimmed=True, store=store
-            )
+        def training_clips() -> Iterable[ClipBatch] | None:
+            try:
+                training = read_annotation(
+                    Path(annotation), subset="train", untrimmed=True, store=store
+                )
+            except NoVideosError:
+                return None
             return _some(InferenceClips(training, store, loaded.options), _CALIBRATED_ON)
 
         def checked_clips() -> Iterable[ClipBatch]:

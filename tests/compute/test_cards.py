@@ -119,6 +119,39 @@ def test_jobs_that_want_several_get_them_one_after_the_other(start, machine):
     assert len(late.cards()) == 2
 
 
+def test_who_wants_several_waits_for_cards_of_its_own_set_only(start, machine, monkeypatch):
+    machine(4)
+
+    def asked(n: int, given: str) -> Job:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        return start(n)
+
+    single = asked(1, "1")
+    assert single.cards() == ["1"]
+    first = asked(2, "0,1")
+    assert first.line().startswith("waiting for 1 of the 2 GPUs")
+    # One that shares a card with it waits, and is nothing to wait for itself.
+    between = asked(2, "1,2")
+    assert between.line().startswith("waiting for 2 of the 2 GPUs")
+    beside = asked(2, "2,3")
+    assert beside.cards() == ["2", "3"]
+    single.end()
+    assert first.cards() == ["0", "1"]
+    first.end()
+    beside.end()
+    assert between.cards() == ["1", "2"]
+
+
+def test_jobs_that_want_several_of_sets_that_overlap_all_get_them(start, machine, monkeypatch):
+    machine(4)
+    jobs = []
+    for given in ("0,1", "1,2", "2,0", "3,2,1,0") * 2:  # a ring, in which each shares with each
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        code = JOB.replace("sys.stdin.read()", "")  # it ends as soon as it has them
+        jobs.append(start(command=[sys.executable, "-u", "-c", code, "2"]))
+    assert all(len(job.cards()) == 2 for job in jobs)
+
+
 def test_more_than_there_are_is_refused(start, machine, monkeypatch):
     machine(2)
     with pytest.raises(InputError, match=r"^resources\.gpus: 3, but this machine has 2 .* up to 2"):

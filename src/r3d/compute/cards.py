@@ -46,6 +46,7 @@ class Card:
 
 
 _held: list[socket.socket] = []
+_turns: list[socket.socket] = []  # while this process waits for several cards
 _before: dict[str, str] = {}  # what was visible when cards were taken
 _choosing = threading.Lock()  # one thread at a time takes or gives back
 
@@ -54,6 +55,7 @@ def _after_fork() -> None:
     global _choosing
     # A child that is forked, such as a process that loads clips, may outlive this one for a moment.
     _close(_held)
+    _close(_turns)
     _choosing = threading.Lock()  # the thread that may have held it is not in the child
 
 
@@ -154,6 +156,7 @@ def take_cards(n: int = 1, what: str = "GPUs of a job") -> None:
             _take(n, what)
         except BaseException:  # interrupted while some were there already, too
             _close(_held)
+            _close(_turns)
             raise
 
 
@@ -169,6 +172,7 @@ def _take(n: int, what: str) -> None:
     except OSError as error:
         _log.warning("GPUs cannot be shared out on this system: %s", error)
         _close(_held)
+        _close(_turns)
         return
     if _VISIBLE in os.environ:
         _before[_VISIBLE] = os.environ[_VISIBLE]
@@ -195,14 +199,30 @@ def _wait_for(cards: list[Card], n: int) -> list[Card]:
     """Lock `n` of the cards, as they become free."""
     if n == 1:
         return _free_ones(cards, n)
-    # Jobs that want several take them one job after the other: else each of two may wait for what
-    # the other has.
+    # Jobs that want several of the same cards take them one job after the other: else each of two
+    # may wait for what the other has. Whose turn it is, is said for each card; a job that has not
+    # all of its turns keeps none, so nobody waits for it. In one order, so that of several jobs
+    # that begin at the same time one gets through.
+    turns = sorted(f"several-{card.lock}" for card in cards)
     said = False
-    while (alone := _lock("several")) is None:
+    while not _lock_all(turns):
         said = said or _say_waiting(n, cards)
         time.sleep(_AGAIN_SECONDS)
-    with alone:
+    try:
         return _free_ones(cards, n, said=said)
+    finally:
+        _close(_turns)
+
+
+def _lock_all(turns: list[str]) -> bool:
+    """Hold all of these names or none; whether they are held."""
+    for turn in turns:
+        held = _lock(turn)
+        if held is None:
+            _close(_turns)
+            return False
+        _turns.append(held)
+    return True
 
 
 def _free_ones(cards: list[Card], n: int, *, said: bool = False) -> list[Card]:

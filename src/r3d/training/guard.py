@@ -6,12 +6,17 @@ are not finite is computed again, contiguous, from the same state.
 """
 
 import logging
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 _log = logging.getLogger(__name__)
+
+# What torch says, once a process, of gradients that have another layout than the memory in which
+# processes exchange them: they are copied into it, which costs the step a little.
+_OTHER_LAYOUT = "Grad strides do not match bucket view strides"
 
 
 class GradientGuard:
@@ -52,11 +57,24 @@ class GradientGuard:
             for buffer, before in zip(self._network.buffers(), buffers, strict=True):
                 buffer.copy_(before)
         torch.set_rng_state(random)
-        self._network.to(memory_format=torch.contiguous_format)
+        warnings.filterwarnings("ignore", _OTHER_LAYOUT)
+        self._lay_out(torch.contiguous_format)
         try:
             return compute(torch.contiguous_format)
         finally:
-            self._network.to(memory_format=torch.channels_last_3d)
+            self._lay_out(torch.channels_last_3d)
+
+    def _lay_out(self, layout: torch.memory_format) -> None:
+        """Give the weights of convolutions a layout, and their gradients.
+
+        Not by `Module.to`, which changes the gradients in place: those of processes that share a
+        batch are views of the memory that is exchanged, which would then get none of them.
+        """
+        for weight in self._network.parameters():
+            if weight.dim() == 5:
+                weight.data = weight.data.to(memory_format=layout)
+                if weight.grad is not None:
+                    weight.grad = weight.grad.to(memory_format=layout)
 
     def _are_finite(self) -> bool:
         gradients = [weight.grad for weight in self._network.parameters()]

@@ -1,6 +1,7 @@
 """GPUs shared out among the jobs of a machine: made-up cards, real processes."""
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -56,7 +57,10 @@ class Job:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch):
-    for name in ("CUDA_VISIBLE_DEVICES", "R3D_TAKEN_DEVICES", "SLURM_JOB_ID", "LOCAL_RANK"):
+    for name in (
+        *("CUDA_VISIBLE_DEVICES", "R3D_TAKEN_DEVICES", "LOCAL_RANK"),
+        *("SLURM_JOB_ID", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS"),
+    ):
         monkeypatch.delenv(name, raising=False)
     jobs: list[Job] = []
 
@@ -225,6 +229,28 @@ def test_a_job_of_slurm_has_the_cards_of_its_own_whoever_has_the_same_numbers(
         monkeypatch.setenv("SLURM_JOB_ID", f"{job}-{os.getpid()}")
         assert start(2).cards() == ["0", "1"]
     assert start().line().startswith("waiting for 1 of the 2 GPUs")  # beside the one of this job
+
+
+def test_a_job_of_slurm_without_cards_takes_none_of_those_it_sees(start, machine, monkeypatch):
+    machine(2)
+    monkeypatch.setenv("SLURM_JOB_ID", f"903-{os.getpid()}")
+    job = start()
+    assert re.match(r"SLURM gave this job none of the 2 GPUs .* \{gpus: N\}", job.line())
+    assert job.cards() == [""]  # nor does torch see them
+    # Unless it is told so, by its user or by SLURM, which does not always say it to CUDA as well.
+    with monkeypatch.context() as told:
+        told.setenv("CUDA_VISIBLE_DEVICES", "1")
+        assert start().cards() == ["1"]
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    assert len(start(2).cards()) == 2
+
+
+def test_a_job_of_slurm_on_a_node_without_cards_says_nothing(start, monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("SLURM_JOB_ID", "904")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(cards, "_DRIVER", tmp_path / "gpus")
+    cards.take_cards()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 def test_what_a_job_starts_has_its_cards_and_forked_workers_do_not_keep_them(start, machine):

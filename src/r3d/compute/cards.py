@@ -25,6 +25,8 @@ from r3d.errors import InputError
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 # What this process, or one that started it, has taken, as it then stands in `_VISIBLE`.
 _TAKEN = "R3D_TAKEN_DEVICES"
+# What SLURM notes in a job, or a step of one, that it has given cards.
+_GIVEN_BY_SLURM = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 _LISTING_SECONDS = 60
 _AGAIN_SECONDS = 0.5
@@ -67,10 +69,13 @@ def visible_cards() -> list[Card]:
 
     A user or SLURM gives some by `CUDA_VISIBLE_DEVICES`, by number or name. As for CUDA, what comes
     after one that there is not does not count. Numbers are taken in the order of the driver, which
-    is CUDA's own where all cards are alike.
+    is CUDA's own where all cards are alike. A job of SLURM that was given none has none: those that
+    it sees are for jobs that ask for them.
     """
     given = os.environ.get(_VISIBLE)
     if given is None:
+        if "SLURM_JOB_ID" in os.environ and not any(map(os.environ.get, _GIVEN_BY_SLURM)):
+            return []
         parts = [part for card, instances in _listed() for part in instances or [card]]
         return [Card(part, part) for part in parts]
     found: dict[str, Card] = {}
@@ -166,6 +171,14 @@ def _take(n: int, what: str) -> None:
     need_cards(n, what)
     cards = visible_cards()
     if not cards:
+        if _VISIBLE not in os.environ and _listed():
+            os.environ[_VISIBLE] = ""  # CUDA would see them all
+            _log.warning(
+                "SLURM gave this job none of the %d GPUs of its node, so the CPU computes; ask for "
+                "them by resources: {gpus: N}, or in %s name those that are this job's; no_cuda: "
+                "true means the CPU",
+                *(len(_listed()), _VISIBLE),
+            )
         return
     try:
         taken = _wait_for(_for_one_job(cards, n), n)

@@ -415,8 +415,9 @@ class Resources(Section):
     free GPU of the machine if there are any (no_cuda: true keeps it off them), and on SLURM asks
     for none."""
     processes: Processes = 0
-    """Processes on each node, each with a GPU of its own unless gpus is 0; 0 is one a GPU, or a
-    single one without any."""
+    """Processes on each node, each with a GPU of its own where there are any, also with gpus: 0
+    (but not with no_cuda: true, nor on SLURM without gpus); 0 is one for each of gpus, or a single
+    one."""
     cores: CountOrZero = 0
     """Cores of each process; 0 is one for itself and one for each of n_threads."""
     mem_mb: Count = 8000

@@ -73,7 +73,17 @@ CROPS: dict[str, dict[str, Any]] = {
     "37 epochs": {"n_epochs": 37, "warmup_epochs": 3},
     "48 epochs": LONG,
 }
-BALANCES = {"class_balance 0": 0.0, "class_balance 0.5": 0.5, "class_balance 1": 1.0}
+BALANCES: dict[str, dict[str, Any]] = {
+    "class_balance 0": LONG,
+    "class_balance 0.5": {**LONG, "class_balance": 0.5},
+    "class_balance 1": {**LONG, "class_balance": 1},
+}
+# As published (Kang et al., 2020): the features from all videos alike, then the classifier anew.
+CLASSIFIER = {"n_epochs": 12, "warmup_epochs": 0, "ft_begin_module": "fc"}
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "class_balance 0, then the classifier again": CLASSIFIER,
+    "class_balance 0, then the classifier with 1": {**CLASSIFIER, "class_balance": 1},
+}
 
 Correct = npt.NDArray[np.bool_]
 
@@ -98,12 +108,12 @@ def main() -> None:
         )
         skewed = np.geomspace(MOST, LEAST, DATA["n_classes"]).round().astype(int).tolist()
         balanced = {
-            name: [
-                _correct(folder, skewed, {**BASE, **LONG, "class_balance": balance}, seed)
-                for seed in seeds
-            ]
-            for name, balance in BALANCES.items()
+            name: [_correct(folder, skewed, {**BASE, **changes}, seed) for seed in seeds]
+            for name, changes in BALANCES.items()
         }
+        plain = {**BASE, **LONG}
+        for name, changes in CLASSIFIERS.items():
+            balanced[name] = [_correct(folder, skewed, plain, seed, changes) for seed in seeds]
     text = (
         f"{N_VIDEOS} videos a class to train on, top-1 in percent on 10 others of each.\n\n"
         f"{_differences(found)}\n\n"
@@ -114,18 +124,32 @@ def main() -> None:
     publish("recipes", text, packages=("torch",))
 
 
-def _correct(folder: Path, sizes: list[int], options: Mapping[str, Any], seed: int) -> Correct:
-    """Train on so many videos of each class; which of the validation videos are right."""
-    training = TrainingOptions(**{**options, "manual_seed": seed})
-    key = json.dumps([sizes, training.model_dump(exclude_defaults=True)], sort_keys=True)
+def _correct(
+    folder: Path,
+    sizes: list[int],
+    options: Mapping[str, Any],
+    seed: int,
+    then: Mapping[str, Any] | None = None,
+) -> Correct:
+    """Train on so many videos of each class; which of the validation videos are right.
+
+    Args:
+        then: options of a second training, from the model of the first.
+    """
+    trainings = [TrainingOptions(**{**options, "manual_seed": seed})]
+    if then is not None:
+        given = {"pretrain_path": "model.pth", "n_pretrain_classes": DATA["n_classes"]}
+        trainings.append(TrainingOptions(**{**options, **then, **given, "manual_seed": seed}))
+    stated = [training.model_dump(exclude_defaults=True) for training in trainings]
+    key = json.dumps([sizes, *stated], sort_keys=True)
     store = folder / "results" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if not store.is_file():
         store.parent.mkdir(exist_ok=True)
-        store.write_text(json.dumps(_trained(folder, sizes, training)))
+        store.write_text(json.dumps(_trained(folder, sizes, trainings)))
     return np.array(json.loads(store.read_text()), bool)
 
 
-def _trained(folder: Path, sizes: list[int], training: TrainingOptions) -> list[bool]:
+def _trained(folder: Path, sizes: list[int], trainings: list[TrainingOptions]) -> list[bool]:
     whole = json.loads((folder / "annotation.json").read_text())
     left = dict(zip(whole["labels"], sizes, strict=True))
     database = {}
@@ -135,29 +159,34 @@ def _trained(folder: Path, sizes: list[int], training: TrainingOptions) -> list[
             left[label] -= 1
         if video["subset"] == "validation" or left[label] >= 0:
             database[name] = video
+    run = RunOptions(n_threads=0, no_cuda=True, checkpoint=10**6)
     with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
+        work, model = Path(name), None
         annotation = work / "annotation.json"
         annotation.write_text(json.dumps({**whole, "database": database}))
-        run = RunOptions(n_threads=0, no_cuda=True, checkpoint=10**6)
-        train(
-            training,
-            annotation=annotation,
-            frames=folder / "frames",
-            checkpoints=work / "checkpoints",
-            model=work / "model.pth",
-            train_log=work / "train.log",
-            val_log=work / "val.log",
-            run=run,
-            n_cores=1,
-        )
-        shared = training.model_dump(include=set(InferenceOptions.model_fields))
+        for number, training in enumerate(trainings):
+            made = work / str(number)
+            made.mkdir()
+            train(
+                training,
+                annotation=annotation,
+                frames=folder / "frames",
+                pretrained=model,
+                checkpoints=made / "checkpoints",
+                model=made / "model.pth",
+                train_log=made / "train.log",
+                val_log=made / "val.log",
+                run=run,
+                n_cores=1,
+            )
+            model = made / "model.pth"
+        shared = trainings[-1].model_dump(include=set(InferenceOptions.model_fields))
         infer(
             InferenceOptions(**shared, inference_clips=2, output_topk=1),
             annotation=annotation,
             subset="val",
             frames=folder / "frames",
-            model=work / "model.pth",
+            model=model,
             output=work / "val.json",
             run=run,
             n_cores=1,

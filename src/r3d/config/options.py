@@ -207,7 +207,8 @@ class TrainOptions(Section):
     class_balance: Fraction = 0.0
     """How far classes of unequal size come equally often: an epoch has as many clips as there are
     videos, of a class of m videos in proportion to m to the power of 1 - class_balance; 0 takes
-    each video once, 1 each class equally often, a video of a small class several times."""
+    each video once, 1 each class equally often, a video of a small class several times. It pays
+    where the classifier alone is trained (docs/finetune.md)."""
     crops_per_clip: Count = 1
     """Samples that a clip is read and decoded once for, in the same batch: of the same frames, with
     a crop, flip and colours of their own. An epoch has so many times the steps (docs/tuning.md)."""

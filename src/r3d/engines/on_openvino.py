@@ -176,7 +176,7 @@ def quantize(graph: Any, clips: Sequence[Tensor]) -> Any:
     _openvino()
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # not of its handlers, which others may share
     data = nncf.Dataset([clip.contiguous().numpy() for clip in clips])
     with redirect_stdout(io.StringIO()):  # its bars
         return nncf.quantize(

@@ -2,8 +2,8 @@
 
 Sixteen classes of motion with noise and clutter, few videos to train on. Each row is a training
 with one thing changed, from each of some seeds; what differs from the first row has an interval
-over seeds and videos. A second table has classes of unequal size, sampled more and less evenly, and
-a third one several samples of each clip.
+over seeds and videos. A second table has classes of unequal size, sampled more and less evenly from
+the beginning or for the classifier alone, and a third one several samples of each clip.
 
 What is trained is kept in a folder, if one is given: then a run that was stopped goes on.
 """
